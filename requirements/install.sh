@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Make or update .venv (the Makefile calls this; it can be repeated):
+#   lint    ruff alone, seconds
+#   quick   mmcv-lite and the PyTorch formula of its ops, no compiler
+#   full    mmcv with compiled ops, mmagic with all it needs, the tests' tools
+# PYTHON chooses the interpreter of a new .venv.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PYTHON=${PYTHON:-python3.11}
+VENV_PYTHON=.venv/bin/python
+
+say() { echo "== $*"; }
+die() {
+  echo "error: $*" >&2
+  exit 1
+}
+pip() {
+  PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 \
+    "$VENV_PYTHON" -m pip "$@"
+}
+pip_install() { pip install -q -c requirements/constraints.txt "$@"; }
+
+make_venv() {
+  if [ -x .venv/bin/pip ]; then return; fi
+  "$PYTHON" -c 'import sys; assert (3, 10) <= sys.version_info < (3, 13)' \
+    2>/dev/null ||
+    die "PYTHON=$PYTHON is not a Python 3.10, 3.11 or 3.12:" \
+      "name one that is installed, e.g. make demo PYTHON=python3.12"
+  say "making .venv with $("$PYTHON" --version)"
+  "$PYTHON" -m venv --clear .venv
+}
+
+install_base() {
+  say 'installing PyTorch (a download of 3 GB; minutes)'
+  pip_install setuptools wheel torch torchvision -r requirements/runtime.txt
+}
+
+install_ourselves() {
+  pip install -q --no-deps --no-build-isolation -e .
+}
+
+# PyPI has mmcv's source only, and pip's own cache does not know which torch
+# a wheel was compiled for. Prints the folder of the wheel.
+mmcv_wheel_folder() {
+  "$VENV_PYTHON" - <<'END'
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+gpu = torch.cuda.is_available() or os.environ.get('FORCE_CUDA') == '1'
+cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+print(
+    Path(cache, 'stylegan_v_mm', 'wheels')
+    / f'torch-{torch.__version__}'
+    / f'cp{sys.version_info.major}{sys.version_info.minor}'
+    / ('cuda' if gpu else 'cpu')
+)
+END
+}
+
+check_compilers() {
+  local include
+  command -v "${CXX:-c++}" >/dev/null ||
+    die "mmcv's ops need a C++ compiler: install g++ (or 'make demo'," \
+      'which does without)'
+  include=$("$VENV_PYTHON" -c \
+    'import sysconfig; print(sysconfig.get_path("include"))')
+  [ -f "$include/Python.h" ] ||
+    die "mmcv's ops need Python's headers, and $include/Python.h is missing:" \
+      'install the -dev (or -devel) package of your Python'
+  if [ "$1" = cuda ]; then
+    "$VENV_PYTHON" -c \
+      'from torch.utils import cpp_extension as c; assert c.CUDA_HOME' \
+      2>/dev/null ||
+      die 'there is a GPU but no nvcc: install the CUDA toolkit of the' \
+        'version that torch was made for, or hide the GPU to compile for' \
+        'the CPU alone (CUDA_VISIBLE_DEVICES= make test)'
+  fi
+}
+
+build_mmcv() {
+  local folder=$1 part=$1.part.$$
+  check_compilers "$(basename "$folder")"
+  pip_install ninja psutil
+  say 'compiling mmcv 2.1.0 (15 to 25 minutes on 2 cores, once)'
+  mkdir -p "$part"
+  local log=$part/build.log
+  # -v lets ninja's "[12/77] c++ ..." through: the progress shown.
+  MAX_JOBS=${MAX_JOBS:-$(nproc)} pip wheel -v --no-deps --no-cache-dir \
+    --no-build-isolation -w "$part" -c requirements/constraints.txt mmcv \
+    2>&1 | tee "$log" |
+    { grep --line-buffered -oE '^ *\[[0-9]+/[0-9]+\]' || true; } ||
+    die "mmcv did not compile; the compiler's words are in $log"
+  rm -rf "$folder"
+  mv "$part" "$folder"
+}
+
+install_lint() {
+  make_venv
+  pip_install ruff
+}
+
+install_quick() {
+  make_venv
+  install_base
+  say 'installing mmcv-lite and mmagic (without what its models need)'
+  pip uninstall -qq -y mmcv
+  pip_install mmcv-lite
+  pip_install --no-deps mmagic
+  install_ourselves
+}
+
+install_full() {
+  make_venv
+  install_base
+  local folder
+  folder=$(mmcv_wheel_folder)
+  compgen -G "$folder/mmcv-*.whl" >/dev/null || build_mmcv "$folder"
+  # mmcv-lite and mmcv are two packages of one import name.
+  rm -f .venv/.quick
+  pip uninstall -qq -y mmcv-lite
+  pip install -q --no-deps --force-reinstall "$folder"/mmcv-*.whl
+  say 'installing mmagic with what its models need (4 minutes)'
+  pip_install -r requirements/mminstall.txt -r requirements/optional.txt \
+    -r requirements/tests.txt ruff
+  install_ourselves
+}
+
+case ${1:-} in
+  lint | quick | full) ;;
+  *) die "usage: [PYTHON=python3.11] $0 lint|quick|full" ;;
+esac
+"install_$1"
+touch ".venv/.$1"
+say "$1 install ready in .venv"

@@ -1,0 +1,358 @@
+"""The holistic discriminator: all frames of a clip give one logit.
+
+Skorokhodov et al., "StyleGAN-V" (CVPR 2022), section 3.2, on the residual
+discriminator of StyleGAN2 (Karras et al. 2020). Parameter names are those of
+the published model.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..registry import MODELS
+from .layers import (
+    HALF_DTYPES,
+    Conv2d,
+    FullyConnected,
+    MappingNetwork,
+    block_dtype,
+    block_resolutions,
+    half_resolution,
+    minibatch_stddev,
+    num_channels,
+)
+
+
+class FixedTimeEncoder(nn.Module):
+    """Sines and cosines of time differences.
+
+    Args:
+        max_num_frames (int): Longest difference to tell apart, in frames.
+        skip_small_t_freqs (int): How many of the highest frequencies to
+            leave out.
+    """
+
+    def __init__(self, max_num_frames: int, skip_small_t_freqs: int):
+        super().__init__()
+        num_freqs = math.ceil(math.log2(max_num_frames))
+        powers = 2.0 ** torch.arange(num_freqs)
+        coefs = powers * math.pi / 2**num_freqs
+        coefs = coefs[: num_freqs - skip_small_t_freqs]
+        self.register_buffer('fourier_coefs', coefs[None].float())
+
+    def forward(self, diffs: Tensor) -> Tensor:
+        """Encode [M] differences in frames as [M, 2 * num_freqs]."""
+        angles = diffs[:, None].to(self.fourier_coefs) * self.fourier_coefs
+        return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+class TemporalDifferenceEncoder(nn.Module):
+    """Encode how far apart the frames of a clip are.
+
+    Args:
+        max_num_frames (int): Differences must stay below it, in frames.
+        embed_dim (int): Width of the learned part. Defaults to 256.
+        skip_small_t_freqs (int): See :class:`FixedTimeEncoder`.
+    """
+
+    def __init__(
+        self,
+        max_num_frames: int,
+        embed_dim: int = 256,
+        skip_small_t_freqs: int = 0,
+    ):
+        super().__init__()
+        self.const_embed = nn.Embedding(max_num_frames, embed_dim)
+        self.time_encoder = FixedTimeEncoder(
+            max_num_frames, skip_small_t_freqs
+        )
+        num_freqs = self.time_encoder.fourier_coefs.shape[1]
+        self.dim = embed_dim + 2 * num_freqs
+
+    def forward(self, diffs: Tensor) -> Tensor:
+        """Encode the differences between neighbouring frames.
+
+        Args:
+            diffs (Tensor): [N, K], in frames, integer up to rounding.
+
+        Returns:
+            Tensor: [N, K * dim], per difference the learned part, then sines
+            and cosines.
+
+        Raises:
+            InputError: Frames are ``max_num_frames`` or more apart.
+        """
+        steps = diffs.round().long()
+        if steps.max() >= self.const_embed.num_embeddings:
+            raise InputError(
+                f'frames of a clip lie {int(steps.max())} frames apart, '
+                'discriminator.max_num_frames='
+                f'{self.const_embed.num_embeddings} allows less than that'
+            )
+        learned = self.const_embed(steps.flatten())
+        fixed = self.time_encoder(diffs.flatten()).to(learned.dtype)
+        return torch.cat([learned, fixed], 1).reshape(len(diffs), -1)
+
+
+class DiscriminatorBlock(nn.Module):
+    """One resolution: residual block that halves the size.
+
+    Args:
+        in_channels (int): Channels of the input; 0 for frames.
+        mid_channels (int): Channels at this resolution.
+        out_channels (int): Channels of the output.
+        conv_clamp (float, optional): Largest magnitude of layer outputs.
+        half_dtype (str, optional): 'float16' or 'bfloat16' to compute in;
+            None for float32.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        mid_channels: int,
+        out_channels: int,
+        conv_clamp: float | None,
+        half_dtype: str | None,
+    ):
+        super().__init__()
+        self.half_dtype = half_dtype
+        if in_channels == 0:
+            self.fromrgb = Conv2d(
+                3, mid_channels, 1, act='lrelu', conv_clamp=conv_clamp
+            )
+            in_channels = mid_channels
+        self.conv0 = Conv2d(
+            in_channels, mid_channels, 3, act='lrelu', conv_clamp=conv_clamp
+        )
+        self.conv1 = Conv2d(
+            mid_channels,
+            out_channels,
+            3,
+            act='lrelu',
+            down=2,
+            conv_clamp=conv_clamp,
+        )
+        self.skip = Conv2d(in_channels, out_channels, 1, bias=False, down=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [M, in, H, W] (or frames [M, 3, H, W]) to [M, out, H/2, W/2]."""
+        wide = torch.promote_types(x.dtype, torch.float32)
+        x = x.to(block_dtype(x.device, self.half_dtype, wide))
+        if hasattr(self, 'fromrgb'):
+            x = self.fromrgb(x)
+        y = self.skip(x, gain=math.sqrt(0.5))
+        x = self.conv1(self.conv0(x), gain=math.sqrt(0.5))
+        return y + x
+
+
+class DiscriminatorEpilogue(nn.Module):
+    """The last block, at 4x4: statistics over the batch, then one logit.
+
+    Args:
+        channels (int): Channels of the input.
+        cmap_dim (int): Width of the condition to project on; 0 for none.
+        mbstd_group_size (int, optional): Clips a group; None for all.
+        conv_clamp (float, optional): Largest magnitude of the convolution.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        cmap_dim: int,
+        mbstd_group_size: int | None,
+        conv_clamp: float | None,
+    ):
+        super().__init__()
+        self.mbstd_group_size = mbstd_group_size
+        self.conv = Conv2d(
+            channels + 1, channels, 3, act='lrelu', conv_clamp=conv_clamp
+        )
+        self.fc = FullyConnected(channels * 4**2, channels, act='lrelu')
+        self.out = FullyConnected(channels, cmap_dim or 1)
+
+    def forward(self, x: Tensor, cmap: Tensor | None) -> Tensor:
+        """Map [N, channels, 4, 4] to logits [N].
+
+        With a condition ``cmap`` [N, cmap_dim] the logit is a projection on
+        it (Miyato & Koyama 2018).
+        """
+        x = minibatch_stddev(x, self.mbstd_group_size)
+        x = self.out(self.fc(self.conv(x).flatten(1)))
+        if cmap is None:
+            return x[:, 0]
+        return (x * cmap).sum(1) / math.sqrt(cmap.shape[1])
+
+
+@MODELS.register_module()
+class StyleGANVDiscriminator(nn.Module):
+    """StyleGAN-V discriminator: videos, label ``c``, times ``t`` -> logits.
+
+    Frames pass alone down to ``concat_res``; there the features of all
+    frames of a clip are joined. The distances between the frames are a
+    condition. Absolute time is never seen.
+
+    Args:
+        resolution (int): Width and height of a frame, a power of two from 16
+            to 1024.
+        num_frames (int): Frames a clip. Defaults to 3.
+        c_dim (int): Number of classes; 0 for none. Defaults to 0.
+        channel_base (int): Feature maps at a resolution r are
+            ``channel_base / r``, at most ``channel_max``. Defaults to 16384
+            (32768 in the published 512 and 1024 models).
+        channel_max (int): Defaults to 512.
+        conv_clamp (float, optional): Largest magnitude of layer outputs.
+            Defaults to 256.
+        num_fp16_res (int): How many of the highest resolutions compute in
+            half precision. Defaults to 0.
+        half_dtype (str): 'float16' (float32 on CPUs) or 'bfloat16'.
+        concat_res (int): Where the frames are joined: a power of two from 8
+            to resolution / 2. Defaults to 16.
+        num_frames_div_factor (int): Each frame brings the channels of
+            ``concat_res`` over this number. Defaults to 2.
+        mapping_layers (int): Layers of the condition mapping. Defaults to 2.
+        mbstd_group_size (int, optional): Clips a group of the minibatch
+            statistics; None for the batch. Defaults to 4.
+        max_num_frames (int): Longest clip in the data, in frames; frames of
+            a clip lie less than this apart. Defaults to 1024.
+        skip_small_t_freqs (int): How many of the highest frequencies of the
+            time difference encoding to leave out. Defaults to 0.
+        uniform_gaps (bool): Whether all gaps of a clip are equal, so that
+            only the first is encoded. Defaults to False.
+        dummy_c (bool): Whether the condition is blanked (the paper's
+            ablation). Defaults to False.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        num_frames: int = 3,
+        c_dim: int = 0,
+        channel_base: int = 16384,
+        channel_max: int = 512,
+        conv_clamp: float | None = 256,
+        num_fp16_res: int = 0,
+        half_dtype: str = 'float16',
+        concat_res: int = 16,
+        num_frames_div_factor: int = 2,
+        mapping_layers: int = 2,
+        mbstd_group_size: int | None = 4,
+        max_num_frames: int = 1024,
+        skip_small_t_freqs: int = 0,
+        uniform_gaps: bool = False,
+        dummy_c: bool = False,
+    ):
+        super().__init__()
+        resolutions = block_resolutions(resolution)[:0:-1]  # R, ..., 8
+        if num_frames < 1:
+            raise InputError(f'num_frames={num_frames} must be at least 1')
+        if half_dtype not in HALF_DTYPES:
+            raise InputError(
+                f'half_dtype={half_dtype!r}: choose float16 or bfloat16'
+            )
+        if concat_res not in resolutions[1:]:
+            raise InputError(
+                f'concat_res={concat_res} must be one of {resolutions[1:]} '
+                f'at resolution={resolution}'
+            )
+        self.resolution = resolution
+        self.num_frames = num_frames
+        self.c_dim = c_dim
+        self.concat_res = concat_res
+        self.dummy_c = dummy_c
+
+        self.num_diffs = min(num_frames - 1, 1 if uniform_gaps else num_frames)
+        cond_dim = c_dim
+        if self.num_diffs > 0:
+            self.time_encoder = TemporalDifferenceEncoder(
+                max_num_frames, skip_small_t_freqs=skip_small_t_freqs
+            )
+            cond_dim += self.num_diffs * self.time_encoder.dim
+
+        self.resolutions = resolutions
+        in_channels = 0
+        for res in resolutions:
+            mid = num_channels(res, channel_base, channel_max)
+            out = num_channels(res // 2, channel_base, channel_max)
+            if res // 2 == concat_res:
+                out //= num_frames_div_factor
+            if res == concat_res:
+                in_channels *= num_frames
+            use_half = res >= half_resolution(resolution, num_fp16_res)
+            block = DiscriminatorBlock(
+                in_channels,
+                mid,
+                out,
+                conv_clamp,
+                half_dtype if use_half else None,
+            )
+            self.add_module(f'b{res}', block)
+            in_channels = out
+
+        cmap_dim = (
+            num_channels(4, channel_base, channel_max) if cond_dim else 0
+        )
+        if cond_dim:
+            self.mapping = MappingNetwork(
+                0, cond_dim, cmap_dim, mapping_layers
+            )
+        self.b4 = DiscriminatorEpilogue(
+            in_channels, cmap_dim, mbstd_group_size, conv_clamp
+        )
+
+    def condition(self, c: Tensor | None, t: Tensor) -> Tensor | None:
+        """Map label and time differences to what the logit projects on.
+
+        Args:
+            c (Tensor, optional): [N, c_dim].
+            t (Tensor): Times of the frames [N, T], in frames.
+
+        Returns:
+            Tensor: [N, cmap_dim], or None if there is no condition.
+        """
+        if not hasattr(self, 'mapping'):
+            return None
+        parts = [c] if self.c_dim > 0 else []
+        if self.num_diffs > 0:
+            diffs = t[:, 1:] - t[:, :-1]
+            parts.append(self.time_encoder(diffs[:, : self.num_diffs]))
+        cond = torch.cat(parts, 1)
+        return self.mapping(None, cond * 0 if self.dummy_c else cond)
+
+    def forward(self, videos: Tensor, c: Tensor | None, t: Tensor) -> Tensor:
+        """Tell real from fake clips.
+
+        Args:
+            videos (Tensor): [N, T, 3, H, W], about [-1, 1].
+            c (Tensor, optional): One-hot labels [N, c_dim].
+            t (Tensor): Times of the frames [N, T], in frames; only their
+                differences matter.
+
+        Returns:
+            Tensor: Logits [N], positive for real.
+
+        Raises:
+            InputError: The clips have another number of frames or size.
+        """
+        n, num_frames, _, height, width = videos.shape
+        if num_frames != self.num_frames or {height, width} != {
+            self.resolution
+        }:
+            raise InputError(
+                f'the discriminator takes clips of {self.num_frames} frames '
+                f'of {self.resolution}x{self.resolution}, got {num_frames} '
+                f'of {width}x{height}'
+            )
+        x = videos.flatten(0, 1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for res in self.resolutions:
+            if res == self.concat_res:
+                x = x.reshape(n, -1, res, res)  # frame-major channels
+                x = x.contiguous(memory_format=torch.channels_last)
+            x = getattr(self, f'b{res}')(x)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        return self.b4(x, self.condition(c, t))

@@ -1,0 +1,490 @@
+"""The generator: content latent and motion codes to frames.
+
+Skorokhodov et al., "StyleGAN-V" (CVPR 2022), section 3.1, on the skip
+architecture of StyleGAN2 (Karras et al. 2020). Parameter names are those of
+the published model.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..registry import MODELS
+from .layers import (
+    HALF_DTYPES,
+    FullyConnected,
+    MappingNetwork,
+    block_dtype,
+    block_resolutions,
+    half_resolution,
+    modulated_conv2d,
+    num_channels,
+)
+from .motion import MotionEncoder
+from .ops import bias_act, fir_filter, upfirdn2d
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated 3x3 convolution, bias, leaky ReLU, clamp.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        w_dim (int): Width of a style vector.
+        up (int): 1, or 2 to double the size. Defaults to 1.
+        conv_clamp (float, optional): Largest magnitude of the output.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        up: int = 1,
+        conv_clamp: float | None = None,
+    ):
+        super().__init__()
+        self.up = up
+        self.conv_clamp = conv_clamp
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(
+            torch.randn(out_channels, in_channels, 3, 3)
+        )
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Map frames [S * F, in, H, W] with styles from ``w`` [S, w_dim]."""
+        x = modulated_conv2d(x, self.weight, self.affine(w), up=self.up)
+        return bias_act(x, self.bias, 'lrelu', clamp=self.conv_clamp)
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to three colours, without demodulation.
+
+    Args:
+        in_channels (int): Channels of the input.
+        w_dim (int): Width of a style vector.
+        conv_clamp (float, optional): Largest magnitude of the output.
+    """
+
+    def __init__(
+        self, in_channels: int, w_dim: int, conv_clamp: float | None = None
+    ):
+        super().__init__()
+        self.conv_clamp = conv_clamp
+        self.affine = FullyConnected(w_dim, in_channels, bias_init=1)
+        self.weight = nn.Parameter(torch.randn(3, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(3))
+        self.style_gain = 1 / math.sqrt(in_channels)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Map frames [S * F, in, H, W] to [S * F, 3, H, W]."""
+        styles = self.affine(w) * self.style_gain
+        x = modulated_conv2d(x, self.weight, styles, demodulate=False)
+        return bias_act(x, self.bias, clamp=self.conv_clamp)
+
+
+class ConstantInput(nn.Module):
+    """The learned constant, with the motion code of each frame beside it.
+
+    Args:
+        channels (int): Channels of the constant.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.const = nn.Parameter(torch.randn(1, channels, 4, 4))
+
+    def forward(self, motion_v: Tensor) -> Tensor:
+        """Give [M, channels + motion_v_dim, 4, 4] for ``motion_v`` [M, :]."""
+        const = self.const.expand(len(motion_v), -1, -1, -1)
+        motion = motion_v[:, :, None, None].expand(-1, -1, 4, 4)
+        return torch.cat([const, motion.to(const.dtype)], 1)
+
+
+class SynthesisInput(nn.Module):
+    """Holder of the first block's input, under its published name."""
+
+    def __init__(self, channels: int, temporal: bool):
+        super().__init__()
+        if temporal:
+            self.input = ConstantInput(channels)
+        else:
+            self.input = nn.Parameter(torch.randn(channels, 4, 4))
+
+    def forward(self, num_frames: int, motion_v: Tensor | None) -> Tensor:
+        """Give the features [num_frames, C, 4, 4] to start from."""
+        if isinstance(self.input, ConstantInput):
+            return self.input(motion_v)
+        return self.input.expand(num_frames, -1, -1, -1)
+
+
+class SynthesisBlock(nn.Module):
+    """One resolution: upsampling layer (but at 4x4), layer, and colours.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        w_dim (int): Width of a style vector.
+        conv_clamp (float, optional): Largest magnitude of layer outputs.
+        half_dtype (str, optional): 'float16' or 'bfloat16' to compute the
+            convolutions in; None for float32.
+        input (SynthesisInput, optional): For the first block.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        conv_clamp: float | None,
+        half_dtype: str | None,
+        input: SynthesisInput | None = None,
+    ):
+        super().__init__()
+        self.half_dtype = half_dtype
+        self.num_conv = 1 if input is not None else 2
+        if input is not None:
+            self.input = input
+        else:
+            self.conv0 = SynthesisLayer(
+                in_channels, out_channels, w_dim, 2, conv_clamp
+            )
+            in_channels = out_channels
+        self.conv1 = SynthesisLayer(
+            in_channels, out_channels, w_dim, 1, conv_clamp
+        )
+        self.torgb = ToRGB(out_channels, w_dim, conv_clamp)
+
+    def forward(
+        self, x: Tensor, rgb: Tensor | None, ws: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Double the size and add detail.
+
+        Args:
+            x (Tensor): Features [S * F, in, H, W].
+            rgb (Tensor, optional): Colours so far [S * F, 3, H, W].
+            ws (Tensor): Style vectors [S, num_conv + 1, w_dim].
+
+        Returns:
+            tuple: Features and colours (at least float32) at twice the size
+            (at the same size for the first block).
+        """
+        wide = torch.promote_types(x.dtype, torch.float32)
+        x = x.to(block_dtype(x.device, self.half_dtype, wide))
+        ws = list(ws.unbind(1))
+        if self.num_conv == 2:
+            x = self.conv0(x, ws.pop(0))
+        x = self.conv1(x, ws.pop(0))
+        y = self.torgb(x, ws.pop(0)).to(wide)
+        if rgb is not None:
+            fir = fir_filter(rgb.device)
+            y = y + upfirdn2d(rgb, fir, up=2, padding=(2, 1, 2, 1), gain=4)
+        return x, y
+
+
+class SynthesisNetwork(nn.Module):
+    """Blocks from 4x4 up, and the motion encoder.
+
+    Args: see :class:`StyleGANVGenerator`; ``motion_encoder`` may be None.
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        w_dim: int,
+        channel_base: int,
+        channel_max: int,
+        motion_encoder: MotionEncoder | None,
+        motion_v_dim: int,
+        cond_type: str,
+        conv_clamp: float | None,
+        num_fp16_res: int,
+        half_dtype: str,
+    ):
+        super().__init__()
+        self.cond_type = cond_type
+        if motion_encoder is not None:
+            self.motion_encoder = motion_encoder
+        style_dim = w_dim + (motion_v_dim if cond_type == 'concat_w' else 0)
+        temporal = motion_encoder is not None and cond_type == 'concat_const'
+        self.block_names = []
+        self.num_ws = 1
+        in_channels = 0
+        for res in block_resolutions(resolution):
+            out_channels = num_channels(res, channel_base, channel_max)
+            source = None
+            if res == 4:
+                source = SynthesisInput(out_channels, temporal)
+                in_channels = out_channels + (motion_v_dim if temporal else 0)
+            use_half = res >= half_resolution(resolution, num_fp16_res)
+            block = SynthesisBlock(
+                in_channels,
+                out_channels,
+                style_dim,
+                conv_clamp,
+                half_dtype if use_half else None,
+                source,
+            )
+            self.add_module(f'b{res}', block)
+            self.block_names.append(f'b{res}')
+            self.num_ws += block.num_conv
+            in_channels = out_channels
+
+    def forward(
+        self, ws: Tensor, motion_v: Tensor | None, num_frames: int
+    ) -> Tensor:
+        """Render the frames of clips.
+
+        Args:
+            ws (Tensor): [N, num_ws, w_dim].
+            motion_v (Tensor, optional): [N * num_frames, motion_v_dim];
+                None without a motion encoder.
+            num_frames (int): Frames a clip.
+
+        Returns:
+            Tensor: Frames [N * num_frames, 3, H, W], float32, about [-1, 1].
+        """
+        if motion_v is not None and self.cond_type != 'concat_const':
+            # Here each frame has styles of its own.
+            ws = ws.repeat_interleave(num_frames, 0)
+            motion = motion_v[:, None].to(ws.dtype)
+            if self.cond_type == 'sum_w':
+                ws = ws + motion
+            else:
+                motion = motion.expand(-1, ws.shape[1], -1)
+                ws = torch.cat([ws, motion], 2)
+            num_frames = 1
+        x = self.b4.input(len(ws) * num_frames, motion_v)
+        x = x.contiguous(memory_format=torch.channels_last)
+        rgb, first = None, 0
+        for name in self.block_names:
+            block = getattr(self, name)
+            # The last style of a block is also the first of the next one.
+            used = ws[:, first : first + block.num_conv + 1]
+            x, rgb = block(x, rgb, used)
+            first += block.num_conv
+        return rgb
+
+
+@MODELS.register_module()
+class StyleGANVGenerator(nn.Module):
+    """StyleGAN-V generator: content ``z``, label ``c``, times ``t`` -> videos.
+
+    Args:
+        resolution (int): Width and height of a frame, a power of two from 16
+            to 1024.
+        z_dim (int): Width of the content noise. Defaults to 512.
+        w_dim (int): Width of ``w``. Defaults to 512.
+        c_dim (int): Number of classes (width of the label); 0 for an
+            unconditional model. Defaults to 0.
+        mapping_layers (int): Layers of the content mapping. Defaults to 2.
+        channel_base (int): Feature maps at a resolution r are
+            ``channel_base / r``, at most ``channel_max``. Defaults to 16384
+            (32768 in the published 512 and 1024 models).
+        channel_max (int): Defaults to 512.
+        conv_clamp (float, optional): Largest magnitude of layer outputs.
+            Defaults to 256.
+        num_fp16_res (int): How many of the highest resolutions compute in
+            half precision. Defaults to 0.
+        half_dtype (str): 'float16' (float32 on CPUs) or 'bfloat16'.
+        cond_type (str): How motion enters: 'concat_const' beside the learned
+            constant, 'concat_w' or 'sum_w' at every layer's style. Defaults
+            to 'concat_const'.
+        motion_v_dim (int): Width of a motion code; 0 makes a generator of
+            images: every frame of a clip is the same. Defaults to 512.
+        motion_z_dim (int): Width of the motion noise. Defaults to 512.
+        motion_z_distance (float): Frames between two noise codes. Defaults
+            to 16.
+        motion_type (str): 'conv' or 'lstm'. Defaults to 'conv'.
+        motion_kernel_size (int): Taps of the motion convolutions. Defaults
+            to 11.
+        fourier (bool): Whether motion codes are time encodings. Defaults to
+            True.
+        time_enc_dim (int): Number of frequencies. Defaults to 256.
+        min_period_len (float): Shortest period, in frames. Defaults to 16.
+        max_period_len (float): Longest period, in frames. Defaults to 1024.
+
+    Raises:
+        InputError: A value is out of range or contradicts another.
+    """
+
+    def __init__(
+        self,
+        resolution: int,
+        z_dim: int = 512,
+        w_dim: int = 512,
+        c_dim: int = 0,
+        mapping_layers: int = 2,
+        channel_base: int = 16384,
+        channel_max: int = 512,
+        conv_clamp: float | None = 256,
+        num_fp16_res: int = 0,
+        half_dtype: str = 'float16',
+        cond_type: str = 'concat_const',
+        motion_v_dim: int = 512,
+        motion_z_dim: int = 512,
+        motion_z_distance: float = 16,
+        motion_type: str = 'conv',
+        motion_kernel_size: int = 11,
+        fourier: bool = True,
+        time_enc_dim: int = 256,
+        min_period_len: float = 16,
+        max_period_len: float = 1024,
+    ):
+        super().__init__()
+        if cond_type not in ('concat_const', 'concat_w', 'sum_w'):
+            raise InputError(
+                f'cond_type={cond_type!r}: choose concat_const, concat_w or '
+                'sum_w'
+            )
+        if half_dtype not in HALF_DTYPES:
+            raise InputError(
+                f'half_dtype={half_dtype!r}: choose float16 or bfloat16'
+            )
+        if cond_type == 'sum_w' and motion_v_dim not in (0, w_dim):
+            raise InputError(
+                f'cond_type=sum_w adds motion codes to w: motion_v_dim='
+                f'{motion_v_dim} must equal w_dim={w_dim}'
+            )
+        self.resolution = resolution
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        motion_encoder = None
+        if motion_v_dim > 0:
+            motion_encoder = MotionEncoder(
+                c_dim,
+                motion_z_dim,
+                motion_v_dim,
+                motion_z_distance,
+                motion_type,
+                motion_kernel_size,
+                fourier,
+                time_enc_dim,
+                min_period_len,
+                max_period_len,
+            )
+        self.synthesis = SynthesisNetwork(
+            resolution,
+            w_dim,
+            channel_base,
+            channel_max,
+            motion_encoder,
+            motion_v_dim,
+            cond_type,
+            conv_clamp,
+            num_fp16_res,
+            half_dtype,
+        )
+        self.mapping = MappingNetwork(
+            z_dim, c_dim, w_dim, mapping_layers, w_avg_beta=0.995
+        )
+
+    @property
+    def num_ws(self) -> int:
+        """How many style vectors the synthesis takes."""
+        return self.synthesis.num_ws
+
+    @property
+    def motion_encoder(self) -> MotionEncoder | None:
+        """The motion network, None for a generator of images."""
+        return getattr(self.synthesis, 'motion_encoder', None)
+
+    def map(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        center: Tensor | None = None,
+    ) -> Tensor:
+        """Compute style vectors from content noise.
+
+        Args:
+            z (Tensor): [N, z_dim], normal.
+            c (Tensor, optional): [N, c_dim], one-hot labels.
+            truncation_psi (float): 1 for none, below 1 for less variety and
+                better looks. Defaults to 1.
+            truncation_cutoff (int, optional): Number of truncated layers.
+            center (Tensor, optional): Where truncation pulls to [N, w_dim];
+                the running mean ``w_avg`` if None. See :meth:`class_center`.
+
+        Returns:
+            Tensor: ``ws`` [N, num_ws, w_dim].
+        """
+        w = self.mapping(z, c)
+        ws = w[:, None].expand(-1, self.num_ws, -1)
+        return self.mapping.truncate(
+            ws, truncation_psi, truncation_cutoff, center
+        )
+
+    @torch.no_grad()
+    def class_center(self, c: Tensor, num_samples: int = 1000) -> Tensor:
+        """Average ``w`` over random contents of each row's own class.
+
+        Args:
+            c (Tensor): [N, c_dim].
+            num_samples (int): Contents to average over; the same ones for
+                all rows, from a fixed seed. Defaults to 1000.
+
+        Returns:
+            Tensor: [N, w_dim].
+        """
+        generator = torch.Generator().manual_seed(0)
+        z = torch.randn(num_samples, self.z_dim, generator=generator).to(c)
+        classes, row = c.unique(dim=0, return_inverse=True)
+        centers = [
+            self.mapping(z, label.expand(num_samples, -1)).mean(0)
+            for label in classes
+        ]
+        return torch.stack(centers)[row]
+
+    def render(
+        self, ws: Tensor, motion_v: Tensor | None, num_frames: int
+    ) -> Tensor:
+        """Make videos from style vectors and motion codes.
+
+        Args:
+            ws (Tensor): [N, num_ws, w_dim].
+            motion_v (Tensor, optional): [N * num_frames, motion_v_dim].
+            num_frames (int): Frames a clip, T.
+
+        Returns:
+            Tensor: Videos [N, T, 3, H, W], float32, about [-1, 1].
+        """
+        frames = self.synthesis(ws, motion_v, num_frames)
+        return frames.unflatten(0, (len(ws), num_frames))
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None,
+        t: Tensor,
+        motion_z: Tensor | None = None,
+        first_code: Tensor | int = 0,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+    ) -> Tensor:
+        """Make videos from noise.
+
+        Args:
+            z (Tensor): Content noise [N, z_dim], normal.
+            c (Tensor, optional): One-hot labels [N, c_dim].
+            t (Tensor): Times [N, T], in frames, at least 0, fractional or
+                not.
+            motion_z (Tensor, optional): Motion noise [N, L, motion_z_dim];
+                drawn if None.
+            first_code (Tensor | int): See :meth:`MotionEncoder.forward`.
+            truncation_psi (float): See :meth:`map`.
+            truncation_cutoff (int, optional): See :meth:`map`.
+
+        Returns:
+            Tensor: Videos [N, T, 3, H, W], float32, about [-1, 1].
+        """
+        ws = self.map(z, c, truncation_psi, truncation_cutoff)
+        motion_v = None
+        if self.motion_encoder is not None:
+            motion_v = self.motion_encoder(c, t, motion_z, first_code)
+        return self.render(ws, motion_v, t.shape[1])

@@ -1,0 +1,160 @@
+"""The two fused operations of StyleGAN networks, on any device.
+
+CUDA tensors go to mmcv's compiled kernels; CPU tensors, bfloat16 (which the
+kernels lack) and installs without compiled kernels take the same formula
+written in PyTorch. Both differentiate twice.
+"""
+
+import functools
+import logging
+import math
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from torch import Tensor
+
+# Default gains keep the variance of a unit-variance input (He et al. 2015).
+ACT_GAINS = {'linear': 1.0, 'lrelu': math.sqrt(2)}
+LRELU_SLOPE = 0.2
+
+
+@functools.cache
+def compiled_ops():
+    """Give ``mmcv.ops`` if its CUDA kernels are there, else ``None``.
+
+    Warns once, since the PyTorch formula costs a GPU user memory and time.
+    """
+    try:
+        import mmcv.ops
+
+        if mmcv.ops.get_compiling_cuda_version() != 'not available':
+            return mmcv.ops
+    except ImportError:
+        pass
+    print_log(
+        'mmcv has no compiled CUDA ops here: the GPU runs the slower PyTorch '
+        'formula. See docs/install.md for the full install.',
+        'current',
+        level=logging.WARNING,
+    )
+    return None
+
+
+def _kernels_for(x: Tensor):
+    if x.device.type == 'cuda' and x.dtype in (torch.float16, torch.float32):
+        return compiled_ops()
+    return None
+
+
+def bias_act(
+    x: Tensor,
+    bias: Tensor | None = None,
+    act: str = 'linear',
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:
+    """Compute ``clip(gain * act(x + bias), -clamp, clamp)``.
+
+    Half-precision input is computed in float32 and rounded once. The gradient
+    is zero where the clamp bites.
+
+    Args:
+        x (Tensor): Features [N, C, ...].
+        bias (Tensor, optional): [C], added along dimension 1.
+        act (str): 'linear' or 'lrelu' (slope 0.2).
+        gain (float, optional): Defaults to 1 for 'linear', sqrt(2) for
+            'lrelu'.
+        clamp (float, optional): Largest magnitude of the result.
+
+    Returns:
+        Tensor: Like ``x``.
+    """
+    gain = ACT_GAINS[act] if gain is None else gain
+    kernels = _kernels_for(x)
+    if kernels is not None:
+        bias = bias if bias is None else bias.to(x.dtype)
+        return kernels.bias_act(
+            x, bias, dim=1, act=act, alpha=LRELU_SLOPE, gain=gain, clamp=clamp
+        )
+    dtype = x.dtype
+    wide = torch.promote_types(dtype, torch.float32)
+    x = x.to(wide)
+    if bias is not None:
+        x = x + bias.to(wide).reshape(-1, *[1] * (x.ndim - 2))
+    if act == 'lrelu':
+        x = F.leaky_relu(x, LRELU_SLOPE)
+    if gain != 1:
+        x = x * gain
+    if clamp is not None:
+        x = x.clamp(-clamp, clamp)
+    return x.to(dtype)
+
+
+@functools.cache
+def fir_filter(device: torch.device) -> Tensor:
+    """Give the resampling filter [1, 3, 3, 1] x [1, 3, 3, 1] / 64.
+
+    Returns:
+        Tensor: [4, 4] float32 on ``device``, sum 1.
+    """
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=device)
+    return taps.outer(taps) / 64
+
+
+def upfirdn2d(
+    x: Tensor,
+    fir: Tensor,
+    up: int = 1,
+    down: int = 1,
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    gain: float = 1,
+) -> Tensor:
+    """Upsample by zero-stuffing, pad, filter, and keep every n-th pixel.
+
+    Args:
+        x (Tensor): [N, C, H, W].
+        fir (Tensor): Filter taps [kH, kW] float32; the operation is a true
+            convolution, so the taps are flipped.
+        up (int): Zeros are inserted so that each pixel becomes ``up`` pixels.
+        down (int): Every ``down``-th pixel of the result is kept.
+        padding (tuple): Zeros to add (left, right, top, bottom) after
+            upsampling; negative values crop.
+        gain (float): Factor on the result.
+
+    Returns:
+        Tensor: [N, C, (H*up + top + bottom - kH) // down + 1, ...].
+    """
+    kernels = _kernels_for(x)
+    if kernels is not None:
+        return kernels.upfirdn2d(
+            x, fir, up=up, down=down, padding=list(padding), gain=gain
+        )
+    channels = x.shape[1]
+    taps = (fir * gain).to(x.dtype)
+    left, right, top, bottom = padding
+    if up == 1:
+        weight = taps.flip([0, 1]).expand(channels, 1, *taps.shape)
+        pad = (top, left)
+        if left != right or top != bottom or min(padding) < 0:
+            x, pad = F.pad(x, padding), (0, 0)
+        return F.conv2d(x, weight, stride=down, padding=pad, groups=channels)
+
+    # A depthwise transposed convolution is zero-stuffing and the full
+    # convolution in one; what remains of the padding is a crop (or a pad).
+    weight = taps.expand(channels, 1, *taps.shape)
+    k_h, k_w = taps.shape
+    margins = (
+        left - (k_w - 1),
+        right - (k_w - 1) + (up - 1),
+        top - (k_h - 1),
+        bottom - (k_h - 1) + (up - 1),
+    )
+    if margins[0] == margins[1] == margins[2] == margins[3] <= 0:
+        x = F.conv_transpose2d(
+            x, weight, stride=up, padding=-margins[0], groups=channels
+        )
+    else:
+        x = F.conv_transpose2d(x, weight, stride=up, groups=channels)
+        x = F.pad(x, margins)
+    return x[:, :, ::down, ::down] if down > 1 else x

@@ -1,0 +1,23 @@
+"""How every script under ``tools/`` starts and ends."""
+
+import sys
+from collections.abc import Callable
+
+from .errors import InputError
+
+
+def run_tool(main: Callable[[], int | None]) -> None:
+    """Run a script's ``main`` and end the process with its status.
+
+    An :class:`InputError` becomes one line on stderr and status 2; any other
+    exception is a defect of ours and keeps its traceback.
+    """
+    try:
+        status = main()
+    except InputError as error:
+        print(f'error: {error}', file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print('stopped by the user', file=sys.stderr)
+        status = 130
+    sys.exit(status)
