@@ -31,7 +31,7 @@ def block_resolutions(resolution: int) -> list[int]:
 
 
 def num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Compute the feature maps at ``resolution``: base / resolution, capped."""
+    """Compute the feature maps: base over resolution, capped."""
     return min(channel_base // resolution, channel_max)
 
 

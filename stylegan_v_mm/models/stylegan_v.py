@@ -92,6 +92,11 @@ class StyleGANV(BaseModel):
         self.register_buffer('iteration', torch.zeros([], dtype=torch.int64))
         self.register_buffer('frames_seen', torch.zeros([], dtype=torch.int64))
 
+    @property
+    def c_dim(self) -> int:
+        """Width of the class labels; 0 for an unconditional model."""
+        return self.generator.c_dim
+
     def train(self, mode: bool = True) -> 'StyleGANV':
         """Set the training mode; the moving average stays in eval mode."""
         super().train(mode)
@@ -182,6 +187,11 @@ class StyleGANV(BaseModel):
         penalty = grad.square().sum([2, 3, 4]).mean()
         loss = self.r1_gamma / 2 * penalty
         optimizer.backward(loss * self.d_reg_interval)
+        for param in self.discriminator.parameters():
+            if param.grad is None:
+                # The penalty does not depend on it. Published runs step it
+                # with gradient 0, which still moves Adam's averages.
+                param.grad = torch.zeros_like(param)
         self.apply_gradients(optimizer, self.discriminator)
         return {'r1_penalty': penalty.detach()}
 
@@ -280,7 +290,11 @@ class StyleGANV(BaseModel):
             if encoder is not None:
                 first, count = encoder.code_range(times[None])
                 motion_z = seeded_noise(
-                    motion_seed, MOTION, int(first), count, encoder.motion_z_dim
+                    motion_seed,
+                    MOTION,
+                    int(first),
+                    count,
+                    encoder.motion_z_dim,
                 )
                 motion_z = motion_z[None].to(device)
                 motion_v = encoder(c, times[None], motion_z, first).float()

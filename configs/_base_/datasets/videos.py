@@ -1,0 +1,58 @@
+# Any videos: a folder of video files, of frame folders, or a zip of these.
+data_root = 'data/videos'
+labels = None  # 'folder' (one per class), a dataset.json or a csv
+max_dist = 32  # frames from the first to the last of a training clip
+num_workers = 4  # processes that decode, for each GPU
+
+train_dataloader = dict(
+    batch_size='= batch_size // num_processes',
+    num_workers='= num_workers',
+    persistent_workers='= num_workers > 0',
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='VideoDataset',
+        data_root='= data_root',
+        labels='= labels',
+        min_num_frames='= num_frames',
+        max_num_frames='= max_num_frames',
+        pipeline=[
+            # Two fake batches an iteration get times and labels, too.
+            dict(
+                type='SampleClip',
+                num_frames='= num_frames',
+                max_dist='= max_dist',
+                num_gen=2,
+            ),
+            dict(type='LoadClip'),
+            dict(type='ResizeCrop', resolution='= resolution'),
+            dict(type='FlipClip', prob=0.5),
+            dict(type='PackClip'),
+        ],
+    ),
+)
+
+# tools/test.py: clips of the average generator from seeds, against one clip
+# of each real video. The detector is a file that you have to get, see
+# docs/metrics.md.
+num_test_videos = 2048
+detector = dict(type='I3DTorchScript', path='checkpoints/i3d_torchscript.pt')
+test_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(
+        type='SeedDataset', num_videos='= num_test_videos', num_frames=16
+    ),
+)
+test_evaluator = [
+    dict(
+        type='FrechetVideoDistance',
+        num_frames=16,
+        num_real='= num_test_videos',
+        resolution='= resolution',
+        real_data=dict(data_root='= data_root', labels='= labels'),
+        detector='= detector',
+    )
+]

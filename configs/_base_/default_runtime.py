@@ -1,0 +1,45 @@
+# What every run shares: logging, checkpoints, previews.
+default_scope = 'stylegan_v_mm'
+runner_type = 'VideoGANRunner'
+work_dir = None
+load_from = None
+resume = False
+log_level = 'INFO'
+
+log_interval = 50  # iterations
+preview_interval = 5000
+checkpoint_interval = 5000
+fps = 25  # of previews
+
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+)
+randomness = dict(seed=0, diff_rank_seed=True)
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval='= log_interval'),
+    checkpoint=dict(
+        type='CheckpointHook',
+        by_epoch=False,
+        interval='= checkpoint_interval',
+        max_keep_ckpts=3,
+        save_last=True,
+    ),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+custom_hooks = [
+    dict(type='TrainingSpeedHook'),
+    dict(
+        type='VideoPreviewHook',
+        interval='= preview_interval',
+        num_videos=16,
+        num_frames=64,
+        fps='= fps',
+    ),
+]
+log_processor = dict(by_epoch=False, window_size='= log_interval')
+visualizer = dict(
+    type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+)

@@ -1,0 +1,23 @@
+# A toy that trains in minutes on two CPU cores: coloured shapes that move.
+_base_ = [
+    '../_base_/models/stylegan_v.py',
+    '../_base_/datasets/videos.py',
+    '../_base_/schedules/stylegan_v.py',
+    '../_base_/default_runtime.py',
+]
+data_root = 'data/moving_shapes'
+resolution = 32
+batch_size = 16
+max_iters = 700
+lr = 0.0025
+num_workers = 1
+log_interval = 25
+preview_interval = 350
+checkpoint_interval = 350
+
+model = dict(
+    generator=dict(z_dim=64, w_dim=64, channel_base=2048, channel_max=64),
+    discriminator=dict(channel_base=2048, channel_max=64),
+)
+num_test_videos = 128
+detector = dict(_delete_=True, type='RandomI3D')

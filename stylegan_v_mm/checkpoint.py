@@ -1,0 +1,104 @@
+"""Reading checkpoints without executing anything in them."""
+
+from pathlib import Path
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import load_state_dict
+from torch import nn
+
+from .errors import InputError
+
+# What mmengine's own checkpoints hold besides tensors and plain containers:
+# the log history. Everything else is refused by ``weights_only``.
+_LOG_HISTORY = [
+    HistoryBuffer,
+    np.core.multiarray._reconstruct,
+    np.core.multiarray.scalar,
+    np.ndarray,
+    np.dtype,
+    type(np.dtype(np.float64)),
+    type(np.dtype(np.float32)),
+    type(np.dtype(np.int64)),
+]
+
+
+def load_checkpoint(path: str, map_location: str = 'cpu') -> dict:
+    """Read a checkpoint file of a training run.
+
+    Args:
+        path (str): A local file or an https URL (kept in torch's cache).
+        map_location (str): Device for its tensors. Defaults to 'cpu'.
+
+    Returns:
+        dict: ``state_dict``, and what else mmengine saved.
+
+    Raises:
+        InputError: The file is missing, damaged, holds more than weights and
+            plain data, or is no checkpoint.
+    """
+    path = str(path)
+    if urlparse(path).scheme == 'https':
+        folder = Path(torch.hub.get_dir()) / 'checkpoints'
+        file = folder / Path(urlparse(path).path).name
+        if not file.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                torch.hub.download_url_to_file(path, str(file))
+            except OSError as error:
+                raise InputError(f'cannot download {path}: {error}') from error
+    else:
+        file = Path(path)
+    if not file.is_file():
+        raise InputError(
+            f'there is no checkpoint file {path}: training writes iter_*.pth '
+            'into its work dir'
+        )
+    try:
+        with torch.serialization.safe_globals(_LOG_HISTORY):
+            checkpoint = torch.load(
+                file, map_location=map_location, weights_only=True
+            )
+    except Exception as error:
+        # torch raises a dozen types here, from EOFError to UnpicklingError.
+        reason = str(error).split('\n')[0]
+        raise InputError(
+            f'{path} is not a checkpoint that can be read safely '
+            f'({type(error).__name__}: {reason})'
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f'{path} is not a checkpoint of this library')
+    return checkpoint
+
+
+def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
+    """Load a checkpoint's weights, all of them or none.
+
+    Args:
+        model (nn.Module): Whose names and shapes are wanted.
+        checkpoint (dict): From :func:`load_checkpoint`.
+        path (str): Of the file, for messages.
+
+    Raises:
+        InputError: Names or shapes differ: another architecture.
+    """
+    theirs = checkpoint.get('state_dict', {})
+    ours = model.state_dict()
+    problems = [f'lacks {name}' for name in ours if name not in theirs]
+    problems += [
+        f'{name} is {list(theirs[name].shape)}, the config wants '
+        f'{list(value.shape)}'
+        for name, value in ours.items()
+        if name in theirs and theirs[name].shape != value.shape
+    ]
+    problems += [f'has extra {name}' for name in theirs if name not in ours]
+    if problems:
+        shown = '; '.join(problems[:3])
+        raise InputError(
+            f'{path} is of another architecture than the config: '
+            f'{len(problems)} differences, such as: {shown}. Use the config '
+            'that it was trained with'
+        )
+    load_state_dict(model, theirs, strict=True)

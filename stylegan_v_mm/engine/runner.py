@@ -1,0 +1,112 @@
+"""The runner, and the optimizers of the two networks."""
+
+from collections.abc import Callable
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import broadcast, is_distributed
+from mmengine.optim import OptimWrapperDict, build_optim_wrapper
+from mmengine.runner import BaseLoop, Runner
+from torch import nn
+
+from ..checkpoint import load_checkpoint, load_weights
+from ..errors import InputError
+from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS
+
+
+@RUNNERS.register_module()
+class VideoGANRunner(Runner):
+    """mmengine's runner, for models that reduce their gradients themselves.
+
+    Checkpoints are read without executing what they hold, and only if they
+    are of the config's architecture.
+    """
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Set processes up; on CPU machines they talk by gloo."""
+        by_torchrun = self.distributed and self._launcher == 'pytorch'
+        if by_torchrun and not (is_distributed() or torch.cuda.is_available()):
+            # mmengine's own set-up insists on a GPU.
+            torch.distributed.init_process_group('gloo')
+        super().setup_env(env_cfg)
+
+    def wrap_model(
+        self, model_wrapper_cfg: dict | None, model: nn.Module
+    ) -> nn.Module:
+        """Move the model to its device; start equal on all processes."""
+        model = model.to(get_device())
+        for value in model.state_dict().values():
+            broadcast(value)
+        return model
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop, and check that data and model fit.
+
+        Raises:
+            InputError: Labels are not as wide as the model's condition.
+        """
+        loop = super().build_train_loop(loop)
+        classes, c_dim = loop.dataloader.dataset.c_dim, self.model.c_dim
+        if classes != c_dim:
+            raise InputError(
+                f'the labels of the data are {classes} wide, the model takes '
+                f'{c_dim}: set num_classes={classes}, or labels=None and '
+                'num_classes=0 to train without'
+            )
+        return loop
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = True,
+        revise_keys: list = (),
+    ) -> dict:
+        """Load a checkpoint of the config's architecture.
+
+        Args:
+            filename (str): Local path or https URL.
+            map_location (str or callable): See ``torch.load``.
+            strict (bool): Always strict; mmengine's signature.
+            revise_keys (list): Not used; mmengine's signature.
+
+        Returns:
+            dict: The checkpoint.
+
+        Raises:
+            InputError: See :mod:`stylegan_v_mm.checkpoint`.
+        """
+        checkpoint = load_checkpoint(filename, map_location)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        load_weights(self.model, checkpoint, filename)
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class GANOptimWrapperConstructor:
+    """Build an optimizer for each network that the config names.
+
+    Our own, as mmagic's ``MultiOptimWrapperConstructor`` imports all of
+    mmagic's models.
+
+    Args:
+        optim_wrapper_cfg (dict): Name of a child of the model -> config of
+            its ``OptimWrapper``.
+        paramwise_cfg (dict, optional): Not used; mmengine's signature.
+    """
+
+    def __init__(
+        self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None
+    ):
+        self.optim_wrapper_cfg = optim_wrapper_cfg
+
+    def __call__(self, model: nn.Module) -> OptimWrapperDict:
+        """Build ``OptimWrapperDict(generator=..., discriminator=...)``."""
+        return OptimWrapperDict(
+            **{
+                name: build_optim_wrapper(getattr(model, name), cfg)
+                for name, cfg in self.optim_wrapper_cfg.items()
+            }
+        )

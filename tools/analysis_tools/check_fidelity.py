@@ -1,0 +1,299 @@
+"""Compare our networks with reference vectors of the published model.
+
+    python tools/analysis_tools/check_fidelity.py FILE.npz...
+
+Each file holds weights, inputs and outputs (keys as documented in
+docs/fidelity.md). Prints a line per compared array and ends with status 1 if
+one differs, 2 if a file cannot be read.
+"""
+
+import argparse
+import json
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import Tensor, nn
+
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.models.stylegan_v import StyleGANV
+from stylegan_v_mm.tool import run_tool
+
+ABSOLUTE_TOL = 1e-4  # codes, ws, frames, logits
+RELATIVE_TOL = 1e-3  # gradients and penalties, to the largest magnitude
+LOSS_TOL = 1e-3  # losses along a training run
+UPDATE_TOL = 5e-3  # final minus initial weights, relative L2 of a network
+
+# array name, error, tolerance
+Comparison = tuple[str, float, float]
+
+
+class Reference:
+    """The arrays of a reference file, as tensors.
+
+    Args:
+        path (Path): An .npz file.
+
+    Raises:
+        InputError: It cannot be read or holds no ``config``.
+    """
+
+    def __init__(self, path: Path):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                self.arrays = {key: file[key] for key in file.files}
+            self.config = json.loads(bytes(self.arrays.pop('config')))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise InputError(
+                f'{path} is not a readable reference file: {error}'
+            ) from error
+        self.path = path
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.arrays
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.arrays:
+            raise InputError(f'{self.path} holds no array {name!r}')
+        return torch.from_numpy(self.arrays[name])
+
+    def group(self, prefix: str) -> dict[str, Tensor]:
+        """Give the arrays below ``prefix/``, without the prefix."""
+        start = len(prefix) + 1
+        return {
+            name[start:]: self[name]
+            for name in self.arrays
+            if name.startswith(f'{prefix}/')
+        }
+
+    def load(self, network: nn.Module, prefix: str) -> None:
+        """Load a state dict; filters, being constants, are not ours.
+
+        Raises:
+            InputError: Names or shapes are not ours.
+        """
+        weights = {
+            name: value
+            for name, value in self.group(prefix).items()
+            if not name.endswith('resample_filter')
+        }
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError(
+                f'{self.path}: the weights below {prefix}/ do not fit the '
+                f'network of its config: {error}'
+            ) from error
+
+
+def build(config: dict) -> StyleGANV:
+    """Build the networks that a reference file's ``config`` describes."""
+    lstm = config['variant'] == 'mocogan'
+    shared = {
+        key: config[key]
+        for key in (
+            'resolution',
+            'c_dim',
+            'channel_base',
+            'channel_max',
+            'conv_clamp',
+        )
+    }
+    generator = {
+        key: config[key]
+        for key in (
+            'z_dim',
+            'w_dim',
+            'mapping_layers',
+            'cond_type',
+            'motion_v_dim',
+            'motion_z_dim',
+            'motion_z_distance',
+            'motion_kernel_size',
+            'time_enc_dim',
+            'min_period_len',
+            'max_period_len',
+        )
+    }
+    if lstm:
+        # The baseline has a code a frame, whatever its file's config says.
+        generator |= dict(
+            motion_type='lstm', fourier=False, motion_z_distance=1
+        )
+    discriminator = {
+        key: config[key]
+        for key in (
+            'num_frames',
+            'concat_res',
+            'num_frames_div_factor',
+            'mbstd_group_size',
+            'max_num_frames',
+        )
+    }
+    return StyleGANV(
+        dict(type='StyleGANVGenerator', **shared, **generator),
+        dict(type='StyleGANVDiscriminator', **shared, **discriminator),
+        r1_gamma=config.get('r1_gamma', 1),
+        d_reg_interval=config.get('d_reg_interval', 16),
+        ema_kimg=config.get('ema_kimg', 20),
+        ema_rampup=config.get('ema_rampup'),
+    )
+
+
+def absolute(name: str, ours: Tensor, theirs: Tensor) -> Comparison:
+    """Largest absolute difference."""
+    return name, float((ours - theirs).abs().max()), ABSOLUTE_TOL
+
+
+def relative(name: str, ours: Tensor, theirs: Tensor) -> Comparison:
+    """Largest difference; the tolerance scales with the array."""
+    tolerance = RELATIVE_TOL * float(theirs.abs().max())
+    return name, float((ours - theirs).abs().max()), tolerance
+
+
+def compare_forward(reference: Reference) -> Iterator[Comparison]:
+    """Compare outputs and gradients on fixed inputs."""
+    gan = build(reference.config)
+    generator, discriminator = gan.generator.eval(), gan.discriminator.eval()
+    z, c, t = reference['z'], reference['c'], reference['t']
+    motion_z = reference['motion_z']
+
+    reference.load(generator, 'G')
+    with torch.no_grad():
+        yield absolute('ws', generator.map(z, c), reference['ws'])
+        ws_trunc = generator.map(z, c, truncation_psi=0.5)
+        yield absolute('ws_trunc', ws_trunc, reference['ws_trunc'])
+        motion_v = generator.motion_encoder(c, t, motion_z)
+        yield absolute('motion_v', motion_v, reference['motion_v'])
+        for name, psi in (('frames', 1), ('frames_trunc', 0.5)):
+            videos = generator(z, c, t, motion_z, truncation_psi=psi)
+            yield absolute(name, videos.flatten(0, 1), reference[name])
+    if 'logits_real' not in reference:
+        return
+
+    reference.load(discriminator, 'D')
+
+    def as_videos(name: str) -> Tensor:
+        return reference[name].unflatten(0, (len(z), -1))
+
+    with torch.no_grad():
+        logits = discriminator(as_videos('frames'), c, t)
+    yield absolute('logits_frames', logits, reference['logits_frames'])
+
+    videos = generator.train()(z, c, t, motion_z)
+    g_loss = F.softplus(-discriminator(videos, c, t)).mean()
+    g_loss.backward()
+    yield absolute('g_loss', g_loss.detach(), reference['g_loss'])
+    gradients = dict(generator.named_parameters())
+    for name, theirs in reference.group('g_grad_G').items():
+        yield relative(f'g_grad_G/{name}', gradients[name].grad, theirs)
+
+    # The stored discriminator gradients are those of g_loss plus the penalty:
+    # they were accumulated without zeroing in between, so these are too.
+    real = as_videos('real').requires_grad_()
+    logits = discriminator(real, c, t)
+    yield absolute('logits_real', logits.detach(), reference['logits_real'])
+    (grad,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    penalty = grad.square().sum([2, 3, 4]).flatten()
+    theirs = reference['r1_penalty']
+    yield relative('r1_penalty', penalty.detach(), theirs)
+    penalty.mean().backward()
+    gradients = dict(discriminator.named_parameters())
+    for name, theirs in reference.group('r1_grad_D').items():
+        yield relative(f'r1_grad_D/{name}', gradients[name].grad, theirs)
+
+
+def compare_training(reference: Reference) -> Iterator[Comparison]:
+    """Compare losses along a training run, and the weights at its end."""
+    config = reference.config
+    gan = build(config)
+    networks = {
+        'G': gan.generator,
+        'D': gan.discriminator,
+        'G_ema': gan.generator_ema,
+    }
+    for name, network in networks.items():
+        reference.load(network, name.removesuffix('_ema'))
+    gan.train()
+
+    def optimizer(network: nn.Module, interval: int) -> OptimWrapper:
+        share = interval / (interval + 1)  # lazy regularisation
+        adam = torch.optim.Adam(
+            network.parameters(),
+            lr=config['lr'] * share,
+            betas=[beta**share for beta in config['betas']],
+            eps=config['eps'],
+        )
+        return OptimWrapper(adam)
+
+    optimizers = OptimWrapperDict(
+        generator=optimizer(gan.generator, config['g_reg_interval']),
+        discriminator=optimizer(gan.discriminator, config['d_reg_interval']),
+    )
+    phases = [0, 2]  # the generator's fakes and the discriminator's
+    penalties = []
+    for i in range(config['iters']):
+        batch = dict(
+            video=reference['real'][i],
+            t=reference['real_t'][i],
+            c=reference['real_c'][i],
+        )
+        for name in ('gen_z', 'gen_t', 'gen_c', 'motion_z'):
+            batch[name] = reference[name][i, phases].transpose(0, 1)
+        logs = gan.train_step(batch, optimizers)
+        for name in ('loss_G', 'loss_D'):
+            error = abs(float(logs[name.lower()] - reference[name][i]))
+            yield f'{name}[{i}]', error, LOSS_TOL
+        if 'r1_penalty' in logs:
+            penalties.append(logs['r1_penalty'])
+    theirs = reference['r1_penalty']
+    yield relative('r1_penalty', torch.stack(penalties), theirs)
+
+    for name, network in networks.items():
+        initial = reference.group(name.removesuffix('_ema'))
+        ours, theirs = network.state_dict(), reference.group(f'{name}_final')
+        error = norm = 0.0
+        for key in ours:
+            error += float((ours[key] - theirs[key]).square().sum())
+            norm += float((theirs[key] - initial[key]).square().sum())
+        yield f'{name}_final', (error / norm) ** 0.5, UPDATE_TOL
+
+
+def main() -> int:
+    """Compare all files, print the verdicts, and give the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('files', nargs='+', type=Path, metavar='FILE.npz')
+    status = 0
+    for path in parser.parse_args().files:
+        try:
+            reference = Reference(path)
+            if 'loss_G' in reference:
+                compare = compare_training
+            elif 'frames' in reference and 'ws' in reference:
+                compare = compare_forward
+            else:
+                raise InputError(
+                    f'{path} is neither a forward nor a training reference'
+                )
+            for name, error, tolerance in compare(reference):
+                # Not `>`: an error that is not a number is a failure too.
+                passed = error <= tolerance
+                print(
+                    f'{path.name} {name} max_abs_err={error:.3g} '
+                    f'tol={tolerance:.3g} {"PASS" if passed else "FAIL"}'
+                )
+                if not passed:
+                    status = max(status, 1)
+        except InputError as error:
+            print(f'error: {error}', file=sys.stderr)
+            status = 2
+    return status
+
+
+if __name__ == '__main__':
+    run_tool(main)
