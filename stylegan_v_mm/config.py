@@ -153,9 +153,19 @@ def _compute_formulas(config: Config, builtins: dict) -> set[str]:
     def compute(formula: str, pending: tuple[str, ...] = ()):
         try:
             tree = ast.parse(formula[1:].strip(), mode='eval')
-            return evaluate(tree.body, pending)
-        except (SyntaxError, KeyError, TypeError, ArithmeticError) as error:
+        except SyntaxError as error:
             raise InputError(f'wrong formula {formula!r}: {error}') from error
+        try:
+            return evaluate(tree.body, pending)
+        except (KeyError, TypeError, ArithmeticError) as error:
+            names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+            values = ', '.join(
+                f'{name}={config[name]!r}'
+                for name in sorted(names & set(config))
+            )
+            raise InputError(
+                f'wrong formula {formula!r} with {values}: {error}'
+            ) from error
         except InputError as error:
             raise InputError(f'formula {formula!r}: {error}') from error
 

@@ -10,16 +10,31 @@ _SCOPE = 'stylegan_v_mm'
 
 
 def _child(parent: root.Registry, room: str) -> root.Registry:
+    locations = [f'{_SCOPE}.{room}']
     return root.Registry(
-        parent.name, parent=parent, scope=_SCOPE, locations=[f'{_SCOPE}.{room}']
+        parent.name, parent=parent, scope=_SCOPE, locations=locations
     )
 
 
 MODELS = _child(root.MODELS, 'models')
+
 DATASETS = _child(root.DATASETS, 'datasets')
 TRANSFORMS = _child(root.TRANSFORMS, 'datasets')
+
 METRICS = _child(root.METRICS, 'evaluation')
+
 HOOKS = _child(root.HOOKS, 'engine')
-LOG_PROCESSORS = _child(root.LOG_PROCESSORS, 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
 RUNNERS = _child(root.RUNNERS, 'engine')
+
+# Empty, but mmengine warns at each look-up in a scope that lacks them.
+DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets')
+EVALUATOR = _child(root.EVALUATOR, 'evaluation')
+FUNCTIONS = _child(root.FUNCTIONS, 'engine')
+LOG_PROCESSORS = _child(root.LOG_PROCESSORS, 'engine')
+LOOPS = _child(root.LOOPS, 'engine')
+OPTIMIZERS = _child(root.OPTIMIZERS, 'engine')
+OPTIM_WRAPPERS = _child(root.OPTIM_WRAPPERS, 'engine')
+PARAM_SCHEDULERS = _child(root.PARAM_SCHEDULERS, 'engine')
+VISBACKENDS = _child(root.VISBACKENDS, 'engine')
+VISUALIZERS = _child(root.VISUALIZERS, 'engine')

@@ -16,7 +16,15 @@ preview_interval = 350
 checkpoint_interval = 350
 
 model = dict(
-    generator=dict(z_dim=64, w_dim=64, channel_base=2048, channel_max=64),
+    generator=dict(
+        z_dim=64,
+        w_dim=64,
+        motion_z_dim=64,
+        motion_v_dim=64,
+        time_enc_dim=32,
+        channel_base=2048,
+        channel_max=64,
+    ),
     discriminator=dict(channel_base=2048, channel_max=64),
 )
 num_test_videos = 128

@@ -13,7 +13,7 @@ optim_wrapper = dict(
         optimizer=dict(
             type='Adam',
             lr='= lr * 4 / 5',
-            betas=(0, '= 0.99 ** (4 / 5)'),
+            betas=(0.0, '= 0.99 ** (4 / 5)'),
             eps=1e-8,
         )
     ),
@@ -21,7 +21,7 @@ optim_wrapper = dict(
         optimizer=dict(
             type='Adam',
             lr='= lr * 16 / 17',
-            betas=(0, '= 0.99 ** (16 / 17)'),
+            betas=(0.0, '= 0.99 ** (16 / 17)'),
             eps=1e-8,
         )
     ),
