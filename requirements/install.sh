@@ -32,8 +32,9 @@ make_venv() {
 }
 
 install_base() {
-  say 'installing PyTorch (a download of 3 GB; minutes)'
-  pip_install setuptools wheel torch torchvision -r requirements/runtime.txt
+  say 'installing PyTorch (3 GB to download: 1 to 10 minutes)'
+  pip_install 'setuptools>=77' wheel torch torchvision \
+    -r requirements/runtime.txt
 }
 
 install_ourselves() {
@@ -123,7 +124,7 @@ install_full() {
   rm -f .venv/.quick
   pip uninstall -qq -y mmcv-lite
   pip install -q --no-deps --force-reinstall "$folder"/mmcv-*.whl
-  say 'installing mmagic with what its models need (4 minutes)'
+  say 'installing mmagic with what its models need (1 to 5 minutes)'
   pip_install -r requirements/mminstall.txt -r requirements/optional.txt \
     -r requirements/tests.txt ruff
   install_ourselves

@@ -1,0 +1,44 @@
+# The interpreter of a new .venv: Python 3.10, 3.11 or 3.12.
+PYTHON ?= python3.11
+# More arguments for pytest, e.g. ARGS='-k motion'.
+ARGS ?=
+
+REQUIREMENTS := requirements/install.sh $(wildcard requirements/*.txt)
+# What is there: `make demo` is content with either install.
+INSTALLED := $(firstword $(wildcard .venv/.full) .venv/.quick)
+
+.PHONY: help demo test lint format gpu-check clean distclean
+.DELETE_ON_ERROR:
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@echo
+	@echo 'PYTHON=python3.12 chooses another interpreter (3.10 to 3.12).'
+
+demo: $(INSTALLED)  ## Train on moving shapes, measure and sample (minutes)
+	.venv/bin/python tools/demo.py
+
+test: .venv/.full  ## Compile mmcv where needed, then run all tests
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/.lint  ## Check style and format
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+format: .venv/.lint  ## Mend style and format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+gpu-check: .venv/.full  ## Check the install and the compiled ops on a GPU
+	.venv/bin/python tools/analysis_tools/check_install.py
+	.venv/bin/python -m pytest -m gpu
+
+clean:  ## Remove what builds and tests leave behind
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -print0 | xargs -0 rm -rf
+
+distclean: clean  ## Also remove .venv
+	rm -rf .venv
+
+.venv/.lint .venv/.quick .venv/.full: .venv/.%: $(REQUIREMENTS)
+	@PYTHON='$(PYTHON)' requirements/install.sh $*

@@ -1,0 +1,162 @@
+"""Labels of videos: by folder, in ``dataset.json`` or in a csv file."""
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from ..errors import InputError
+from .video_sources import natural_key, read_side_file
+
+
+def load_labels(
+    data_root: str | os.PathLike, names: Sequence[str], labels: str | None
+) -> tuple[np.ndarray, list[str]]:
+    """Find the label of each video.
+
+    Args:
+        data_root: Where the videos are.
+        names: [V], names of the videos relative to it.
+        labels: One of
+
+            * None: no labels, ``c_dim`` 0;
+            * ``'folder'``: the class is the first folder of the name;
+            * a ``.json`` file, relative to the data root or any path:
+              ``{"labels": [[name, label], ...]}``. A name is that of a video
+              or of a frame (then all frames of a video must agree), a label
+              an integer (made one-hot) or a list of numbers (used as it is);
+            * a ``.csv`` file with lines ``video,label``, where all labels are
+              integers or else names of classes.
+
+            The names may leave out the suffix of a video file. Entries of
+            other videos are passed over.
+
+    Returns:
+        The labels [V, c_dim], float32, and the names of the classes in the
+        order of the one-hot vector ([] where classes have no names).
+
+    Raises:
+        InputError: If a label is missing, contradicts another or has another
+            width.
+    """
+    if labels is None:
+        return np.zeros((len(names), 0), np.float32), []
+    if labels == 'folder':
+        by_name = {}
+        for name in names:
+            by_name[name], slash, _ = name.partition('/')
+            if not slash:
+                raise InputError(
+                    f'{data_root}: labels="folder" needs one folder per '
+                    f'class, but {name} lies in none'
+                )
+        return _one_hot_of_classes(list(by_name.values()))
+
+    text = read_side_file(data_root, labels)
+    if text is None:
+        raise InputError(
+            f'{labels}: no such label file, neither in {data_root} nor as a '
+            'path'
+        )
+    if labels.endswith('.json'):
+        entries = _parse_json(labels, text)
+    elif labels.endswith('.csv'):
+        entries = _parse_csv(labels, text)
+    else:
+        raise InputError(
+            f'labels={labels!r}: give "folder", a .json or a .csv file'
+        )
+    found = _assign(labels, names, entries)
+    if isinstance(found[0], str):
+        return _one_hot_of_classes(found)
+    return _to_array(labels, names, found, entries), []
+
+
+def _one_hot_of_classes(
+    class_of_video: list[str],
+) -> tuple[np.ndarray, list[str]]:
+    classes = sorted(set(class_of_video), key=natural_key)
+    inds = [classes.index(name) for name in class_of_video]
+    return np.eye(len(classes), dtype=np.float32)[inds], classes
+
+
+def _parse_json(file: str, text: str) -> list[tuple]:
+    try:
+        entries = json.loads(text)['labels']
+        return [(str(name), label) for name, label in entries]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f'{file}: expected {{"labels": [[name, label], ...]}}'
+        ) from None
+
+
+def _parse_csv(file: str, text: str) -> list[tuple]:
+    rows = [row for row in csv.reader(text.splitlines()) if row]
+    if rows and [cell.strip().lower() for cell in rows[0]] == [
+        'video',
+        'label',
+    ]:
+        del rows[0]
+    for row in rows:
+        if len(row) != 2:
+            raise InputError(
+                f'{file}: expected lines "video,label", got {",".join(row)!r}'
+            )
+    entries = [(name.strip(), label.strip()) for name, label in rows]
+    if all(label.lstrip('-').isdecimal() for _, label in entries):
+        return [(name, int(label)) for name, label in entries]
+    return entries
+
+
+def _assign(file: str, names: Sequence[str], entries: list[tuple]) -> list:
+    """Give each video the label of its entries, which must agree."""
+    video_of = {}
+    for name in names:
+        video_of[name] = name
+        video_of.setdefault(str(PurePosixPath(name).with_suffix('')), name)
+    found = {}
+    for entry, label in entries:
+        folder = str(PurePosixPath(entry).parent)
+        video = video_of.get(entry, video_of.get(folder))
+        if video is not None and found.setdefault(video, label) != label:
+            raise InputError(
+                f'{file}: {entry} has label {label}, another entry of the '
+                f'same video has {found[video]}'
+            )
+    for name in names:
+        if name not in found:
+            raise InputError(f'{file}: no label for {name}')
+    return [found[name] for name in names]
+
+
+def _to_array(
+    file: str, names: Sequence[str], found: list, entries: list[tuple]
+) -> np.ndarray:
+    if all(type(label) is int for label in found):
+        # Of the whole file, so that a part of the videos has the same width.
+        classes = [label for _, label in entries if type(label) is int]
+        for name, label in zip(names, found):
+            if label < 0:
+                raise InputError(f'{file}: {name} has negative label {label}')
+        return np.eye(max(classes) + 1, dtype=np.float32)[found]
+    for name, label in zip(names, found):
+        if not isinstance(label, list):
+            raise InputError(
+                f'{file}: labels must be all integers or all lists of '
+                f'numbers, {name} has {label!r}'
+            )
+        if len(label) != len(found[0]):
+            raise InputError(
+                f'{file}: labels differ in width: {name} has {len(label)}, '
+                f'{names[0]} has {len(found[0])} numbers'
+            )
+    try:
+        array = np.array(found, np.float32)
+    except (TypeError, ValueError):
+        array = np.array(np.nan)
+    if not np.isfinite(array).all():
+        raise InputError(f'{file}: labels must be finite numbers')
+    return array

@@ -1,0 +1,233 @@
+"""From a video to a training clip: times, frames, size, flip, tensors."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+
+from .. import frame_sampling
+from ..errors import InputError
+from ..registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class SampleClip:
+    """Choose the times of a clip, and those of clips to be generated.
+
+    A clip to be generated imitates the data: a random video of the data set
+    gives its length and label, the same rule gives its times, except that
+    they may lie between two frames.
+
+    Required Keys:
+
+    - source
+    - video_len
+    - rng
+    - video_lens, labels (if ``num_gen`` > 0)
+
+    Added Keys:
+
+    - frame_inds: [T], int64, frames in the video
+    - t: [T], float64, their times in frames, from the start of the window
+      of ``video_len`` frames that counts
+    - gen_t: [num_gen, T], float64 (if ``num_gen`` > 0)
+    - gen_c: [num_gen, c_dim], float32 (if ``num_gen`` > 0)
+
+    Args:
+        num_frames: Frames in a clip, T.
+        method: ``'random'``, ``'uniform'`` or ``'consecutive'``; see
+            :mod:`stylegan_v_mm.frame_sampling`.
+        num_gen: Number of clips to be generated for each clip of the data.
+        random_start: False takes clips at the start of the video; only for
+            ``'consecutive'``.
+        settings: Arguments of the method: ``max_dist`` and ``total_dists``,
+            ``max_gap`` and ``gaps``, or ``frame_stride``.
+
+    Raises:
+        InputError: If no video can ever give such a clip.
+    """
+
+    def __init__(
+        self,
+        num_frames: int,
+        method: str = 'random',
+        num_gen: int = 0,
+        random_start: bool = True,
+        **settings: int | Sequence[int],
+    ) -> None:
+        try:
+            #: Shorter videos cannot be used.
+            self.min_num_frames = frame_sampling.min_video_len(
+                method, num_frames, **settings
+            )
+            self._draw = partial(
+                frame_sampling.METHODS[method],
+                num_frames=num_frames,
+                **settings,
+            )
+            self._draw(self.min_num_frames, rng=np.random.default_rng(0))
+        except (TypeError, ValueError) as error:
+            raise InputError(f'SampleClip: {error}') from None
+        if not random_start and method != 'consecutive':
+            raise InputError(
+                'SampleClip: random_start=False needs method="consecutive", '
+                f'got {method!r}'
+            )
+        self.num_gen = num_gen
+        self.random_start = random_start
+
+    def __call__(self, results: dict) -> dict:
+        """Add the times."""
+        rng = results['rng'] if self.random_start else None
+        t = self._draw(results['video_len'], rng=rng)
+        window_slack = len(results['source']) - results['video_len']
+        window = rng.integers(window_slack + 1) if rng else 0
+        results['frame_inds'] = window + t
+        results['t'] = t.astype(np.float64)
+        if self.num_gen:
+            rng = results['rng']
+            videos = rng.integers(len(results['labels']), size=self.num_gen)
+            results['gen_c'] = results['labels'][videos]
+            results['gen_t'] = np.stack(
+                [
+                    self._draw(video_len, rng=rng, fractional=True)
+                    for video_len in results['video_lens'][videos]
+                ]
+            )
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadClip:
+    """Decode the chosen frames and no others.
+
+    Required Keys:
+
+    - source
+    - frame_inds
+
+    Added Keys:
+
+    - frames: [T, H, W, 3], uint8, RGB
+    """
+
+    def __call__(self, results: dict) -> dict:
+        """Add the frames."""
+        results['frames'] = results['source'].read(results['frame_inds'])
+        return results
+
+
+@TRANSFORMS.register_module()
+class ResizeCrop:
+    """Crop the central square and resize it.
+
+    This equals resizing the shorter side and then cropping the centre.
+    Shrinking averages over areas (no aliasing), enlarging is Lanczos. Frames
+    that have the size already are left as they are.
+
+    Required Keys:
+
+    - frames
+
+    Modified Keys:
+
+    - frames: [T, resolution, resolution, 3], uint8
+
+    Args:
+        resolution: Width and height in pixels.
+
+    Raises:
+        InputError: If ``resolution`` is no positive integer.
+    """
+
+    def __init__(self, resolution: int) -> None:
+        if not isinstance(resolution, int) or resolution < 1:
+            raise InputError(
+                'ResizeCrop: resolution must be a positive integer, got '
+                f'{resolution!r}'
+            )
+        self.resolution = resolution
+
+    def __call__(self, results: dict) -> dict:
+        """Replace the frames."""
+        frames = results['frames']
+        height, width = frames.shape[1:3]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        frames = frames[:, top : top + side, left : left + side]
+        if side != self.resolution:
+            frames = np.stack([self._resize(frame) for frame in frames])
+        results['frames'] = frames
+        return results
+
+    def _resize(self, frame: np.ndarray) -> np.ndarray:
+        shrink = frame.shape[0] > self.resolution
+        return cv2.resize(
+            frame,
+            (self.resolution, self.resolution),
+            interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LANCZOS4,
+        )
+
+
+@TRANSFORMS.register_module()
+class FlipClip:
+    """Mirror all frames of a clip, or none, left to right.
+
+    Required Keys:
+
+    - frames
+    - rng
+
+    Modified Keys:
+
+    - frames
+
+    Args:
+        prob: Probability of mirroring.
+
+    Raises:
+        InputError: If ``prob`` is not in [0, 1].
+    """
+
+    def __init__(self, prob: float = 0.5) -> None:
+        if not 0 <= prob <= 1:
+            raise InputError(f'FlipClip: prob must be in [0, 1], got {prob}')
+        self.prob = prob
+
+    def __call__(self, results: dict) -> dict:
+        """Replace the frames."""
+        if results['rng'].random() < self.prob:
+            results['frames'] = results['frames'][:, :, ::-1]
+        return results
+
+
+@TRANSFORMS.register_module()
+class PackClip:
+    """Keep what the model needs, as tensors.
+
+    Required Keys:
+
+    - frames
+    - t
+    - c
+    - gen_t, gen_c (optional)
+
+    Returns a new dict with:
+
+    - video: [T, 3, H, W], uint8, RGB
+    - t: [T], float64
+    - c: [c_dim], float32
+    - gen_t: [num_gen, T], float64 (if given)
+    - gen_c: [num_gen, c_dim], float32 (if given)
+    """
+
+    def __call__(self, results: dict) -> dict[str, torch.Tensor]:
+        """Make the tensors."""
+        video = results['frames'].transpose(0, 3, 1, 2)
+        packed = {'video': torch.from_numpy(np.ascontiguousarray(video))}
+        for key in ('t', 'c', 'gen_t', 'gen_c'):
+            if key in results:
+                packed[key] = torch.tensor(results[key])
+        return packed

@@ -1,0 +1,191 @@
+"""The data set of videos."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from mmengine.dataset import Compose
+from mmengine.logging import MMLogger
+from torch.utils.data import Dataset
+
+from ..errors import InputError
+from ..registry import DATASETS, TRANSFORMS
+from ..video_io import DamagedVideoError
+from .labels import load_labels
+from .video_sources import find_videos, join_some
+
+
+@DATASETS.register_module()
+class VideoDataset(Dataset):
+    """Videos of a folder or of a zip; an item is what the pipeline makes.
+
+    The layout is recognised by what is there; one folder per class may be
+    above the videos, as in UCF-101::
+
+        data_root/                 data_root/             data_root.zip
+        ├── dataset.json (labels)  ├── archery/           └── archery/
+        ├── clip_1.mp4             │   ├── clip_1.avi         └── clip_1/
+        └── clip_2.mkv             │   └── clip_2.avi             ├── 0.jpg
+                                   └── bowling/...                └── 1.jpg
+
+    Of a video longer than ``max_num_frames`` only a random window counts.
+    Videos too short for the pipeline and files that cannot be decoded are
+    left out and named in one warning. A video that turns out to be damaged
+    later is named once, and another one takes its place.
+
+    Required by the first transform of the pipeline, added here:
+
+    - ``source``: the video, with ``name``, ``len()`` and ``read(inds)``
+    - ``video_len`` (int): its length, at most ``max_num_frames``
+    - ``c`` [c_dim], float32: its label
+    - ``rng`` (numpy.random.Generator): seeded from numpy's global state
+    - ``video_lens`` [V], int64, ``labels`` [V, c_dim], float32: lengths and
+      labels of all videos
+
+    Args:
+        data_root: Folder of video files, folder or zip of frame folders, or
+            a video file.
+        pipeline: Transforms or their configs.
+        labels: None, ``'folder'``, a json or a csv file; see
+            :func:`~stylegan_v_mm.datasets.labels.load_labels`.
+        min_num_frames: Shorter videos are left out. Default: what the
+            transforms of the pipeline need (their ``min_num_frames``).
+        max_num_frames: The longest stretch of a video that counts.
+
+    Raises:
+        InputError: If there are no (long enough) videos, or the labels do
+            not fit them.
+
+    Example:
+        >>> dataset = VideoDataset('data/clips', pipeline=[
+        ...     dict(type='SampleClip', num_frames=3),
+        ...     dict(type='LoadClip'),
+        ...     dict(type='ResizeCrop', resolution=64),
+        ...     dict(type='PackClip')])
+        >>> dataset[0]['video'].shape
+        torch.Size([3, 3, 64, 64])
+    """
+
+    def __init__(
+        self,
+        data_root: str | os.PathLike,
+        pipeline: Sequence[dict | Callable] = (),
+        labels: str | None = None,
+        min_num_frames: int | None = None,
+        max_num_frames: int = 1024,
+    ) -> None:
+        transforms = [
+            TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline
+        ]
+        if min_num_frames is None:
+            needs = [getattr(t, 'min_num_frames', 1) for t in transforms]
+            min_num_frames = max(needs, default=1)
+        if max_num_frames < min_num_frames:
+            raise InputError(
+                f'max_num_frames={max_num_frames}, but a clip needs '
+                f'{min_num_frames} frames'
+            )
+        self.data_root = str(data_root)
+        self.pipeline = Compose(transforms)
+        sources = find_videos(data_root)
+        all_labels, self._classes = load_labels(
+            data_root, [source.name for source in sources], labels
+        )
+        lens = np.array([len(source) for source in sources])
+        kept = np.flatnonzero(lens >= max(min_num_frames, 1))
+        self._summarize(sources, kept, min_num_frames)
+        self.sources = [sources[i] for i in kept]
+        #: [V, c_dim], float32, label of each video.
+        self.labels = all_labels[kept]
+        #: [V], int64, length of each video, at most ``max_num_frames``.
+        self.video_lens = np.minimum(lens[kept], max_num_frames)
+        self._damaged: set[int] = set()
+
+    def _summarize(
+        self, sources: list, kept: np.ndarray, min_num_frames: int
+    ) -> None:
+        short = [
+            f'{s.name} ({len(s)})'
+            for s in sources
+            if 0 < len(s) < min_num_frames
+        ]
+        damaged = [f'{s.name} ({s.problem})' for s in sources if s.problem]
+        notes = []
+        if short:
+            notes.append(
+                f'shorter than {min_num_frames} frames: {join_some(short)}'
+            )
+        if damaged:
+            notes.append(f'damaged: {join_some(damaged)}')
+        text = '; '.join(notes)
+        if not len(kept):
+            raise InputError(
+                f'{self.data_root}: none of {len(sources)} videos can be '
+                f'used; {text}'
+            )
+        if notes:
+            MMLogger.get_current_instance().warning(
+                f'{self.data_root}: using {len(kept)} of {len(sources)} '
+                f'videos; {text}'
+            )
+
+    @property
+    def c_dim(self) -> int:
+        """Width of the labels, 0 without labels."""
+        return self.labels.shape[1]
+
+    @property
+    def metainfo(self) -> dict:
+        """Names of the classes (``classes``), empty if they have none."""
+        return {'classes': tuple(self._classes)}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of names, sizes, times and lengths.
+
+        It changes when the videos do, and serves as key of what is computed
+        from them.
+        """
+        digest = hashlib.sha256()
+        for source, video_len in zip(self.sources, self.video_lens):
+            line = f'{source.name}\n{source.signature()}\n{video_len}\n'
+            digest.update(line.encode(errors='surrogateescape'))
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, index: int) -> dict:
+        # numpy's global state differs in each worker and follows the seed.
+        rng = np.random.default_rng(np.random.randint(2**31, size=4))
+        while True:
+            results = {
+                'source': self.sources[index],
+                'video_len': int(self.video_lens[index]),
+                'c': self.labels[index],
+                'rng': rng,
+                'video_lens': self.video_lens,
+                'labels': self.labels,
+            }
+            try:
+                return self.pipeline(results)
+            except DamagedVideoError as error:
+                index = self._replace(int(index), error, rng)
+
+    def _replace(
+        self, index: int, error: Exception, rng: np.random.Generator
+    ) -> int:
+        """Note a damaged video and draw another one."""
+        if index not in self._damaged:
+            self._damaged.add(index)
+            MMLogger.get_current_instance().warning(
+                f'{error}; using other videos instead'
+            )
+        intact = sorted(set(range(len(self))) - self._damaged)
+        if not intact:
+            raise InputError(
+                f'{self.data_root}: none of {len(self)} videos can be '
+                f'decoded; the last error: {error}'
+            )
+        return intact[rng.integers(len(intact))]

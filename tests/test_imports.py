@@ -1,0 +1,201 @@
+"""Who may import whom, read from the source without importing it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / 'stylegan_v_mm'
+# What each module may import of ours. A folder stands for all in it; a module
+# named here goes by its own line rather than its folder's.
+ALLOWED = {
+    '': {'version'},
+    'version': set(),
+    'errors': set(),
+    'registry': set(),
+    'tool': {'errors'},
+    'config': {'errors', 'registry'},
+    'checkpoint': {'errors'},
+    'frame_sampling': {'errors'},
+    'video_io': {'errors'},
+    'models.ops': {'errors'},
+    'models.noise': {'errors'},
+    'models.layers': {'errors', 'models.ops'},
+    'models.motion': {'errors', 'models.noise', 'models.ops', 'models.layers'},
+    'models.generator': {
+        'errors',
+        'registry',
+        'models.noise',
+        'models.ops',
+        'models.layers',
+        'models.motion',
+    },
+    'models.discriminator': {
+        'errors',
+        'registry',
+        'models.ops',
+        'models.layers',
+    },
+    'models.augment': {'errors', 'registry', 'models.ops'},
+    'models.stylegan_v': {
+        'errors',
+        'registry',
+        'frame_sampling',
+        'models.noise',
+    },
+    # An __init__ gathers what its room offers.
+    'models': {'models'},
+    'datasets': {
+        'errors',
+        'registry',
+        'frame_sampling',
+        'video_io',
+        'datasets',
+    },
+    'evaluation.frechet': {'errors'},
+    'evaluation': {'errors', 'registry', 'evaluation'},
+    'engine': {'errors', 'registry', 'checkpoint', 'video_io', 'engine'},
+    'inference': {
+        'errors',
+        'registry',
+        'config',
+        'checkpoint',
+        'video_io',
+        'inference',
+    },
+}
+# Top-level names that the package must start without: the repository's own
+# folders, and mmagic's heavy parts.
+FORBIDDEN = {
+    'tools',
+    'configs',
+    'projects',
+    'tests',
+    'mmagic.models',
+    'mmagic.evaluation',
+    'mmagic.apis',
+    'mmagic.datasets',
+    'diffusers',
+    'transformers',
+}
+
+
+def within(module, room):
+    return module == room or module.startswith(f'{room}.')
+
+
+def imports_of(path, package):
+    """List what a file imports, anywhere in it, as absolute names."""
+    module = path.relative_to(package.parent).with_suffix('').parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # module[:-1] is where `from .` starts, also in an __init__.
+            base = module[: len(module) - node.level] if node.level else ()
+            base = '.'.join([*base, *filter(None, [node.module])])
+            for alias in node.names:
+                # `from .models import ops` names a module, `from .errors
+                # import InputError` names what is in it.
+                longer = f'{base}.{alias.name}'
+                inside = Path(package.parent, *longer.split('.'))
+                if inside.is_dir() or inside.with_suffix('.py').exists():
+                    yield longer
+                else:
+                    yield base
+
+
+def violations(package):
+    """List the imports that break the rules, as 'module -> import'."""
+    found = []
+    for path in sorted(package.rglob('*.py')):
+        parts = path.relative_to(package).with_suffix('').parts
+        if parts[-1] == '__init__':
+            parts = parts[:-1]
+        module = '.'.join(parts)
+        rule = max(
+            (room for room in ALLOWED if within(module, room)),
+            key=len,
+            default=None,
+        )
+        for name in imports_of(path, package):
+            if any(within(name, room) for room in FORBIDDEN):
+                found.append(f'{module} -> {name}')
+            elif within(name, package.name):
+                name = name.removeprefix(package.name).removeprefix('.')
+                allowed = ALLOWED.get(rule, ())
+                if not any(within(name, room) for room in allowed):
+                    found.append(f'{module} -> {name}')
+    return found
+
+
+def test_the_package_keeps_to_its_rooms():
+    assert violations(PACKAGE) == []
+
+
+def test_every_module_has_a_rule():
+    for path in PACKAGE.rglob('*.py'):
+        parts = path.relative_to(PACKAGE).with_suffix('').parts
+        module = '.'.join(part for part in parts if part != '__init__')
+        if '.' not in module or module.startswith('models.'):
+            assert module in ALLOWED, f'say in ALLOWED what {module} may use'
+
+
+@pytest.mark.parametrize(
+    ('module', 'line', 'found'),
+    [
+        ('errors', 'from .registry import MODELS', 'errors -> registry'),
+        ('errors', 'from . import registry', 'errors -> registry'),
+        ('errors', 'import stylegan_v_mm.registry', 'errors -> registry'),
+        (
+            'models/ops',
+            'def f():\n    from .layers import x',
+            'models.ops -> models.layers',
+        ),
+        (
+            'models/discriminator',
+            'from . import motion',
+            'models.discriminator -> models.motion',
+        ),
+        (
+            'models/stylegan_v',
+            'from .generator import G',
+            'models.stylegan_v -> models.generator',
+        ),
+        (
+            'datasets/video_dataset',
+            'from ..models.ops import x',
+            'datasets.video_dataset -> models.ops',
+        ),
+        (
+            'evaluation/metrics',
+            'from ..models import StyleGANV',
+            'evaluation.metrics -> models',
+        ),
+        (
+            'evaluation/frechet',
+            'from ..registry import METRICS',
+            'evaluation.frechet -> registry',
+        ),
+        ('models/ops', 'from tools import x', 'models.ops -> tools'),
+        (
+            'engine/hooks',
+            'import mmagic.models',
+            'engine.hooks -> mmagic.models',
+        ),
+        (
+            'engine/hooks',
+            'from mmagic.models import x',
+            'engine.hooks -> mmagic.models',
+        ),
+    ],
+)
+def test_a_planted_import_is_found(tmp_path, module, line, found):
+    package = tmp_path / PACKAGE.name
+    (package / module).parent.mkdir(parents=True)
+    for path in PACKAGE.rglob('*.py'):
+        copy = package / path.relative_to(PACKAGE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.touch()
+    (package / f'{module}.py').write_text(line)
+    assert violations(package) == [found]
