@@ -1,7 +1,7 @@
 """Reading checkpoints without executing anything in them."""
 
-from pathlib import Path
-from urllib.parse import urlparse
+import pickle
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,11 +10,21 @@ from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
 from .errors import InputError
+from .files import local_file
+
+
+def _history_method(owner: type, name: str) -> Callable:
+    """Stand in for ``getattr``, by which a log history names its methods."""
+    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(f'it asks for {owner}.{name}')
+
 
 # What mmengine's own checkpoints hold besides tensors and plain containers:
 # the log history. Everything else is refused by ``weights_only``.
 _LOG_HISTORY = [
     HistoryBuffer,
+    (_history_method, 'builtins.getattr'),
     np.core.multiarray._reconstruct,
     np.core.multiarray.scalar,
     np.ndarray,
@@ -29,7 +39,7 @@ def load_checkpoint(path: str, map_location: str = 'cpu') -> dict:
     """Read a checkpoint file of a training run.
 
     Args:
-        path (str): A local file or an https URL (kept in torch's cache).
+        path (str): A local file or a URL (kept in the user's cache).
         map_location (str): Device for its tensors. Defaults to 'cpu'.
 
     Returns:
@@ -39,23 +49,7 @@ def load_checkpoint(path: str, map_location: str = 'cpu') -> dict:
         InputError: The file is missing, damaged, holds more than weights and
             plain data, or is no checkpoint.
     """
-    path = str(path)
-    if urlparse(path).scheme == 'https':
-        folder = Path(torch.hub.get_dir()) / 'checkpoints'
-        file = folder / Path(urlparse(path).path).name
-        if not file.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                torch.hub.download_url_to_file(path, str(file))
-            except OSError as error:
-                raise InputError(f'cannot download {path}: {error}') from error
-    else:
-        file = Path(path)
-    if not file.is_file():
-        raise InputError(
-            f'there is no checkpoint file {path}: training writes iter_*.pth '
-            'into its work dir'
-        )
+    file = local_file(path, 'training writes iter_*.pth into its work dir')
     try:
         with torch.serialization.safe_globals(_LOG_HISTORY):
             checkpoint = torch.load(

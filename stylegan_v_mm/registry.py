@@ -9,14 +9,14 @@ from mmengine import registry as root
 _SCOPE = 'stylegan_v_mm'
 
 
-def _child(parent: root.Registry, room: str) -> root.Registry:
-    locations = [f'{_SCOPE}.{room}']
+def _child(parent: root.Registry, *rooms: str) -> root.Registry:
+    locations = [f'{_SCOPE}.{room}' for room in rooms]
     return root.Registry(
         parent.name, parent=parent, scope=_SCOPE, locations=locations
     )
 
 
-MODELS = _child(root.MODELS, 'models')
+MODELS = _child(root.MODELS, 'models', 'evaluation')
 
 DATASETS = _child(root.DATASETS, 'datasets')
 TRANSFORMS = _child(root.TRANSFORMS, 'datasets')

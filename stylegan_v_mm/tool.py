@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 
+import torch.distributed as dist
+
 from .errors import InputError
 
 
@@ -20,4 +22,8 @@ def run_tool(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print('stopped by the user', file=sys.stderr)
         status = 130
+    finally:
+        # Left to the interpreter's end, gloo's threads now and then abort.
+        if dist.is_initialized():
+            dist.destroy_process_group()
     sys.exit(status)

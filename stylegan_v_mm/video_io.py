@@ -38,7 +38,8 @@ class VideoIndex:
             counterclockwise, a multiple of 90.
         fps: Average frame rate, 0 if unknown.
         pts: [num_frames], int64, the time stamp by which the decoder names
-            each frame, in the order of showing; unique.
+            each frame, in the order of showing; unique. Without ``key_pts``
+            its number.
         key_pts: [K], int64, time stamps one can seek to; empty if the file
             has no usable ones, then frames are counted from the start.
         key_inds: [K], int64, the first frame that decoding from there gives.
@@ -94,7 +95,9 @@ def index_video(path: str | os.PathLike) -> VideoIndex:
     except StopIteration:
         raise DamagedVideoError(f'{path}: no frame can be decoded') from None
     except (av.FFmpegError, OSError) as error:
-        raise DamagedVideoError(f'{path}: cannot be read: {error}') from None
+        raise DamagedVideoError(
+            f'{path}: cannot be read: {error.strerror}'
+        ) from None
 
     problem = ''
     key_inds = np.searchsorted(pts, key_pts)
@@ -106,13 +109,11 @@ def index_video(path: str | os.PathLike) -> VideoIndex:
             problem = (
                 f'decoding stops after {len(pts)} of {num_packets} frames'
             )
-        if len(np.unique(pts)) < len(pts):
-            pts, key_inds = np.arange(len(pts)), key_inds[:0]
         key_pts = pts[key_inds]
-        if not problem and not _last_group_agrees(
-            path, pts, key_pts, key_inds
+        if len(np.unique(pts)) < len(pts) or not (
+            problem or _last_group_agrees(path, pts, key_pts, key_inds)
         ):
-            key_pts, key_inds = key_pts[:0], key_inds[:0]
+            pts, key_pts, key_inds = np.arange(len(pts)), pts[:0], pts[:0]
 
     rotation = round(first.rotation / 90) * 90
     size = first.width, first.height
@@ -167,7 +168,7 @@ def decode_frames(
                 frames |= _decode_group(reader, index, key, group)
     except (av.FFmpegError, OSError) as error:
         raise DamagedVideoError(
-            f'{index.path}: decoding fails: {error}'
+            f'{index.path}: decoding fails: {error.strerror}'
         ) from None
     if len({frame.shape for frame in frames.values()}) > 1:
         raise DamagedVideoError(f'{index.path}: frames differ in size')
@@ -268,11 +269,12 @@ class VideoWriter:
         self._container.mux(self._stream.encode(frame))
 
     def _add_stream(self, width: int, height: int) -> av.VideoStream:
-        # The number of threads changes x264's output.
+        # The number of threads changes x264's output, and its macroblock tree
+        # makes that of small frames differ now and then.
         stream = self._container.add_stream(
             'libx264',
             rate=self._fps,
-            options={'crf': str(self._crf), 'threads': '1'},
+            options={'crf': str(self._crf), 'threads': '1', 'mbtree': '0'},
         )
         stream.width, stream.height = width, height
         stream.pix_fmt = 'yuv420p'

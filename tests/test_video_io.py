@@ -20,17 +20,8 @@ from stylegan_v_mm.video_io import (
     write_video,
 )
 
-REAL_VIDEOS = Path(
-    os.environ.get(
-        'STYLEGAN_V_VIDEOS',
-        Path(__file__).parents[2] / 'shared/data/real_videos',
-    )
-)
-REAL = sorted(
-    path.name
-    for path in REAL_VIDEOS.glob('*')
-    if path.suffix in ('.mp4', '.mkv', '.avi', '.mov')
-)
+# A folder of videos of any origin, to be read frame by frame as well.
+REAL = sorted(Path(os.environ.get('STYLEGAN_V_VIDEOS', '/nowhere')).glob('*'))
 
 
 def picture(i, size=(64, 48)):
@@ -145,18 +136,10 @@ def test_encoded_file(tmp_path, name):
     assert index.problem == ''
 
 
-@pytest.mark.skipif(not REAL, reason=f'no videos in {REAL_VIDEOS}')
 @pytest.mark.slow
-@pytest.mark.parametrize('name', REAL)
-def test_real_file(name):
-    assert_frames_equal_full_decode(REAL_VIDEOS / name)
-
-
-@pytest.mark.skipif(not REAL, reason=f'no videos in {REAL_VIDEOS}')
-def test_real_file_with_a_break():
-    index = index_video(REAL_VIDEOS / 'corrupted.mp4')
-    assert index.num_frames == 28
-    assert index.problem == 'decoding stops after 28 of 50 frames'
+@pytest.mark.parametrize('path', REAL, ids=lambda path: path.name)
+def test_real_file(path):
+    assert_frames_equal_full_decode(path)
 
 
 @pytest.mark.parametrize('name', ['gop12.mp4', 'bframes.avi', 'vp9.webm'])
@@ -172,8 +155,9 @@ def test_first_frames_cut_away_by_an_edit_list(tmp_path):
     encode(tmp_path / 'a.mp4', 'libx264', times_ms=times, bframes=0)
     index = assert_frames_equal_full_decode(tmp_path / 'a.mp4')
     assert index.num_frames == 35
-    difference = decode_frames(index, [0])[0].astype(int) - picture(5)
-    assert np.abs(difference).mean() < 10
+    first = decode_frames(index, [0])[0].astype(int)
+    errors = [np.abs(first - picture(i)).mean() for i in range(40)]
+    assert np.argmin(errors) == 5
 
 
 def test_rotation_turns_the_picture_upright(tmp_path):

@@ -39,7 +39,21 @@ custom_hooks = [
         fps='= fps',
     ),
 ]
-log_processor = dict(by_epoch=False, window_size='= log_interval')
+log_processor = dict(
+    by_epoch=False,
+    window_size='= log_interval',
+    # Besides losses and times, average these, too.
+    custom_cfg=[
+        dict(data_src=name, method_name='mean', window_size='= log_interval')
+        for name in (
+            'logits_real',
+            'logits_fake',
+            'signs_real',
+            'signs_fake',
+            'frames_per_sec',
+        )
+    ],
+)
 visualizer = dict(
     type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
 )

@@ -1,5 +1,6 @@
 """Videos to train on, and seeds to generate from."""
 
+from .seed_dataset import SeedDataset
 from .transforms import FlipClip, LoadClip, PackClip, ResizeCrop, SampleClip
 from .video_dataset import VideoDataset
 
@@ -9,5 +10,6 @@ __all__ = [
     'PackClip',
     'ResizeCrop',
     'SampleClip',
+    'SeedDataset',
     'VideoDataset',
 ]

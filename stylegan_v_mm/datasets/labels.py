@@ -70,7 +70,7 @@ def load_labels(
             f'labels={labels!r}: give "folder", a .json or a .csv file'
         )
     found = _assign(labels, names, entries)
-    if isinstance(found[0], str):
+    if all(isinstance(label, str) for label in found):
         return _one_hot_of_classes(found)
     return _to_array(labels, names, found, entries), []
 
@@ -157,6 +157,6 @@ def _to_array(
         array = np.array(found, np.float32)
     except (TypeError, ValueError):
         array = np.array(np.nan)
-    if not np.isfinite(array).all():
-        raise InputError(f'{file}: labels must be finite numbers')
+    if array.ndim != 2 or not np.isfinite(array).all():
+        raise InputError(f'{file}: labels must be lists of finite numbers')
     return array

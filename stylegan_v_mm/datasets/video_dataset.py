@@ -39,7 +39,8 @@ class VideoDataset(Dataset):
     - ``source``: the video, with ``name``, ``len()`` and ``read(inds)``
     - ``video_len`` (int): its length, at most ``max_num_frames``
     - ``c`` [c_dim], float32: its label
-    - ``rng`` (numpy.random.Generator): seeded from numpy's global state
+    - ``rng`` (numpy.random.Generator): seeded from numpy's global state, or
+      from ``seed`` and the index
     - ``video_lens`` [V], int64, ``labels`` [V, c_dim], float32: lengths and
       labels of all videos
 
@@ -52,6 +53,7 @@ class VideoDataset(Dataset):
         min_num_frames: Shorter videos are left out. Default: what the
             transforms of the pipeline need (their ``min_num_frames``).
         max_num_frames: The longest stretch of a video that counts.
+        seed: If given, item i is the same every time.
 
     Raises:
         InputError: If there are no (long enough) videos, or the labels do
@@ -74,6 +76,7 @@ class VideoDataset(Dataset):
         labels: str | None = None,
         min_num_frames: int | None = None,
         max_num_frames: int = 1024,
+        seed: int | None = None,
     ) -> None:
         transforms = [
             TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline
@@ -87,6 +90,7 @@ class VideoDataset(Dataset):
                 f'{min_num_frames} frames'
             )
         self.data_root = str(data_root)
+        self.seed = seed
         self.pipeline = Compose(transforms)
         sources = find_videos(data_root)
         all_labels, self._classes = load_labels(
@@ -157,8 +161,14 @@ class VideoDataset(Dataset):
         return len(self.sources)
 
     def __getitem__(self, index: int) -> dict:
-        # numpy's global state differs in each worker and follows the seed.
-        rng = np.random.default_rng(np.random.randint(2**31, size=4))
+        if self.seed is None:
+            # numpy's global state differs in each worker and follows the run.
+            rng = np.random.default_rng(np.random.randint(2**31, size=4))
+        else:
+            rng = np.random.default_rng([self.seed, index])
+        # Kept for each item: with a seed, what takes a damaged video's place
+        # must not depend on the items that were read before.
+        failed: set[int] = set()
         while True:
             results = {
                 'source': self.sources[index],
@@ -171,21 +181,19 @@ class VideoDataset(Dataset):
             try:
                 return self.pipeline(results)
             except DamagedVideoError as error:
-                index = self._replace(int(index), error, rng)
+                failed.add(int(index))
+                self._warn_once(int(index), error)
+                intact = sorted(set(range(len(self))) - failed)
+                if not intact:
+                    raise InputError(
+                        f'{self.data_root}: none of {len(self)} videos can '
+                        f'be decoded; the last error: {error}'
+                    ) from error
+                index = intact[rng.integers(len(intact))]
 
-    def _replace(
-        self, index: int, error: Exception, rng: np.random.Generator
-    ) -> int:
-        """Note a damaged video and draw another one."""
+    def _warn_once(self, index: int, error: Exception) -> None:
         if index not in self._damaged:
             self._damaged.add(index)
             MMLogger.get_current_instance().warning(
                 f'{error}; using other videos instead'
             )
-        intact = sorted(set(range(len(self))) - self._damaged)
-        if not intact:
-            raise InputError(
-                f'{self.data_root}: none of {len(self)} videos can be '
-                f'decoded; the last error: {error}'
-            )
-        return intact[rng.integers(len(intact))]

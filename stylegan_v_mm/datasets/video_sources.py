@@ -28,6 +28,7 @@ from mmengine.logging import MMLogger
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..files import user_cache
 from ..video_io import (
     DamagedVideoError,
     VideoIndex,
@@ -244,10 +245,10 @@ def read_side_file(data_root: str | os.PathLike, name: str) -> str | None:
         with zipfile.ZipFile(root) as archive:
             for entry in sorted(archive.namelist(), key=len):
                 if entry == name or entry.partition('/')[2] == name:
-                    return archive.read(entry).decode()
+                    return archive.read(entry).decode('utf-8-sig')
     for path in (root / name, Path(name)):
         if path.is_file():
-            return path.read_text()
+            return path.read_text('utf-8-sig')
     return None
 
 
@@ -297,7 +298,9 @@ def _scan_folder(root: Path) -> list[VideoSource]:
             '(ROOT/VIDEO/FRAME.jpg, .png, ...)'
             + (
                 '; images directly in the folder belong to no video'
-                if strays
+                if any(
+                    Path(s).suffix.lower() in IMAGE_SUFFIXES for s in strays
+                )
                 else ''
             )
         )
@@ -444,9 +447,8 @@ def _index_or_problem(path: str) -> VideoIndex:
 
 
 def _cache_file(root: Path) -> Path:
-    cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return Path(cache, 'stylegan_v_mm', 'index', f'{digest}.json')
+    return user_cache() / 'index' / f'{digest}.json'
 
 
 def _load_cache(path: Path) -> dict[tuple[str, int, int], VideoIndex]:

@@ -82,14 +82,16 @@ class TemporalDifferenceEncoder(nn.Module):
             and cosines.
 
         Raises:
-            InputError: Frames are ``max_num_frames`` or more apart.
+            InputError: Times fall, or rise by ``max_num_frames`` or more.
         """
         steps = diffs.round().long()
-        if steps.max() >= self.const_embed.num_embeddings:
+        limit = self.const_embed.num_embeddings
+        wrong = steps[(steps < 0) | (steps >= limit)]
+        if len(wrong) > 0:
             raise InputError(
-                f'frames of a clip lie {int(steps.max())} frames apart, '
-                'discriminator.max_num_frames='
-                f'{self.const_embed.num_embeddings} allows less than that'
+                f'frames of a clip lie {int(wrong[0])} frames apart: their '
+                'times must rise, by less than '
+                f'discriminator.max_num_frames={limit}'
             )
         learned = self.const_embed(steps.flatten())
         fixed = self.time_encoder(diffs.flatten()).to(learned.dtype)
@@ -248,8 +250,14 @@ class StyleGANVDiscriminator(nn.Module):
     ):
         super().__init__()
         resolutions = block_resolutions(resolution)[:0:-1]  # R, ..., 8
-        if num_frames < 1:
-            raise InputError(f'num_frames={num_frames} must be at least 1')
+        for name, value in (
+            ('num_frames', num_frames),
+            ('num_frames_div_factor', num_frames_div_factor),
+            ('mbstd_group_size', mbstd_group_size),
+            ('max_num_frames', max_num_frames),
+        ):
+            if value is not None and value < 1:
+                raise InputError(f'{name}={value} must be at least 1')
         if half_dtype not in HALF_DTYPES:
             raise InputError(
                 f'half_dtype={half_dtype!r}: choose float16 or bfloat16'
@@ -279,6 +287,12 @@ class StyleGANVDiscriminator(nn.Module):
             mid = num_channels(res, channel_base, channel_max)
             out = num_channels(res // 2, channel_base, channel_max)
             if res // 2 == concat_res:
+                if out < num_frames_div_factor:
+                    raise InputError(
+                        f'num_frames_div_factor={num_frames_div_factor} '
+                        f'leaves nothing of the {out} channels at '
+                        f'{concat_res}x{concat_res}'
+                    )
                 out //= num_frames_div_factor
             if res == concat_res:
                 in_channels *= num_frames

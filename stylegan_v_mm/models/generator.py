@@ -413,7 +413,15 @@ class StyleGANVGenerator(nn.Module):
 
         Returns:
             Tensor: ``ws`` [N, num_ws, w_dim].
+
+        Raises:
+            InputError: There are fewer layers than ``truncation_cutoff``.
         """
+        if not 0 <= (truncation_cutoff or 0) <= self.num_ws:
+            raise InputError(
+                f'truncation_cutoff={truncation_cutoff} must be from 0 to '
+                f'{self.num_ws}, the number of layers'
+            )
         w = self.mapping(z, c)
         ws = w[:, None].expand(-1, self.num_ws, -1)
         return self.mapping.truncate(

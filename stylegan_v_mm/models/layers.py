@@ -31,8 +31,18 @@ def block_resolutions(resolution: int) -> list[int]:
 
 
 def num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Compute the feature maps: base over resolution, capped."""
-    return min(channel_base // resolution, channel_max)
+    """Compute the feature maps: base over resolution, capped.
+
+    Raises:
+        InputError: None are left.
+    """
+    channels = min(channel_base // resolution, channel_max)
+    if channels < 1:
+        raise InputError(
+            f'channel_base={channel_base} and channel_max={channel_max} leave '
+            f'no feature map at {resolution}x{resolution}: raise them'
+        )
+    return channels
 
 
 def half_resolution(resolution: int, num_fp16_res: int) -> int:

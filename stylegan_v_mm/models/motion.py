@@ -176,6 +176,10 @@ class MotionEncoder(nn.Module):
                 f'motion_z_distance={motion_z_distance} must be positive: '
                 'frames between two motion codes'
             )
+        if motion_kernel_size < 1:
+            raise InputError(
+                f'motion_kernel_size={motion_kernel_size} must be at least 1'
+            )
         if fourier and motion_v_dim != 2 * time_enc_dim:
             raise InputError(
                 f'motion_v_dim={motion_v_dim} must be twice '

@@ -109,12 +109,12 @@ def describe(
     rows.append(
         (f'under {needed} frames', join_some(short) or 'none, all are usable')
     )
-    if not usable.any():
+    sides = [min(size) for size, ok in zip(sizes, usable) if ok and min(size)]
+    if not sides:
         raise InputError(
             f'{data}: none of {len(sources)} videos can be used: '
             + '; '.join(f'{key}: {value}' for key, value in rows[-2:])
         )
-    sides = [min(size) for size, ok in zip(sizes, usable) if ok and min(size)]
     return rows + suggestions(sides, lens[usable], c.shape[1])
 
 

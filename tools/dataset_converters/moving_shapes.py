@@ -146,7 +146,8 @@ def make_dataset(
     """Write the data set; the folder appears when it is complete.
 
     Args:
-        out_dir: Folder to make; must not exist or be empty.
+        out_dir: Folder to make; must not exist or be empty (and not ``.``,
+            which cannot be replaced).
         num_videos: Number of videos; shapes and motions take turns.
         num_frames: Frames per video.
         resolution: Width and height in pixels.
@@ -162,7 +163,8 @@ def make_dataset(
     for name in ('num_videos', 'num_frames', 'resolution', 'fps'):
         if locals()[name] <= 0:
             raise InputError(f'{name} must be positive')
-    if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
+    is_free = out_dir.is_dir() and out_dir.name and not any(out_dir.iterdir())
+    if out_dir.exists() and not is_free:
         raise InputError(f'{out_dir} exists: remove it or give another one')
     temporary = out_dir.with_name(f'.{out_dir.name}.{os.getpid()}.tmp')
     try:

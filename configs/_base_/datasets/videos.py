@@ -43,7 +43,11 @@ test_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='SeedDataset', num_videos='= num_test_videos', num_frames=16
+        type='SeedDataset',
+        num_videos='= num_test_videos',
+        num_frames=16,
+        data_root='= data_root',
+        labels='= labels',
     ),
 )
 test_evaluator = [
@@ -54,5 +58,6 @@ test_evaluator = [
         resolution='= resolution',
         real_data=dict(data_root='= data_root', labels='= labels'),
         detector='= detector',
+        num_workers='= num_workers',
     )
 ]

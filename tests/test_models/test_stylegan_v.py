@@ -1,0 +1,627 @@
+"""Training steps, moving average, and sampling of the whole GAN."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from torch import nn
+
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.models import StyleGANV
+from stylegan_v_mm.models.noise import CONTENT, MOTION, seeded_noise
+from stylegan_v_mm.models.stylegan_v import from_bytes, to_bytes
+from stylegan_v_mm.registry import MODELS
+
+SHARED = dict(resolution=16, channel_base=128, channel_max=8)
+GENERATOR = dict(
+    type='StyleGANVGenerator',
+    z_dim=6,
+    w_dim=7,
+    motion_v_dim=8,
+    motion_z_dim=5,
+    motion_z_distance=8,
+    motion_kernel_size=3,
+    time_enc_dim=4,
+    min_period_len=8,
+    max_period_len=64,
+)
+DISCRIMINATOR = dict(
+    type='StyleGANVDiscriminator', concat_res=8, max_num_frames=64
+)
+N, T = 4, 3
+
+
+def make(c_dim=0, generator=None, **options):
+    gan = StyleGANV(
+        dict(GENERATOR, c_dim=c_dim, **SHARED, **(generator or {})),
+        dict(DISCRIMINATOR, c_dim=c_dim, **SHARED),
+        **dict(dict(r1_gamma=2.0), **options),
+    )
+    for network in (gan.generator, gan.discriminator):
+        for name, param in network.named_parameters():
+            if name.endswith('bias') and 'affine' not in name:
+                nn.init.normal_(param, std=0.3)
+    gan.generator_ema.load_state_dict(gan.generator.state_dict())
+    return gan.train()
+
+
+def optimizers(gan, lr=0.01, kind=torch.optim.SGD):
+    return OptimWrapperDict(
+        generator=OptimWrapper(kind(gan.generator.parameters(), lr=lr)),
+        discriminator=OptimWrapper(
+            kind(gan.discriminator.parameters(), lr=lr)
+        ),
+    )
+
+
+def batch(gan, num_codes=20):
+    """Make what a loader gives, and the noise of both fake batches."""
+    t = torch.rand(N, 1) * 20 + torch.tensor([0.0, 3, 9])
+    gen_t = torch.rand(N, 2, 1) * 20 + torch.tensor([0.0, 5, 7])
+    labels = torch.eye(max(gan.c_dim, 1))[:, : gan.c_dim]
+    draw = torch.randint(0, max(gan.c_dim, 1), (3, N))
+    return dict(
+        video=torch.randint(0, 256, (N, T, 3, 16, 16), dtype=torch.uint8),
+        t=t.double(),
+        c=labels[draw[0]],
+        gen_t=gen_t.double(),
+        gen_c=labels[draw[1:]].transpose(0, 1),
+        gen_z=torch.randn(N, 2, 6),
+        motion_z=torch.randn(N, 2, num_codes, 5),
+    )
+
+
+def weights(network):
+    return [param.detach().clone() for param in network.parameters()]
+
+
+def unchanged(network, before):
+    return all(map(torch.equal, network.parameters(), before))
+
+
+def softplus(x):
+    return np.logaddexp(0, x.detach().double().numpy())
+
+
+# Bytes
+
+
+def test_bytes():
+    values = torch.tensor([-9, -1.01, -1, -0.5, 0, 0.5, 0.999, 1, 1.01, 9])
+    expected = [0, 0, 0, 64, 128, 191, 255, 255, 255, 255]
+    assert to_bytes(values).tolist() == expected
+    assert to_bytes(values).dtype == torch.uint8
+
+
+def test_bytes_and_back():
+    every = torch.arange(256).to(torch.uint8)
+    values = from_bytes(every)
+    assert values.dtype == torch.float32
+    assert (values[0], values[255]) == (-1, 1)
+    np.testing.assert_allclose(values, np.arange(256) / 127.5 - 1, atol=1e-6)
+    assert torch.equal(to_bytes(values), every)
+
+
+# Training step
+
+
+def test_generator_step():
+    gan = make()
+    data, steps = batch(gan), optimizers(gan)
+    generator = copy.deepcopy(gan.generator)
+    before_g, before_d = weights(gan.generator), weights(gan.discriminator)
+    logs = gan.step_generator(steps['generator'], data)
+    assert unchanged(gan.discriminator, before_d)
+    assert unchanged(gan.generator_ema, before_g)
+    assert all(p.grad is None for p in gan.discriminator.parameters())
+    assert all(p.requires_grad for p in gan.discriminator.parameters())
+
+    # The same by hand: first fake batch, -log sigmoid, plain descent.
+    videos = generator(
+        data['gen_z'][:, 0], None, data['gen_t'][:, 0], data['motion_z'][:, 0]
+    )
+    logits = gan.discriminator(videos, None, data['gen_t'][:, 0])
+    assert float(logs['loss_g']) == pytest.approx(
+        softplus(-logits).mean(), rel=1e-5
+    )
+    loss = torch.log1p(torch.exp(-logits)).mean()
+    grads = torch.autograd.grad(loss, list(generator.parameters()))
+    for ours, start, grad in zip(gan.generator.parameters(), before_g, grads):
+        torch.testing.assert_close(ours, start - 0.01 * grad)
+    assert not unchanged(gan.generator, before_g)
+
+
+def test_discriminator_step():
+    gan = make(c_dim=3)
+    data, steps = batch(gan), optimizers(gan)
+    generator = copy.deepcopy(gan.generator)
+    before_g, before_d = weights(gan.generator), weights(gan.discriminator)
+    discriminator = copy.deepcopy(gan.discriminator)
+    real = from_bytes(data['video'])
+    logs = gan.step_discriminator(
+        steps['discriminator'], data, real, data['c'], data['t']
+    )
+    assert unchanged(gan.generator, before_g)
+    assert all(p.grad is None for p in gan.generator.parameters())
+
+    # The same by hand: second fake batch, real and fake passes apart.
+    t, c = data['gen_t'][:, 1], data['gen_c'][:, 1]
+    videos = generator(data['gen_z'][:, 1], c, t, data['motion_z'][:, 1])
+    fake = discriminator(videos.detach(), c, t)
+    true = discriminator(real, data['c'], data['t'])
+    expected = softplus(fake).mean() + softplus(-true).mean()
+    assert float(logs['loss_d']) == pytest.approx(expected, rel=1e-5)
+    for name, logits in (('fake', fake), ('real', true)):
+        logits = logits.detach().numpy()
+        assert float(logs[f'logits_{name}']) == pytest.approx(
+            logits.mean(), rel=1e-4, abs=1e-6
+        )
+        assert float(logs[f'signs_{name}']) == np.sign(logits).mean()
+    loss = torch.log1p(torch.exp(fake)) + torch.log1p(torch.exp(-true))
+    grads = torch.autograd.grad(
+        loss.mean(), list(discriminator.parameters()), allow_unused=True
+    )
+    for ours, start, grad in zip(
+        gan.discriminator.parameters(), before_d, grads
+    ):
+        torch.testing.assert_close(ours, start - 0.01 * grad)
+    assert not unchanged(gan.discriminator, before_d)
+    # Generating fakes without gradients still moves the mean of w.
+    assert torch.equal(gan.generator.mapping.w_avg, generator.mapping.w_avg)
+    assert gan.generator.mapping.w_avg.abs().sum() > 0
+
+
+class LinearDiscriminator(nn.Module):
+    """Logit = <weight, clip>: the R1 penalty is known in closed form."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(T, 3, 16, 16))
+        self.unused = nn.Parameter(torch.ones(2))
+
+    def forward(self, videos, c, t):
+        return (videos * self.weight).sum([1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(('gamma', 'interval'), [(2.0, 1), (0.5, 16)])
+def test_r1_of_a_linear_discriminator(gamma, interval):
+    gan = make(r1_gamma=gamma, d_reg_interval=interval)
+    gan.discriminator = LinearDiscriminator()
+    start = gan.discriminator.weight.detach().clone()
+    optimizer = optimizers(gan, lr=0.001)['discriminator']
+    real = torch.randn(N, T, 3, 16, 16)
+    logs = gan.step_r1(optimizer, real, None, torch.zeros(N, T))
+    # Squared norm of the gradient in each frame, averaged over frames.
+    penalty = sum(float(frame.square().sum()) for frame in start) / T
+    assert float(logs['r1_penalty']) == pytest.approx(penalty, rel=1e-5)
+    # Of gamma / 2 * mean_f |w_f|^2, interval times.
+    gradient = interval * gamma * start / T
+    torch.testing.assert_close(
+        gan.discriminator.weight.detach(), start - 0.001 * gradient
+    )
+
+
+def test_r1_against_finite_differences():
+    gan = make(r1_gamma=3.0)
+    gan.double()
+    real, t = torch.randn(2, T, 3, 16, 16).double(), torch.arange(3.0) * 4
+    t = t.expand(2, T)
+    discriminator = gan.discriminator
+
+    def penalty_at(point):
+        """Mean over frames of |dD/dx|^2, by autograd on a leaf."""
+        point = point.clone().requires_grad_()
+        total = discriminator(point, None, t).sum()
+        (grad,) = torch.autograd.grad(total, point)
+        return float(grad.square().sum([2, 3, 4]).mean())
+
+    # The gradient itself, along one direction, by differences.
+    direction, step = torch.randn_like(real), 1e-5
+    ahead, behind = (
+        float(discriminator(real + s * direction, None, t).sum().detach())
+        for s in (step, -step)
+    )
+    point = real.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(discriminator(point, None, t).sum(), point)
+    slope = float((grad * direction).sum())
+    assert (ahead - behind) / (2 * step) == pytest.approx(slope, rel=1e-4)
+
+    # And how the penalty changes with one weight, against the update.
+    weight = discriminator.b8.conv0.weight
+    start = weight.detach().clone()
+    index = (1, 2, 0, 1)
+    values = []
+    for s in (step, -step):
+        weight.data = start.clone()
+        weight.data[index] += s
+        values.append(penalty_at(real))
+    weight.data = start.clone()
+    derivative = (values[0] - values[1]) / (2 * step)
+    optimizer = optimizers(gan, lr=1.0)['discriminator']
+    logs = gan.step_r1(optimizer, real, None, t)
+    update = float((start - weight.detach())[index])
+    assert update == pytest.approx(3.0 / 2 * derivative * 16, rel=1e-4)
+    weight.data = start
+    assert float(logs['r1_penalty']) > 0
+
+
+def test_r1_steps_what_it_does_not_touch_with_gradient_zero():
+    """Adam's averages decay there as in the published training."""
+    gan = make()
+    gan.discriminator = LinearDiscriminator()
+    wrapper = optimizers(gan, kind=torch.optim.Adam)['discriminator']
+    gan.step_r1(wrapper, torch.randn(N, T, 3, 16, 16), None, None)
+    state = wrapper.optimizer.state[gan.discriminator.unused]
+    assert int(state['step']) == 1
+
+
+def test_r1_changes_the_discriminator_alone():
+    gan = make()
+    before_g, before_d = weights(gan.generator), weights(gan.discriminator)
+    data = batch(gan)
+    gan.step_r1(
+        optimizers(gan)['discriminator'],
+        from_bytes(data['video']),
+        None,
+        data['t'],
+    )
+    assert unchanged(gan.generator, before_g)
+    assert not unchanged(gan.discriminator, before_d)
+    assert not data['video'].requires_grad
+
+
+def test_r1_comes_every_interval_and_survives_a_restart():
+    gan = make(d_reg_interval=3)
+    steps = optimizers(gan)
+    had = ['r1_penalty' in gan.train_step(batch(gan), steps) for _ in range(5)]
+    assert had == [True, False, False, True, False]
+    resumed = make(d_reg_interval=3)
+    resumed.load_state_dict(gan.state_dict())
+    steps = optimizers(resumed)
+    had = [
+        'r1_penalty' in resumed.train_step(batch(gan), steps) for _ in range(3)
+    ]
+    assert had == [False, True, False]
+
+
+def test_train_step_is_its_steps_in_order():
+    gan = make(c_dim=3, d_reg_interval=2)
+    twin = copy.deepcopy(gan)
+    data = batch(gan)
+    logs = gan.train_step(data, optimizers(gan))
+    steps = optimizers(twin)
+    real, c, t = from_bytes(data['video']), data['c'], data['t']
+    expected = twin.step_generator(steps['generator'], data)
+    expected |= twin.step_discriminator(
+        steps['discriminator'], data, real, c, t
+    )
+    expected |= twin.step_r1(steps['discriminator'], real, c, t)
+    twin.update_ema(N)
+    for ours, theirs in (
+        (gan.generator, twin.generator),
+        (gan.discriminator, twin.discriminator),
+        (gan.generator_ema, twin.generator_ema),
+    ):
+        for name, value in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[name], value), name
+    assert {k: float(v) for k, v in logs.items() if k != 'kimg'} == {
+        k: float(v) for k, v in expected.items()
+    }
+
+
+def test_counters():
+    gan = make()
+    steps = optimizers(gan)
+    for i in range(1, 4):
+        logs = gan.train_step(batch(gan), steps)
+        assert int(gan.iteration) == i
+        # Frames, not clips.
+        assert int(gan.frames_seen) == i * N * T
+        assert float(logs['kimg']) == pytest.approx(i * N * T / 1000)
+    assert {'iteration', 'frames_seen'} <= set(gan.state_dict())
+
+
+def test_fresh_noise_for_every_fake_batch():
+    gan = make()
+    data = batch(gan)
+    del data['gen_z'], data['motion_z']
+    videos = [gan.make_fakes(data, 0)[0] for _ in range(2)]
+    assert not torch.allclose(*videos)
+    # And it trains.
+    logs = gan.train_step(data, optimizers(gan))
+    assert all(np.isfinite(float(value)) for value in logs.values())
+
+
+def test_gradients_that_are_no_numbers_are_cleaned():
+    gan = make()
+    network = nn.Linear(4, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    wrapper = OptimWrapper(torch.optim.SGD(network.parameters(), lr=1.0))
+    network.weight.grad = torch.tensor(
+        [[float('nan'), float('inf'), -float('inf'), 3.0]]
+    )
+    gan.apply_gradients(wrapper, network)
+    assert network.weight.tolist() == [[0, -1e5, 1e5, -3]]
+    assert network.weight.grad is None
+
+
+# Moving average
+
+
+@pytest.mark.parametrize(
+    ('rampup', 'frames', 'half_life'),
+    [
+        (None, 0, 20000),
+        (None, 10**9, 20000),
+        (0.05, 1000, 50),
+        (0.05, 10**9, 20000),
+    ],
+)
+def test_ema_has_the_half_life(rampup, frames, half_life):
+    gan = make(ema_kimg=20, ema_rampup=rampup)
+    gan.frames_seen += frames
+    before = weights(gan.generator_ema)
+    for param in gan.generator.parameters():
+        nn.init.normal_(param)
+    gan.generator.mapping.w_avg.normal_()
+    target = weights(gan.generator)
+    gan.update_ema(64)
+    beta = 0.5 ** (64 / half_life)
+    for ours, start, end in zip(weights(gan.generator_ema), before, target):
+        expected = beta * start.double() + (1 - beta) * end.double()
+        torch.testing.assert_close(
+            ours.double(), expected, rtol=1e-5, atol=1e-6
+        )
+    # Buffers are copied, not averaged.
+    assert torch.equal(
+        gan.generator_ema.mapping.w_avg, gan.generator.mapping.w_avg
+    )
+    assert unchanged(gan.generator, target)
+
+
+def test_half_a_half_life_twice():
+    gan = make(ema_kimg=0.064)
+    before = weights(gan.generator_ema)
+    for param in gan.generator.parameters():
+        param.data += 1
+    gan.update_ema(32)
+    gan.update_ema(32)
+    for ours, start in zip(weights(gan.generator_ema), before):
+        torch.testing.assert_close(ours, start + 0.5)
+
+
+@pytest.mark.parametrize('options', [dict(ema_kimg=0), dict(ema_rampup=0.05)])
+def test_without_a_half_life_the_average_is_the_generator(options):
+    gan = make(**options)
+    for param in gan.generator.parameters():
+        nn.init.normal_(param)
+    gan.update_ema(4)
+    for ours, theirs in zip(
+        weights(gan.generator_ema), weights(gan.generator)
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_average_stays_in_eval_mode_and_gets_no_gradient():
+    gan = make()
+    assert gan.train() is gan
+    assert gan.generator.training
+    assert gan.discriminator.training
+    assert not any(m.training for m in gan.generator_ema.modules())
+    assert not any(p.requires_grad for p in gan.generator_ema.parameters())
+    gan.eval()
+    assert not gan.generator.training
+
+
+# Sampling
+
+
+def sample(gan, seed, t, **options):
+    t = torch.as_tensor(t, dtype=torch.float64)
+    return torch.cat(list(gan.sample_video(seed, t, **options)))
+
+
+def assert_same_pictures(ours, theirs):
+    """Equal but for pixels that lie on the border of two bytes."""
+    assert ours.dtype == theirs.dtype == torch.uint8
+    difference = (ours.int() - theirs.int()).abs()
+    assert difference.max() <= 1
+    assert (difference > 0).float().mean() < 1e-3
+
+
+VARIANTS = {
+    'stylegan-v': {},
+    'mocogan': dict(
+        generator=dict(
+            motion_type='lstm',
+            fourier=False,
+            motion_z_distance=1,
+            cond_type='concat_w',
+        )
+    ),
+    'image': dict(generator=dict(motion_v_dim=0)),
+    'conditional': dict(c_dim=3),
+}
+
+
+def label(gan, index=1):
+    return torch.eye(3)[index] if gan.c_dim else None
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_a_video_is_what_the_average_makes_of_its_seed(variant):
+    gan = make(**VARIANTS[variant])
+    for param in gan.generator.parameters():
+        nn.init.normal_(param)  # not this one
+    t = torch.tensor([0.0, 3.3, 16, 29.5]).double()
+    video = sample(gan, 5, t, c=label(gan))
+    assert video.shape == (4, 3, 16, 16)
+    c = None if label(gan) is None else label(gan)[None]
+    with torch.no_grad():
+        expected = gan.generator_ema(
+            seeded_noise(5, CONTENT, 0, 1, 6),
+            c,
+            t[None],
+            seeded_noise(5, MOTION, 0, 50, 5)[None],
+        )[0]
+    expected = np.clip(127.5 * expected.numpy() + 128, 0, 255).astype(np.uint8)
+    assert_same_pictures(video, torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_chunks_and_order_do_not_matter(variant):
+    gan = make(**VARIANTS[variant])
+    t = np.arange(21) * 1.7
+    whole = sample(gan, 3, t, c=label(gan), chunk=64)
+    assert len(whole) == 21
+    assert_same_pictures(sample(gan, 3, t, c=label(gan), chunk=4), whole)
+    order = [17, 2, 9, 9]
+    some = sample(gan, 3, t[order], c=label(gan), chunk=3)
+    assert_same_pictures(some, whole[order])
+
+
+def test_chunks_come_one_by_one():
+    gan = make()
+    video = gan.sample_video(0, torch.arange(10), chunk=4)
+    assert [len(chunk) for chunk in video] == [4, 4, 2]
+
+
+def test_a_video_does_not_touch_training():
+    gan = make()
+    before, noise = copy.deepcopy(gan.state_dict()), torch.get_rng_state()
+    sample(gan, 0, [0, 1, 2])
+    assert torch.equal(torch.get_rng_state(), noise)
+    for name, value in gan.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert next(gan.generator_ema.parameters()).dtype == torch.float32
+    assert gan.generator.training
+
+
+def test_seeds_of_content_and_motion():
+    gan = make()
+    t = np.arange(0, 40, 5)
+    video = sample(gan, 1, t)
+    assert torch.equal(sample(gan, 1, t), video)
+    assert torch.equal(sample(gan, 1, t, motion_seed=1), video)
+    assert not torch.equal(sample(gan, 2, t), video)
+    other_motion = sample(gan, 1, t, motion_seed=2)
+    assert not torch.equal(other_motion, video)
+    with torch.no_grad():
+        expected = gan.generator_ema(
+            seeded_noise(1, CONTENT, 0, 1, 6),
+            None,
+            torch.from_numpy(t)[None],
+            seeded_noise(2, MOTION, 0, 20, 5)[None],
+        )[0]
+    assert_same_pictures(other_motion, to_bytes(expected))
+
+
+def test_far_away_times():
+    gan = make()
+    t = 1e6 + np.arange(6)
+    video = sample(gan, 1, t)
+    assert_same_pictures(sample(gan, 1, t[2:3]), video[2:3])
+    assert not torch.equal(video[0], video[5])
+
+
+def test_truncation():
+    gan = make()
+    gan.generator_ema.mapping.w_avg.normal_()
+    t = [0, 7.5]
+    # All contents are the mean one, the motions stay.
+    one, other = (
+        sample(gan, seed, t, motion_seed=9, truncation_psi=0)
+        for seed in (1, 2)
+    )
+    assert torch.equal(one, other)
+    assert not torch.equal(sample(gan, 1, t, motion_seed=9), one)
+    assert not torch.equal(
+        sample(gan, 1, t, motion_seed=8, truncation_psi=0), one
+    )
+    cut = sample(
+        gan, 1, t, motion_seed=9, truncation_psi=0, truncation_cutoff=0
+    )
+    assert torch.equal(cut, sample(gan, 1, t, motion_seed=9))
+
+
+def test_truncation_goes_to_the_mean_of_the_class():
+    gan = make(c_dim=3)
+    network = gan.generator_ema
+    c, t = torch.eye(3), torch.tensor([0.0, 7.5]).double()
+    video = sample(gan, 1, t, c=c[2], truncation_psi=0)
+    with torch.no_grad():
+        center = network.class_center(c[2:])
+        motion_v = network.motion_encoder(
+            c[2:], t[None], seeded_noise(1, MOTION, 0, 20, 5)[None]
+        )
+        ws = center[:, None].expand(1, network.num_ws, -1)
+        expected = to_bytes(network.render(ws, motion_v, 2)[0])
+    assert_same_pictures(video, expected)
+
+
+def test_test_step_renders_clips_of_seeds():
+    gan = make(c_dim=3)
+    t = torch.stack([torch.arange(5.0), torch.arange(5.0) * 3]).double()
+    data = dict(seed=torch.tensor([4, 2]), t=t, c=torch.eye(3)[[0, 2]])
+    clips = gan.test_step(data)
+    assert [clip['seed'] for clip in clips] == [4, 2]
+    for i, clip in enumerate(clips):
+        expected = sample(gan, clip['seed'], t[i], c=data['c'][i])
+        assert torch.equal(clip['video'], expected)
+    assert torch.equal(gan.val_step(data)[1]['video'], clips[1]['video'])
+
+
+# Construction
+
+
+def test_the_registry_builds_it():
+    gan = MODELS.build(
+        dict(
+            type='StyleGANV',
+            generator=dict(GENERATOR, **SHARED),
+            discriminator=dict(DISCRIMINATOR, **SHARED),
+            r1_gamma=1,
+        )
+    )
+    assert isinstance(gan, StyleGANV)
+    for ours, theirs in zip(
+        gan.generator.state_dict().values(),
+        gan.generator_ema.state_dict().values(),
+    ):
+        assert torch.equal(ours, theirs)
+        assert ours.data_ptr() != theirs.data_ptr()
+
+
+@pytest.mark.parametrize(
+    ('options', 'key'),
+    [
+        (dict(r1_gamma=-1), r'r1_gamma=-1'),
+        (dict(d_reg_interval=0), r'd_reg_interval=0'),
+        (dict(ema_kimg=-1), r'ema_kimg=-1'),
+        (dict(generator=dict(resolution=32)), r'generator\.resolution=32'),
+    ],
+)
+def test_nonsense_is_refused(options, key):
+    generator = dict(GENERATOR, **SHARED) | options.pop('generator', {})
+    with pytest.raises(InputError, match=key):
+        StyleGANV(
+            generator,
+            dict(DISCRIMINATOR, **SHARED),
+            **dict(dict(r1_gamma=1), **options),
+        )
+
+
+def test_networks_of_different_labels_are_refused():
+    with pytest.raises(InputError, match=r'generator\.c_dim=2'):
+        StyleGANV(
+            dict(GENERATOR, c_dim=2, **SHARED),
+            dict(DISCRIMINATOR, **SHARED),
+            r1_gamma=1,
+        )
+
+
+def test_calling_it_says_what_to_call():
+    with pytest.raises(NotImplementedError, match='sample_video'):
+        make()({})

@@ -1,0 +1,159 @@
+"""Bad input gives one clear line that names the culprit, and status 2."""
+
+import hashlib
+import shutil
+
+import pytest
+from real_process import run_tool
+
+from stylegan_v_mm.video_io import write_video
+
+TRAIN, TEST, GENERATE = 'train.py', 'test.py', 'generate.py'
+
+
+def noise_video(path, num_frames, rng_value=128):
+    import numpy as np
+
+    frames = np.full((num_frames, 3, 16, 16), rng_value, np.uint8)
+    write_video(path, frames, 25)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Folders of bad data."""
+    (tmp_path / 'empty').mkdir()
+    for i in range(2):
+        noise_video(tmp_path / 'short' / f'{i}.mp4', 2)
+        noise_video(tmp_path / 'mixed' / f'{i}.mp4', 40)
+    (tmp_path / 'mixed/dataset.json').write_text(
+        '{"labels": [["0.mp4", [1, 0]], ["1.mp4", [1, 0, 0]]]}'
+    )
+    (tmp_path / 'file').write_text('not a folder')
+    (tmp_path / 'not_torchscript.pt').write_text('nothing')
+    return tmp_path
+
+
+CASES = {
+    'no data': (
+        TRAIN, ['data_root={tmp}/empty'], ['{tmp}/empty', 'no videos']
+    ),
+    'wrong path': (
+        TRAIN, ['data_root={tmp}/nowhere'], ['{tmp}/nowhere', 'no such']
+    ),
+    'all too short': (
+        TRAIN, ['data_root={tmp}/short'], ['{tmp}/short', 'shorter than 3']
+    ),
+    'mixed label widths': (
+        TRAIN,
+        ['data_root={tmp}/mixed', 'labels=dataset.json'],
+        ['dataset.json', 'width', '1.mp4'],
+    ),
+    'labels without classes': (
+        TRAIN, ['num_classes=3'], ['num_classes=0', '3']
+    ),
+    'resolution': (
+        TRAIN, ['resolution=48'], ['resolution', '48', 'power of two']
+    ),
+    'num_frames': (TRAIN, ['num_frames=0'], ['num_frames', '0']),
+    'batch size': (TRAIN, ['batch_size=0'], ['batch_size=0']),
+    'unknown key': (
+        TRAIN, ['model.generator.z_dimm=8'], ['z_dimm', "'z_dim'"]
+    ),
+    'unknown variable': (
+        TRAIN, ['resolutoin=32'], ['resolutoin', "'resolution'"]
+    ),
+    'other architecture': (
+        TEST, ['model.generator.z_dim=16'], ['iter_4.pth', 'architecture']
+    ),
+    'missing detector': (
+        TEST,
+        ['detector.type=I3DTorchScript', 'detector.path={tmp}/i3d.pt'],
+        ['{tmp}/i3d.pt', 'docs/metrics.md'],
+    ),
+    'wrong checksum': (
+        TEST,
+        [
+            'detector.type=I3DTorchScript',
+            'detector.path={tmp}/not_torchscript.pt',
+            'detector.sha256=' + 32 * 'ab',
+        ],
+        [
+            '{tmp}/not_torchscript.pt',
+            hashlib.sha256(b'nothing').hexdigest(),
+            32 * 'ab',
+        ],
+    ),
+    'not TorchScript': (
+        TEST,
+        [
+            'detector.type=I3DTorchScript',
+            'detector.path={tmp}/not_torchscript.pt',
+        ],
+        ['{tmp}/not_torchscript.pt', 'TorchScript'],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_one_line_names_the_culprit(case, job, folders):
+    tool, options, words = CASES[case]
+    options = [option.format(tmp=folders) for option in options]
+    work_dir = folders / 'work'
+    positional = (
+        [job.config] if tool == TRAIN else [job.config, job.checkpoint]
+    )
+    result = run_tool(
+        tool, *positional, '--work-dir', work_dir, '--cfg-options', *options
+    )
+    check(result, [word.format(tmp=folders) for word in words])
+    assert not list(work_dir.glob('**/*.pth'))
+
+
+def check(result, words):
+    """One line, on stderr, the last thing said."""
+    assert result.returncode == 2, result.stderr
+    assert 'Traceback' not in result.stderr
+    lines = [x for x in result.stderr.splitlines() if x.startswith('error: ')]
+    assert len(lines) == 1
+    assert result.stderr.rstrip().endswith(lines[0])
+    for word in words:
+        assert word in lines[0]
+
+
+def test_output_folder_not_writable(job, folders):
+    # Root may write anywhere, but not below a file.
+    result = run_tool(
+        GENERATE, job.config, job.checkpoint, '--out', folders / 'file/out'
+    )
+    check(result, [str(folders / 'file/out'), 'not writable'])
+    result = run_tool(TRAIN, job.config, '--work-dir', folders / 'file/work')
+    check(result, [str(folders / 'file/work')])
+
+
+def test_missing_and_damaged_checkpoints(job, folders):
+    missing = folders / 'iter_9.pth'
+    result = run_tool(GENERATE, job.config, missing, '--out', folders / 'out')
+    check(result, [str(missing)])
+    damaged = folders / 'damaged.pth'
+    shutil.copy(job.checkpoint, damaged)
+    with damaged.open('r+b') as file:
+        file.truncate(damaged.stat().st_size // 2)
+    result = run_tool(GENERATE, job.config, damaged, '--out', folders / 'out')
+    check(result, [str(damaged)])
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (['--num-frames=0'], ['--num-frames']),
+        (['--label=2'], ['--label 2', '0 classes']),
+        (['--grid'], ['.mp4', '--grid']),
+        (['--truncation-cutoff=99'], ['truncation_cutoff', '99']),
+    ],
+)
+def test_bad_arguments_of_generate(args, words, job, tmp_path):
+    result = run_tool(
+        GENERATE, job.config, job.checkpoint, '--out', tmp_path / 'out', *args
+    )
+    check(result, words)
+    assert not list(tmp_path.glob('out/*'))

@@ -1,0 +1,198 @@
+"""The tool that shows what a data set holds, run as users run it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from stylegan_v_mm.video_io import write_video
+
+TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/check_dataset.py'
+
+
+def run(*args):
+    return subprocess.run(
+        [sys.executable, str(TOOL), *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def run_here(run_script):
+    """Run the tool as :func:`run` does, without the start of a process."""
+    return partial(run_script, TOOL)
+
+
+def rows(result):
+    """The table as a dict."""
+    assert (result.returncode, result.stderr) == (0, '')
+    lines = [
+        re.split(' {2,}', x, maxsplit=1) for x in result.stdout.split('\n')
+    ]
+    return {line[0]: line[1] for line in lines if len(line) == 2}
+
+
+def write_clip(path, num_frames, width=64, height=48, fps=25, grey=90):
+    frames = np.full((num_frames, 3, height, width), grey, np.uint8)
+    write_video(path, frames, fps)
+
+
+def write_frames(folder, num_frames, size=40):
+    folder.mkdir(parents=True)
+    for i in range(num_frames):
+        image = np.full((size, size, 3), 8 * i, np.uint8)
+        assert cv2.imwrite(str(folder / f'{i}.png'), image)
+
+
+def test_table_of_video_files(tmp_path):
+    root = tmp_path / 'data'
+    for i in range(3):
+        write_clip(root / 'run' / f'{i}.mp4', 10 + i)
+    write_clip(root / 'walk' / 'a.mp4', 30, 200, 160, fps=12.5)
+    write_clip(root / 'walk' / 'b.mp4', 2)
+    (root / 'walk' / 'c.mp4').write_bytes(b'x' * 500)
+    table = rows(run(root, '--labels', 'folder'))
+    assert table['layout'] == 'video files'
+    assert table['videos'] == '6, 4 usable'
+    assert table['frames'] == '65; per video 0 to 30, median 10.5'
+    assert table['sizes'] == '64x48 (4), 200x160 (1)'
+    assert table['frame rates'] == '25 (4), 12.5 (1)'
+    assert table['codecs'] == 'h264 (5)'
+    assert table['classes'] == '2: run (3), walk (3)'
+    assert 'walk/c.mp4' in table['damaged']
+    assert table['under 3 frames'] == 'walk/b.mp4 (2)'
+    assert table['resolution'] == '32 at most'
+    assert table['max_num_frames'] == '30'
+    assert table['c_dim'] == '2'
+
+
+@pytest.mark.parametrize('zipped', [False, True])
+def test_table_of_frame_folders(tmp_path, run_here, zipped):
+    root = tmp_path / 'data'
+    for name, num_frames in [('a', 5), ('b', 7), ('c', 4)]:
+        write_frames(root / name, num_frames)
+    (root / 'c' / '0.png').write_bytes(b'not a picture')
+    labels = [[name, [1, 2, 3]] for name in 'abc']
+    (root / 'dataset.json').write_text(json.dumps({'labels': labels}))
+    layout = 'frame folders'
+    if zipped:
+        shutil.make_archive(str(root), 'zip', root)
+        root = root.with_suffix('.zip')
+        layout = 'frame folders in a zip'
+    table = rows(run_here(root, '--labels', 'dataset.json'))
+    assert table['layout'] == layout
+    assert table['frames'] == '16; per video 4 to 7, median 5'
+    assert table['sizes'] == '40x40 (2)'
+    assert table['labels'] == '3 numbers per video'
+    assert table['damaged'] == 'c (first frame is not an image)'
+    assert table['under 3 frames'] == 'none, all are usable'
+    assert table['resolution'] == '32 at most'
+    assert table['c_dim'] == '3'
+    assert 'frame rates' not in table
+
+
+def test_clip_settings_decide_what_is_usable(tmp_path, run_here):
+    for i, num_frames in enumerate([4, 9, 40]):
+        write_clip(tmp_path / f'{i}.mp4', num_frames)
+    table = rows(run_here(tmp_path, '--num-frames', 6))
+    # The shortest span of six frames is 8.
+    assert table['videos'] == '3, 2 usable'
+    assert table['under 9 frames'] == '0.mp4 (4)'
+    result = run_here(tmp_path, '--num-frames', 6, '--max-dist', 7)
+    assert result.returncode == 2
+    assert 'max_dist=7' in result.stderr
+
+
+def test_preview_shows_frames_from_start_to_end(tmp_path, run_here):
+    root, sheet = tmp_path / 'data', tmp_path / 'sheet.png'
+    for i, name in enumerate(['clip10', 'clip9']):
+        write_frames(root / name, 11 + 10 * i)
+    result = run_here(root, '--preview', sheet)
+    assert result.returncode == 0
+    assert result.stdout.endswith(f'preview in {sheet}\n')
+    image = cv2.imread(str(sheet))
+    assert image.shape == (2 * 128 + 2, 6 * 128 + 5 * 2, 3)
+    cells = image[64::130, 64::130, 0]
+    # Frame i is filled with 8 i; natural order: clip9 first.
+    assert cells.tolist() == [
+        [8 * i for i in (0, 4, 8, 12, 16, 20)],
+        [8 * i for i in (0, 2, 4, 6, 8, 10)],
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'data',
+        'sheet.png',
+    ]
+
+
+@pytest.mark.parametrize(
+    ('make', 'args', 'text'),
+    [
+        (None, [], 'no such file or folder'),
+        (lambda root: root.mkdir(), [], 'no videos found'),
+        (
+            lambda root: write_clip(root / 'a.mp4', 2),
+            [],
+            'none of 1 videos can be used.*a.mp4 \\(2\\)',
+        ),
+        (
+            lambda root: write_clip(root / 'a.mp4', 9),
+            ['--labels', 'folder'],
+            'needs one folder per class',
+        ),
+        (
+            lambda root: write_clip(root / 'a.mp4', 9),
+            ['--labels', 'labels.csv'],
+            'no such label file',
+        ),
+        (
+            lambda root: write_clip(root / 'a.mp4', 9),
+            ['--num-frames', 0],
+            'num_frames',
+        ),
+        (
+            lambda root: write_clip(root / 'a.mp4', 9),
+            ['--preview', 'sheet.txt'],
+            'sheet.txt: give a .png',
+        ),
+    ],
+)
+def test_bad_input_gives_one_line(
+    tmp_path, monkeypatch, run_here, make, args, text
+):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / 'data'
+    if make:
+        make(root)
+    result = run_here(root, *args)
+    assert result.returncode == 2
+    assert result.stderr.startswith('error: ')
+    assert re.search(text, result.stderr)
+    assert result.stderr.count('\n') == 1
+    assert {path.name for path in tmp_path.iterdir()} <= {'data'}
+
+
+def test_folders_whose_pictures_are_all_damaged(tmp_path, run_here):
+    (tmp_path / 'a').mkdir()
+    for i in range(5):
+        (tmp_path / 'a' / f'{i}.png').write_bytes(b'not a picture')
+    result = run_here(tmp_path)
+    assert result.returncode == 2
+    assert re.search(
+        r'none of 1 videos can be used.*a \(first frame', result.stderr
+    )
+
+
+def test_exit_status_of_the_process(tmp_path):
+    result = run(tmp_path / 'nowhere')
+    assert result.returncode == 2
+    text = f'error: {tmp_path / "nowhere"}: no such file or folder\n'
+    assert result.stderr == text

@@ -1,0 +1,85 @@
+"""The main job on data made here: train, evaluate, sample; minutes on a CPU.
+
+    python tools/demo.py
+
+Everything lands in work_dirs/demo/, which is emptied first.
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from stylegan_v_mm.config import load_runner_config
+from stylegan_v_mm.engine import VideoGANRunner
+from stylegan_v_mm.tool import run_tool
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = 'configs/stylegan_v/demo_moving_shapes.py'
+WORK_DIR = 'work_dirs/demo'
+
+
+def run(*command: str) -> None:
+    """Show a command as a user would type it, and run it."""
+    print(f'\n$ python {shlex.join(command)}', flush=True)
+    subprocess.run([sys.executable, *command], check=True)
+
+
+def main() -> int:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(
+        description='Train, evaluate and sample on data made here'
+    )
+    parser.add_argument(
+        '--max-iters', type=int, help='fewer, to see that all works'
+    )
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    options = {'max_iters': args.max_iters} if args.max_iters else {}
+    shutil.rmtree(WORK_DIR, ignore_errors=True)
+    config = load_runner_config(CONFIG, options, 'none', WORK_DIR)
+    if not Path(config.data_root).exists():
+        run(
+            'tools/dataset_converters/moving_shapes.py',
+            config.data_root,
+            f'--resolution={config.resolution}',
+        )
+
+    print(f'\n$ python tools/train.py {CONFIG} --work-dir {WORK_DIR}')
+    runner = VideoGANRunner.from_cfg(config)
+    before = runner.test()
+    start = time.monotonic()
+    runner.train()
+    minutes = (time.monotonic() - start) / 60
+
+    checkpoint = f'{WORK_DIR}/iter_{config.max_iters}.pth'
+    print(f'\n$ python tools/test.py {CONFIG} {checkpoint}')
+    after = runner.test()
+    run(
+        'tools/generate.py',
+        CONFIG,
+        checkpoint,
+        '--num-videos=16',
+        '--num-frames=64',
+        '--grid',
+        f'--out={WORK_DIR}/samples.mp4',
+    )
+
+    print(f'\nTrained {config.max_iters} iterations in {minutes:.1f} minutes.')
+    for name, value in before.items():
+        print(f'{name} before training: {value:.4g}, after: {after[name]:.4g}')
+    print(f'videos:     {WORK_DIR}/samples.mp4')
+    print(f'picture:    {WORK_DIR}/preview.png')
+    print(f'checkpoint: {checkpoint}')
+    if any(after[name] >= value for name, value in before.items()):
+        print('The distance did not fall: the training went wrong.')
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    run_tool(main)
