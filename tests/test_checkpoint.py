@@ -1,0 +1,116 @@
+"""Checkpoints are read without executing what they hold."""
+
+import functools
+import http.server
+import os
+import pickle
+import threading
+
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import nn
+
+from stylegan_v_mm.checkpoint import load_checkpoint, load_weights
+from stylegan_v_mm.errors import InputError
+
+
+def test_mmengine_log_history_is_read(tmp_path):
+    history = HistoryBuffer()
+    history.update(3.0)
+    path = tmp_path / 'a.pth'
+    saved = {'state_dict': {'x': torch.ones(2)}, 'history': history}
+    torch.save(saved, path)
+    loaded = load_checkpoint(path)
+    assert loaded['state_dict']['x'].tolist() == [1, 1]
+    assert loaded['history'].mean() == 3
+
+
+class Attack:
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    'attack',
+    [
+        Attack(os.mkdir, 'owned'),
+        Attack(getattr, HistoryBuffer, '__init__'),
+        Attack(getattr, dict, 'fromkeys'),
+    ],
+)
+def test_code_is_refused_unrun(attack, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({'state_dict': attack}, 'a.pth')
+    with pytest.raises(InputError, match=r'a\.pth'):
+        load_checkpoint('a.pth')
+    assert not os.path.exists('owned')
+
+
+@pytest.mark.parametrize('content', [b'', b'no checkpoint', None])
+def test_other_files_are_named(content, tmp_path):
+    path = tmp_path / 'a.pth'
+    if content is None:
+        torch.save([1, 2], path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r'a\.pth'):
+        load_checkpoint(path)
+    with pytest.raises(InputError, match=r'b\.pth'):
+        load_checkpoint(tmp_path / 'b.pth')
+
+
+def test_a_plain_pickle_is_refused(tmp_path):
+    path = tmp_path / 'a.pth'
+    path.write_bytes(pickle.dumps({'state_dict': Attack(os.mkdir, 'owned')}))
+    with pytest.raises(InputError, match=r'a\.pth'):
+        load_checkpoint(path)
+
+
+def test_a_url_is_downloaded_once(tmp_path):
+    torch.save({'state_dict': {}, 'answer': 42}, tmp_path / 'a.pth')
+    requests = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=tmp_path)
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f'http://127.0.0.1:{server.server_port}'
+    try:
+        for _ in range(2):
+            assert load_checkpoint(f'{url}/a.pth')['answer'] == 42
+        with pytest.raises(InputError, match=r'b\.pth.*404'):
+            load_checkpoint(f'{url}/b.pth')
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert requests == ['/a.pth', '/b.pth']
+
+
+def test_weights_go_in_all_or_none():
+    model = nn.Linear(2, 3)
+    before = model.weight.detach().clone()
+    weights = {'weight': torch.ones(3, 2), 'bias': torch.ones(4)}
+    with pytest.raises(InputError, match=r'x\.pth.*bias is \[4\].*\[3\]'):
+        load_weights(model, {'state_dict': weights}, 'x.pth')
+    with pytest.raises(InputError, match='lacks bias'):
+        load_weights(model, {'state_dict': {'weight': before}}, 'x.pth')
+    assert torch.equal(model.weight, before)
+    weights['bias'] = torch.ones(3)
+    load_weights(model, {'state_dict': weights}, 'x.pth')
+    assert model.bias.tolist() == [1, 1, 1]
+    weights['more'] = torch.ones(1)
+    with pytest.raises(InputError, match='extra more'):
+        load_weights(model, {'state_dict': weights}, 'x.pth')
