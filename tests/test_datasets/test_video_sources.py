@@ -217,10 +217,12 @@ def test_zip_from_a_mac(tmp_path):
 def test_zip_with_something_before_it_and_long_local_headers(tmp_path):
     archive = tmp_path / 'data.zip'
     blob = cv2.imencode('.png', picture(5)[..., ::-1])[1].tobytes()
-    with zipfile.ZipFile(archive, 'w') as file:
-        # Opened for writing, an entry gets a 64-bit extra field.
-        with file.open('clip/0.png', 'w', force_zip64=True) as entry:
-            entry.write(blob)
+    # Opened for writing, an entry gets a 64-bit extra field.
+    with (
+        zipfile.ZipFile(archive, 'w') as file,
+        file.open('clip/0.png', 'w', force_zip64=True) as entry,
+    ):
+        entry.write(blob)
     archive.write_bytes(b'#!/bin/sh\n' + archive.read_bytes())
     source = find_videos(archive)[0]
     np.testing.assert_array_equal(source.read([0]), [picture(5)])

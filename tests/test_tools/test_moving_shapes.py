@@ -127,7 +127,7 @@ def test_seed_decides_each_byte(tmp_path, run_here):
     for name, seed, start in [
         ('a', 3, run),
         ('b', 3, run_here),
-        ('c', 4, run),
+        ('c', 4, run_here),
     ]:
         result = start(tmp_path / name, *settings, '--seed', seed)
         assert result.returncode == 0
