@@ -65,7 +65,10 @@ def test_a_variable_set_below_reaches_all_that_was_inherited(write):
     ('text', 'words'),
     [
         ("model = dict(x='= lenght')", ['model.x', "'lenght'"]),
-        ("a = '= b'\nb = '= a'\nmodel = dict(x='= a')", ['depend on themselves', 'a -> b']),
+        (
+            "a = '= b'\nb = '= a'\nmodel = dict(x='= a')",
+            ['depend on themselves', 'a -> b'],
+        ),
         ("model = dict(x='= 1 +')", ['model.x', '= 1 +']),
         ("a = 0\nmodel = dict(x='= 1 / a')", ['model.x', 'a=0', 'zero']),
         ("model = dict(x='= open(1)')", ['model.x', 'open']),

@@ -45,13 +45,23 @@ class VideoGANRunner(Runner):
         Raises:
             InputError: Labels are not as wide as the model's condition.
         """
-        loop = super().build_train_loop(loop)
+        return self._check_labels(super().build_train_loop(loop))
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop, and check that data and model fit.
+
+        Raises:
+            InputError: Labels are not as wide as the model's condition.
+        """
+        return self._check_labels(super().build_test_loop(loop))
+
+    def _check_labels(self, loop: BaseLoop) -> BaseLoop:
         classes, c_dim = loop.dataloader.dataset.c_dim, self.model.c_dim
         if classes != c_dim:
             raise InputError(
                 f'the labels of the data are {classes} wide, the model takes '
                 f'{c_dim}: set num_classes={classes}, or labels=None and '
-                'num_classes=0 to train without'
+                'num_classes=0 to do without'
             )
         return loop
 

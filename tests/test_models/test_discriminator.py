@@ -311,7 +311,9 @@ def test_conv_clamp_holds_everywhere():
 def test_encoding_of_time_differences():
     discriminator = make(max_num_frames=1024, num_frames=3)
     encoder = discriminator.time_encoder
-    diffs = torch.tensor([[1.0, 32.0], [3 - 1e-9, 1000 + 1e-9]]).double()
+    diffs = torch.tensor(
+        [[1, 32], [3 - 1e-9, 1000 + 1e-9]], dtype=torch.float64
+    )
     ours = numbers(encoder(diffs))
     freqs = np.pi * 2.0 ** np.arange(10) / 1024
     table = numbers(encoder.const_embed.weight)

@@ -396,7 +396,7 @@ def test_negative_times_are_refused():
 
 def test_codes_that_start_too_late_are_refused():
     with pytest.raises(InputError, match='first_code'):
-        make()(None, torch.tensor([[3.0]]), torch.randn(1, 9, 5), 2)
+        make()(None, torch.tensor([[3.0]]), torch.randn(1, 9, 5), 1)
 
 
 @pytest.mark.parametrize(

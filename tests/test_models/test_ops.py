@@ -7,7 +7,12 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from stylegan_v_mm.models.ops import bias_act, fir_filter, upfirdn2d
+from stylegan_v_mm.models.ops import (
+    bias_act,
+    compiled_ops,
+    fir_filter,
+    upfirdn2d,
+)
 
 
 def bias_act_by_hand(x, bias, act, gain, clamp):
@@ -232,9 +237,15 @@ def test_upfirdn2d_equals_mmcv(mmcv_ops, padding, up, down):
 
 # The CUDA kernels against the formula in float64
 
-needs_cuda = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason='no CUDA device'
-)
+
+@pytest.fixture
+def kernels():
+    if not torch.cuda.is_available():
+        pytest.skip('no CUDA device')
+    if compiled_ops() is None:
+        pytest.skip('mmcv without CUDA kernels')
+
+
 CUDA_TOL = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 4e-2}
 
 
@@ -254,7 +265,7 @@ def assert_derivatives_agree(cuda, formula, tolerance):
 
 
 @pytest.mark.gpu
-@needs_cuda
+@pytest.mark.usefixtures('kernels')
 @pytest.mark.parametrize('dtype', CUDA_TOL)
 @pytest.mark.parametrize('act', ['linear', 'lrelu'])
 @pytest.mark.parametrize('clamp', [None, 0.5])
@@ -272,7 +283,7 @@ def test_cuda_bias_act_equals_the_formula(dtype, act, clamp):
 
 
 @pytest.mark.gpu
-@needs_cuda
+@pytest.mark.usefixtures('kernels')
 @pytest.mark.parametrize('dtype', CUDA_TOL)
 @pytest.mark.parametrize('channels_last', [False, True])
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ def folders(tmp_path):
     (tmp_path / 'mixed/dataset.json').write_text(
         '{"labels": [["0.mp4", [1, 0]], ["1.mp4", [1, 0, 0]]]}'
     )
+    (tmp_path / 'labels.csv').write_text(
+        ''.join(f'{i:05d}.mp4,{i % 2}\n' for i in range(8))
+    )
     (tmp_path / 'file').write_text('not a folder')
     (tmp_path / 'not_torchscript.pt').write_text('nothing')
     return tmp_path
@@ -50,6 +53,11 @@ CASES = {
     ),
     'labels without classes': (
         TRAIN, ['num_classes=3'], ['num_classes=0', '3']
+    ),
+    'labels of another model': (
+        TEST,
+        ['labels={tmp}/labels.csv'],
+        ['num_classes=2', '0'],
     ),
     'resolution': (
         TRAIN, ['resolution=48'], ['resolution', '48', 'power of two']
