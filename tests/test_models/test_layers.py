@@ -153,7 +153,7 @@ def test_conv2d(kernel_size, down, act, gain, clamp):
         3, 4, kernel_size, act=act, down=down, conv_clamp=clamp
     ).double()
     torch.nn.init.normal_(layer.bias)
-    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    x = 3 * torch.randn(2, 3, 8, 8, dtype=torch.float64)
     y = layer(x, gain=gain)
     assert y.shape == (2, 4, 8 // down, 8 // down)
     weight = numbers(layer.weight) / (3 * kernel_size**2) ** 0.5
