@@ -102,7 +102,7 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_every_config_is_a_short_delta_that_loads(path):
     config = load_config(path)
-    assert len(path.read_text().splitlines()) < 30 + 15 * ('demo' in path.stem)
+    assert len(path.read_text().splitlines()) < 30
     dataset = config.train_dataloader.dataset
     assert dataset.data_root == config.data_root
     resize = dataset.pipeline[2]

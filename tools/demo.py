@@ -46,6 +46,7 @@ def main() -> int:
         run(
             'tools/dataset_converters/moving_shapes.py',
             config.data_root,
+            '--num-videos=400',
             f'--resolution={config.resolution}',
         )
 

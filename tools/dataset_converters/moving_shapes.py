@@ -1,6 +1,6 @@
 """Write a small data set of moving, coloured, rotating shapes as mp4 files.
 
-One large shape a video, five laws of motion, four shapes, soft backgrounds;
+One large shape a video, five laws of motion, four shapes, dark backgrounds;
 easy enough for a tiny network to learn in minutes. The same arguments give
 the same bytes.
 
@@ -24,7 +24,7 @@ from stylegan_v_mm.video_io import write_video
 
 SHAPES = ('circle', 'square', 'triangle', 'star')
 MOTIONS = ('bounce', 'orbit', 'swing', 'spin', 'zoom')
-RADIUS = 0.25
+RADIUS = 0.28
 SUPERSAMPLING = 4
 
 
@@ -123,10 +123,10 @@ def render(
 def _gradient(
     resolution: int, hue: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Blend two muted colours from one side to the other, [R, R, 3]."""
+    """Blend two dark colours from one side to the other, [R, R, 3]."""
     ends = [
         255 * np.array(colorsys.hsv_to_rgb(hue, 0.35, value))
-        for value in (0.2, 0.55)
+        for value in (0.08, 0.2)
     ]
     ramp = np.linspace(0, 1, resolution)[:, None, None]
     image = ends[0] + (ends[1] - ends[0]) * ramp
