@@ -1,0 +1,34 @@
+"""Tests of the runner's settings of the process."""
+
+import subprocess
+import sys
+
+# How often the kernel had to give a page while large tensors come and go.
+SCRIPT = """
+import resource
+import torch
+from stylegan_v_mm.engine.runner import keep_freed_memory
+
+def page_faults():
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        blocks = [torch.zeros(2**22) for _ in range(4)]
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start
+
+before = page_faults()
+keep_freed_memory()
+page_faults()  # the first time, memory has to come from somewhere
+print(before, page_faults())
+"""
+
+
+def test_freed_memory_is_reused():
+    result = subprocess.run(
+        [sys.executable, '-c', SCRIPT],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, after = map(int, result.stdout.split())
+    assert after < before / 20
