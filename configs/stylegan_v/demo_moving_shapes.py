@@ -7,11 +7,12 @@ _base_ = [
 ]
 data_root = 'data/moving_shapes'
 resolution = 32
-batch_size = 16
-max_iters = 700
-num_workers = 1
-log_interval = 25
-preview_interval = checkpoint_interval = 350
+batch_size = 8
+lr = 0.006
+max_iters = 1600
+num_workers = 0  # decoding these takes less than sharing the cores
+log_interval = 50
+preview_interval = checkpoint_interval = 800
 # Small networks learn more in minutes; without half precision, no clamp is
 # needed. Few videos call for a strong penalty, few clips for a fast average.
 model = dict(
@@ -19,10 +20,7 @@ model = dict(
         z_dim=64, w_dim=64, motion_z_dim=64, motion_v_dim=64, time_enc_dim=32,
         channel_base=1024, channel_max=64, conv_clamp=None),
     discriminator=dict(channel_base=1024, channel_max=64, conv_clamp=None),
-    r1_gamma=20,
+    r1_gamma=5,
     ema_kimg=1)  # fmt: skip
-optim_wrapper = dict(
-    generator=dict(optimizer=dict(lr=0.01)),
-    discriminator=dict(optimizer=dict(lr=0.005)))  # fmt: skip
 num_test_videos = 128
 detector = dict(_delete_=True, type='RandomI3D')

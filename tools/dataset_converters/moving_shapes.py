@@ -96,8 +96,8 @@ def render(
     Returns:
         [T, 3, R, R], uint8, RGB.
     """
-    hue = rng.integers(6) / 6
-    colour = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.9, 1.0))
+    hue = rng.random()
+    colour = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.6, 1.0))
     backdrop = _gradient(resolution, (hue + 0.5) % 1, rng)
     centre, angle, size = trajectory(motion, num_frames, rng)
     rotation = np.stack(
