@@ -36,10 +36,8 @@ def read(path):
 
 
 def shape_mask(frames):
-    """Where the bright, saturated shape is, [T, H, W], bool."""
-    values = frames.astype(int).max(axis=3)
-    saturation = values - frames.astype(int).min(axis=3)
-    return (values > 180) & (saturation > 140)
+    """Where the bright shape is, [T, H, W], bool."""
+    return frames.max(axis=3) > 140
 
 
 def path_of(frames):
