@@ -3,8 +3,9 @@
     python tools/generate.py CONFIG CHECKPOINT --num-videos 16 \
         --num-frames 128 --grid --out samples.mp4
 
-Without --grid, --out is a folder that gets a file (or, with --format png or
-jpg, a folder of frames) for each video, named by its seed.
+--out NAME.mp4 is one file: a grid, or a single video. Otherwise, --out is a
+folder that gets a file (or, with --format png or jpg, a folder of frames) for
+each video, named by its seed.
 """
 
 import argparse
@@ -79,15 +80,19 @@ def parse_args() -> argparse.Namespace:
         raise InputError('--seed must be at least 0')
     if not 1 <= args.quality <= 95:
         raise InputError('--quality must be from 1 to 95')
-    single = args.grid and args.format == 'mp4'
-    if single and args.out.suffix != '.mp4':
-        raise InputError(f'--out {args.out} must end in .mp4 with --grid')
-    if not single and args.out.suffix == '.mp4':
+    one_file = args.out.suffix == '.mp4'
+    if one_file and args.format != 'mp4':
+        raise InputError(
+            f'--out {args.out}: --format {args.format} needs a folder'
+        )
+    if one_file and args.num_videos > 1 and not args.grid:
         raise InputError(
             f'--out {args.out}: several files need a folder; --grid makes one '
             'file'
         )
-    folder = args.out.parent if args.grid else args.out
+    if args.grid and args.format == 'mp4' and not one_file:
+        raise InputError(f'--out {args.out} must end in .mp4 with --grid')
+    folder = args.out.parent if args.grid or one_file else args.out
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / '.stylegan_v_mm.probe'
@@ -150,6 +155,8 @@ def main() -> None:
         if args.grid:
             columns = math.ceil(args.num_videos**0.5)
             write(sample_grid([video(s) for s in seeds], columns), args.out)
+        elif args.out.suffix == '.mp4':
+            write(video(args.seed), args.out)
         else:
             for seed in seeds:
                 write(video(seed), args.out / f'{seed:06d}')

@@ -156,6 +156,8 @@ def test_missing_and_damaged_checkpoints(job, folders):
         (['--num-frames=0'], ['--num-frames']),
         (['--label=2'], ['--label 2', '0 classes']),
         (['--grid'], ['.mp4', '--grid']),
+        (['--out=o.mp4', '--num-videos=2'], ['o.mp4', '--grid']),
+        (['--out=o.mp4', '--format=png'], ['o.mp4', '--format png']),
         (['--truncation-cutoff=99'], ['truncation_cutoff', '99']),
     ],
 )

@@ -51,6 +51,14 @@ def test_the_same_seed_gives_the_same_bytes(job, tmp_path):
     assert a != c
 
 
+def test_one_video_may_be_a_file_of_its_own(job, tmp_path):
+    args = ['--num-frames=6', '--seed=5']
+    generate(job, tmp_path / 'folder', *args, '--num-videos=2')
+    generate(job, tmp_path / 'one.mp4', *args)
+    one = (tmp_path / 'one.mp4').read_bytes()
+    assert one == (tmp_path / 'folder/000005.mp4').read_bytes()
+
+
 def test_frames_do_not_depend_on_the_chunk(job, tmp_path):
     args = ['--num-frames=9', '--format=png']
     generate(job, tmp_path / 'a', *args, '--chunk=2')
