@@ -11,6 +11,7 @@ from golden import ROOT, TINY, golden_file
 
 SCRIPT = ROOT / 'tools/analysis_tools/check_fidelity.py'
 FORWARD, TRAIN = TINY / 'tiny_forward.npz', TINY / 'tiny_train.npz'
+AUGMENT = TINY / 'tiny_augment.npz'
 
 
 def check(*paths):
@@ -44,7 +45,7 @@ def verdicts(lines):
 
 
 def test_tiny_references_pass():
-    status, out, err = check(FORWARD, TRAIN)
+    status, out, err = check(FORWARD, TRAIN, AUGMENT)
     assert err == []
     found = verdicts(out)
     assert set(found.values()) == {'PASS'}
@@ -59,6 +60,8 @@ def test_tiny_references_pass():
     losses = {f'loss_{n}[{i}]' for n in 'GD' for i in range(3)}
     finals = {'G_final', 'D_final', 'G_ema_final'}
     assert arrays == losses | finals | {'r1_penalty'}
+    arrays = {array for file, array in found if file == AUGMENT.name}
+    assert arrays == {'bgc/0.3', 'bgc/0.8'}
 
 
 @pytest.mark.slow
@@ -69,6 +72,7 @@ def test_larger_references_pass():
         'forward_clamp.npz',
         'forward_mocogan.npz',
         'train_uncond.npz',
+        'augment.npz',
     ]
     status, out, err = check(*map(golden_file, names))
     assert err == []
@@ -130,6 +134,8 @@ def tool():
         (TRAIN, 'loss_G', None),
         (TRAIN, 'loss_D', None),
         (TRAIN, 'r1_penalty', 'r1_penalty'),
+        (AUGMENT, 'bgc/0.8', 'bgc/0.8'),
+        (AUGMENT, 'images', 'bgc/0.3'),
     ],
 )
 def test_any_changed_number_fails(
@@ -188,6 +194,17 @@ def test_unreadable_files_end_with_one_line_each(tmp_path):
     for path, line in zip(paths, err):
         assert line.startswith('error: ')
         assert str(path) in line
+
+
+def test_another_pipeline_is_an_input_error(tool, tmp_path):
+    with np.load(AUGMENT) as file:
+        arrays = {key: file[key] for key in file.files}
+    config = bytes(arrays['config']).replace(b'"xint": 1', b'"xint": 2')
+    arrays['config'] = np.frombuffer(config, np.uint8)
+    path = tmp_path / 'other.npz'
+    np.savez(path, **arrays)
+    with pytest.raises(tool.InputError, match='bgc is no pipeline of ours'):
+        list(tool.compare_augment(tool.Reference(path)))
 
 
 def test_weights_that_do_not_fit_are_an_input_error(tool, tmp_path):

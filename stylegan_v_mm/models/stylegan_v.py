@@ -48,6 +48,8 @@ class StyleGANV(BaseModel):
             thousands of clips. Defaults to 20.
         ema_rampup (float, optional): The half-life is at most this share of
             the frames seen so far. Defaults to None, no limit.
+        augment (dict, optional): Config of a ``VideoAugment`` of all clips
+            that the discriminator sees. Defaults to None, no augmentation.
         data_preprocessor (dict, optional): mmengine's, to move data.
 
     Raises:
@@ -62,6 +64,7 @@ class StyleGANV(BaseModel):
         d_reg_interval: int = 16,
         ema_kimg: float = 20,
         ema_rampup: float | None = None,
+        augment: dict | None = None,
         data_preprocessor: dict | None = None,
     ):
         super().__init__(data_preprocessor)
@@ -81,6 +84,7 @@ class StyleGANV(BaseModel):
                 f'must be at least 0, d_reg_interval={d_reg_interval} at '
                 'least 1'
             )
+        self.augment = None if augment is None else MODELS.build(augment)
         # mmengine's ExponentialMovingAverage copies at its first update and
         # has no ramp-up, so it would not follow the published average.
         self.generator_ema = copy.deepcopy(self.generator)
@@ -129,9 +133,13 @@ class StyleGANV(BaseModel):
         logs |= self.step_discriminator(optimizer, data, real, c, t)
         if int(self.iteration) % self.d_reg_interval == 0:
             logs |= self.step_r1(optimizer, real, c, t)
-        self.update_ema(len(real) * get_world_size())
+        num_clips = len(real) * get_world_size()
+        self.update_ema(num_clips)
+        if self.augment is not None:
+            self.augment.adapt(int(self.iteration), num_clips)
+            logs['augment_p'] = self.augment.p.clone()
         self.iteration += 1
-        self.frames_seen += real.shape[0] * real.shape[1] * get_world_size()
+        self.frames_seen += num_clips * real.shape[1]
         logs['kimg'] = self.frames_seen / 1000
         return logs
 
@@ -139,7 +147,7 @@ class StyleGANV(BaseModel):
         """Minimise ``softplus(-D(G(z)))``, the non-saturating loss."""
         self.discriminator.requires_grad_(False)
         fake, c, t = self.make_fakes(data, 0)
-        logits = self.discriminator(fake, c, t)
+        logits = self.discriminate(fake, c, t)
         loss = F.softplus(-logits).mean()
         optimizer.backward(loss)
         self.apply_gradients(optimizer, self.generator)
@@ -156,10 +164,10 @@ class StyleGANV(BaseModel):
         """
         with torch.no_grad():
             fake, fake_c, fake_t = self.make_fakes(data, 1)
-        fake_logits = self.discriminator(fake, fake_c, fake_t)
+        fake_logits = self.discriminate(fake, fake_c, fake_t)
         fake_loss = F.softplus(fake_logits).mean()
         optimizer.backward(fake_loss)
-        real_logits = self.discriminator(real, c, t)
+        real_logits = self.discriminate(real, c, t, is_real=True)
         real_loss = F.softplus(-real_logits).mean()
         optimizer.backward(real_loss)
         self.apply_gradients(optimizer, self.discriminator)
@@ -182,7 +190,7 @@ class StyleGANV(BaseModel):
         rarely.
         """
         real = real.detach().requires_grad_()
-        logits = self.discriminator(real, c, t)
+        logits = self.discriminate(real, c, t, is_real=True)
         (grad,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = grad.square().sum([2, 3, 4]).mean()
         loss = self.r1_gamma / 2 * penalty
@@ -194,6 +202,17 @@ class StyleGANV(BaseModel):
                 param.grad = torch.zeros_like(param)
         self.apply_gradients(optimizer, self.discriminator)
         return {'r1_penalty': penalty.detach()}
+
+    def discriminate(
+        self, videos: Tensor, c, t: Tensor, is_real: bool = False
+    ) -> Tensor:
+        """Augment clips and judge them; logits [N]."""
+        if self.augment is None:
+            return self.discriminator(videos, c, t)
+        logits = self.discriminator(self.augment(videos), c, t)
+        if is_real:
+            self.augment.observe(logits)
+        return logits
 
     def make_fakes(
         self, data: dict, which: int

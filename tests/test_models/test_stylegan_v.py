@@ -633,3 +633,59 @@ def test_networks_of_different_labels_are_refused():
 def test_calling_it_says_what_to_call():
     with pytest.raises(NotImplementedError, match='sample_video'):
         make()({})
+
+
+# Augmentation
+
+
+class Recorder(nn.Module):
+    """In place of a discriminator: what it sees, and what it then says."""
+
+    def __init__(self, logit):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(logit))
+        self.seen = []
+
+    def forward(self, videos, c, t):
+        self.seen.append(videos.detach())
+        return self.weight + 0 * videos.square().sum((1, 2, 3, 4))
+
+
+def test_discriminator_sees_augmented_clips_only():
+    augment = dict(
+        type='VideoAugment', pipeline='cutout', p=1, ada_target=None
+    )
+    gan = make(augment=augment)
+    gan.discriminator = Recorder(0.5)
+    gan.train_step(batch(gan), optimizers(gan))
+    # Generator, fake, real and R1: a hole in each clip of each pass.
+    assert len(gan.discriminator.seen) == 4
+    for videos in gan.discriminator.seen:
+        assert ((videos == 0).flatten(1).float().mean(1) > 0.05).all()
+    # Each pass has draws of its own.
+    real, again = gan.discriminator.seen[2:]
+    assert not torch.equal(real, again)
+
+
+def test_strength_follows_both_real_passes():
+    gan = make(augment=dict(type='VideoAugment', ada_kimg=1))
+    gan.discriminator = Recorder(-3.0)
+    gan.augment.p.fill_(0.5)
+    data, steps = batch(gan), optimizers(gan, lr=0)
+    gan.train_step(data, steps)
+    # N logits of the discriminator's step, N of R1's.
+    assert gan.augment.signs.tolist() == [-2 * N, 2 * N]
+    for _ in range(3):
+        logs = gan.train_step(data, steps)
+    # All negative: after 4 iterations, p falls by clips * 4 / 1 kimg.
+    assert float(gan.augment.p) == pytest.approx(0.5 - N * 4 / 1000)
+    assert logs['augment_p'] == gan.augment.p
+
+
+def test_without_augmentation_clips_pass_as_they_are():
+    gan = make()
+    gan.discriminator = Recorder(0.0)
+    data = batch(gan)
+    gan.train_step(data, optimizers(gan))
+    assert torch.equal(gan.discriminator.seen[2], from_bytes(data['video']))
+    assert not any('augment' in name for name in gan.state_dict())

@@ -21,10 +21,11 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.models.augment import PIPELINES, VideoAugment
 from stylegan_v_mm.models.stylegan_v import StyleGANV
 from stylegan_v_mm.tool import run_tool
 
-ABSOLUTE_TOL = 1e-4  # codes, ws, frames, logits
+ABSOLUTE_TOL = 1e-4  # codes, ws, frames, logits, augmented frames
 RELATIVE_TOL = 1e-3  # gradients and penalties, to the largest magnitude
 LOSS_TOL = 1e-3  # losses along a training run
 UPDATE_TOL = 5e-3  # final minus initial weights, relative L2 of a network
@@ -269,6 +270,23 @@ def compare_training(reference: Reference) -> Iterator[Comparison]:
         yield f'{name}_final', (error / norm) ** 0.5, UPDATE_TOL
 
 
+def compare_augment(reference: Reference) -> Iterator[Comparison]:
+    """Compare augmented clips, each random draw being a percentile."""
+    config = reference.config
+    videos = reference['images'].unflatten(1, (-1, 3))
+    for pipeline, transforms in config['specs'].items():
+        if PIPELINES.get(pipeline) != transforms:
+            raise InputError(
+                f'{reference.path}: {pipeline} is no pipeline of ours, or '
+                'another one'
+            )
+        augment = VideoAugment(pipeline, p=config['p'])
+        for percentile in config['percentiles']:
+            name = f'{pipeline}/{percentile}'
+            ours = augment(videos, percentile).flatten(1, 2)
+            yield absolute(name, ours, reference[name])
+
+
 def main() -> int:
     """Compare all files, print the verdicts, and give the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -281,9 +299,11 @@ def main() -> int:
                 compare = compare_training
             elif 'frames' in reference and 'ws' in reference:
                 compare = compare_forward
+            elif 'images' in reference:
+                compare = compare_augment
             else:
                 raise InputError(
-                    f'{path} is neither a forward nor a training reference'
+                    f'{path} is no forward, training or augmentation reference'
                 )
             for name, error, tolerance in compare(reference):
                 # Not `>`: an error that is not a number is a failure too.

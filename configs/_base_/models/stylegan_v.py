@@ -31,6 +31,7 @@ model = dict(
         mbstd_group_size='= min(batch_size // num_processes, 4)',
         max_num_frames='= max_num_frames',
     ),
+    augment=dict(type='VideoAugment', pipeline='bgc', ada_kimg=100),
     r1_gamma='= 0.0002 * resolution**2 / batch_size',
     d_reg_interval=16,
     ema_kimg='= batch_size * 10 / 32',
