@@ -19,7 +19,7 @@ preview_interval = 2
 checkpoint_interval = 2
 num_test_videos = 6
 model = dict(
-    augment=dict(type='VideoAugment', p=0.2),
+    augment=dict(_delete_=True, type='VideoAugment', p=0.2),
     ema_kimg=0.01,
     generator=dict(
         z_dim=8, w_dim=8, motion_z_dim=8, motion_v_dim=8, time_enc_dim=4,
