@@ -83,9 +83,9 @@ SYM2 = (
 class _Sample(torch.autograd.Function):
     """Bilinear sampling; differentiable in the pictures any number of times.
 
-    ``torch.nn.functional.grid_sample`` is not in torch 2.11, and R1 needs a
-    second derivative. Sampling is linear in the pictures: the derivative of
-    its adjoint is sampling again.
+    PyTorch's own, as of 2.11, differentiates once, and R1 needs a second
+    derivative. Sampling is linear in the pictures: the derivative of its
+    adjoint is sampling again.
     """
 
     @staticmethod
@@ -385,24 +385,14 @@ class VideoAugment(nn.Module):
         color = eye.expand(len(like), 4, 4)
         if 'brightness' in has:
             b = draws.normal() * strength['brightness']
-            b = draws.gate(b, 0, self.prob('brightness'))
-            color = (
-                _matrix(
-                    [[1, 0, 0, b], [0, 1, 0, b], [0, 0, 1, b], [0, 0, 0, 1]],
-                    like,
-                )
-                @ color
-            )
+            b = draws.gate(b, 0, self.prob('brightness'))[:, :, None]
+            offset = torch.zeros_like(eye)
+            offset[:3, 3] = 1
+            color = (eye + offset * b) @ color
         if 'contrast' in has:
             c = (draws.normal() * strength['contrast']).exp2()
-            c = draws.gate(c, 1, self.prob('contrast'))
-            color = (
-                _matrix(
-                    [[c, 0, 0, 0], [0, c, 0, 0], [0, 0, c, 0], [0, 0, 0, 1]],
-                    like,
-                )
-                @ color
-            )
+            c = draws.gate(c, 1, self.prob('contrast'))[:, :, None]
+            color = (one + (eye - one) * c) @ color
         if 'lumaflip' in has:
             flip = draws.gate(
                 (draws.uniform() * 2).floor(), 0, self.prob('lumaflip')
@@ -458,6 +448,8 @@ class VideoAugment(nn.Module):
     @torch.no_grad()
     def observe(self, logits: Tensor) -> None:
         """Count the signs of logits of real clips [N], of all processes."""
+        if self.ada_target is None:
+            return
         count = logits.new_tensor(logits.numel())
         signs = torch.stack([logits.sign().sum(), count])
         all_reduce(signs)

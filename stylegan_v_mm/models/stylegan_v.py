@@ -126,17 +126,18 @@ class StyleGANV(BaseModel):
             dict: What to log, scalars.
         """
         data = self.data_preprocessor(data, True)
+        iteration = int(self.iteration)
         real = from_bytes(data['video'])
         c, t = data['c'], data['t']
         logs = self.step_generator(optim_wrapper['generator'], data)
         optimizer = optim_wrapper['discriminator']
         logs |= self.step_discriminator(optimizer, data, real, c, t)
-        if int(self.iteration) % self.d_reg_interval == 0:
+        if iteration % self.d_reg_interval == 0:
             logs |= self.step_r1(optimizer, real, c, t)
         num_clips = len(real) * get_world_size()
         self.update_ema(num_clips)
         if self.augment is not None:
-            self.augment.adapt(int(self.iteration), num_clips)
+            self.augment.adapt(iteration, num_clips)
             logs['augment_p'] = self.augment.p.clone()
         self.iteration += 1
         self.frames_seen += num_clips * real.shape[1]
