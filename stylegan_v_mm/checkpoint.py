@@ -1,11 +1,14 @@
 """Reading checkpoints without executing anything in them."""
 
 import pickle
+import re
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
@@ -65,6 +68,51 @@ def load_checkpoint(path: str, map_location: str = 'cpu') -> dict:
     if not isinstance(checkpoint, dict):
         raise InputError(f'{path} is not a checkpoint of this library')
     return checkpoint
+
+
+def numbered_checkpoints(folder: str | Path) -> list[Path]:
+    """List ``iter_N.pth`` of a work dir, the newest first."""
+    paths = {}
+    for path in Path(folder).glob('iter_*.pth'):
+        if match := re.fullmatch('iter_([0-9]+)[.]pth', path.name):
+            paths[int(match[1])] = path
+    return [paths[number] for number in sorted(paths, reverse=True)]
+
+
+def newest_checkpoint(folder: str | Path) -> Path | None:
+    """Find the newest checkpoint of a work dir that is whole.
+
+    Args:
+        folder (str or Path): The work dir.
+
+    Returns:
+        Path, optional: The file; None if there are no checkpoints.
+
+    Raises:
+        InputError: There are checkpoints, and all are damaged.
+    """
+    paths = numbered_checkpoints(folder)
+    for path in paths:
+        if _is_whole(path):
+            return path
+        MMLogger.get_current_instance().warning(
+            f'{path} is damaged: looking for an older one'
+        )
+    if paths:
+        raise InputError(
+            f'all {len(paths)} checkpoints in {folder} are damaged: remove '
+            'them to start anew, or give another --work-dir'
+        )
+    return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all check sums within a checkpoint file are right."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:

@@ -262,11 +262,12 @@ def load_runner_config(
     variable = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS'}.get(launcher)
     num_processes = int(os.environ.get(variable, 1)) if variable else 1
     config = load_config(path, options, num_processes)
-    batch_size = config.get('batch_size', num_processes)
-    if batch_size < 1 or batch_size % num_processes:
+    parts = config.get('accumulative_counts', 1)
+    batch_size = config.get('batch_size', num_processes * parts)
+    if min(batch_size, parts) < 1 or batch_size % (num_processes * parts):
         raise InputError(
             f'{path}: batch_size={batch_size} must be a multiple of the '
-            f'{num_processes} processes'
+            f'{num_processes} processes times accumulative_counts={parts}'
         )
     config.launcher = launcher
     config.work_dir = (

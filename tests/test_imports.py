@@ -37,7 +37,7 @@ ALLOWED = {
         'models.ops',
         'models.layers',
     },
-    'models.augment': {'errors', 'registry', 'models.ops'},
+    'models.augment': {'errors', 'registry', 'models.noise', 'models.ops'},
     'models.stylegan_v': {
         'errors',
         'registry',

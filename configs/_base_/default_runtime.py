@@ -15,19 +15,16 @@ env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
 )
-randomness = dict(seed=0, diff_rank_seed=True)
+randomness = dict(seed=0)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval='= log_interval'),
     checkpoint=dict(
-        type='CheckpointHook',
-        by_epoch=False,
+        type='SafeCheckpointHook',
         interval='= checkpoint_interval',
         max_keep_ckpts=3,
-        save_last=True,
     ),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
 )
 custom_hooks = [
     dict(type='TrainingSpeedHook'),

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from ..errors import InputError
 from ..registry import DATASETS, TRANSFORMS
 from ..video_io import DamagedVideoError
+from .clip_sampler import ClipKey
 from .labels import load_labels
 from .video_sources import find_videos, join_some
 
@@ -39,8 +40,8 @@ class VideoDataset(Dataset):
     - ``source``: the video, with ``name``, ``len()`` and ``read(inds)``
     - ``video_len`` (int): its length, at most ``max_num_frames``
     - ``c`` [c_dim], float32: its label
-    - ``rng`` (numpy.random.Generator): seeded from numpy's global state, or
-      from ``seed`` and the index
+    - ``rng`` (numpy.random.Generator): seeded by the ``ClipKey`` in place of
+      an index; else from ``seed`` and the index, or numpy's global state
     - ``video_lens`` [V], int64, ``labels`` [V, c_dim], float32: lengths and
       labels of all videos
 
@@ -160,12 +161,15 @@ class VideoDataset(Dataset):
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, index: int) -> dict:
-        if self.seed is None:
-            # numpy's global state differs in each worker and follows the run.
-            rng = np.random.default_rng(np.random.randint(2**31, size=4))
+    def __getitem__(self, index: int | ClipKey) -> dict:
+        if isinstance(index, ClipKey):
+            index, seed = index
+        elif self.seed is not None:
+            seed = [self.seed, index]
         else:
-            rng = np.random.default_rng([self.seed, index])
+            # numpy's global state differs in each worker and follows the run.
+            seed = np.random.randint(2**31, size=4)
+        rng = np.random.default_rng(seed)
         # Kept for each item: with a seed, what takes a damaged video's place
         # must not depend on the items that were read before.
         failed: set[int] = set()

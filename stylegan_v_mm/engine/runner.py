@@ -1,16 +1,23 @@
 """The runner, and the optimizers of the two networks."""
 
 import ctypes
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import broadcast, is_distributed
+from mmengine.dist import broadcast, is_distributed, master_only
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
-from ..checkpoint import load_checkpoint, load_weights
+from ..checkpoint import (
+    load_checkpoint,
+    load_weights,
+    newest_checkpoint,
+    numbered_checkpoints,
+)
 from ..errors import InputError
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS
 
@@ -33,8 +40,8 @@ def keep_freed_memory() -> None:
 class VideoGANRunner(Runner):
     """mmengine's runner, for models that reduce their gradients themselves.
 
-    Checkpoints are read without executing what they hold, and only if they
-    are of the config's architecture.
+    Checkpoints appear whole or not at all. They are read without executing
+    what they hold, and only if they are of the config's architecture.
     """
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -46,6 +53,24 @@ class VideoGANRunner(Runner):
         if not torch.cuda.is_available():
             keep_freed_memory()
         super().setup_env(env_cfg)
+
+    def set_randomness(
+        self,
+        seed: int | None,
+        diff_rank_seed: bool = False,
+        deterministic: bool = False,
+    ) -> None:
+        """Seed all random states, equally in all processes.
+
+        Raises:
+            InputError: ``diff_rank_seed`` is set.
+        """
+        if diff_rank_seed:
+            raise InputError(
+                'randomness.diff_rank_seed=True: remove it, as processes '
+                'draw from equal random states and take their own share'
+            )
+        super().set_randomness(seed, False, deterministic)
 
     def wrap_model(
         self, model_wrapper_cfg: dict | None, model: nn.Module
@@ -81,6 +106,63 @@ class VideoGANRunner(Runner):
                 'num_classes=0 to do without'
             )
         return loop
+
+    def train(self) -> nn.Module:
+        """Train.
+
+        Raises:
+            InputError: The work dir holds checkpoints that another run would
+                overwrite.
+        """
+        held = numbered_checkpoints(self.work_dir)
+        if held and not self._resume:
+            raise InputError(
+                f'{self.work_dir} holds checkpoints of an earlier run, up to '
+                f'{held[0].name}: --resume goes on from there; to start '
+                'anew, give another --work-dir or remove them'
+            )
+        return super().train()
+
+    def load_or_resume(self) -> None:
+        """Go on from the newest whole checkpoint, if that is asked for."""
+        if self._resume and self._load_from is None:
+            newest = newest_checkpoint(self.work_dir)
+            if newest is None:
+                self.logger.info(
+                    f'{self.work_dir} holds no checkpoint: starting anew'
+                )
+                return
+            self._load_from = str(newest)
+        super().load_or_resume()
+
+    @master_only
+    def save_checkpoint(
+        self, out_dir: str, filename: str, *args, **kwargs
+    ) -> None:
+        """Save a checkpoint: the file appears whole or not at all.
+
+        Args:
+            out_dir (str): A local folder.
+            filename (str): Name of the file.
+            args: Of mmengine's runner.
+            kwargs: Of mmengine's runner.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        path = Path(out_dir, filename)
+        temporary = path.with_name(f'.{filename}.tmp')
+        try:
+            super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
+            with open(temporary, 'rb') as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise InputError(
+                f'the checkpoint {path} cannot be written: {error.strerror}; '
+                'older ones are as they were'
+            ) from error
 
     def load_checkpoint(
         self,
@@ -118,6 +200,10 @@ class GANOptimWrapperConstructor:
     Our own, as mmagic's ``MultiOptimWrapperConstructor`` imports all of
     mmagic's models.
 
+    Raises:
+        InputError: ``accumulative_counts`` is set here: mmengine's would
+            step one network between two parts of the other's batch.
+
     Args:
         optim_wrapper_cfg (dict): Name of a child of the model -> config of
             its ``OptimWrapper``.
@@ -127,6 +213,12 @@ class GANOptimWrapperConstructor:
     def __init__(
         self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None
     ):
+        for name, cfg in optim_wrapper_cfg.items():
+            if cfg.get('accumulative_counts', 1) != 1:
+                raise InputError(
+                    f'optim_wrapper.{name}.accumulative_counts: set the '
+                    'variable accumulative_counts of the config instead'
+                )
         self.optim_wrapper_cfg = optim_wrapper_cfg
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:

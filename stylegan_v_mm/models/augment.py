@@ -7,6 +7,7 @@ of a clip are transformed alike, so that augmentation adds no motion.
 
 import functools
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..registry import MODELS
+from .noise import own_rows
 from .ops import upfirdn2d
 
 # Transform -> how often it is applied, as a multiple of p.
@@ -138,21 +140,31 @@ class Draws:
 
     Args:
         like (Tensor): Gives number of rows [N, ...], device and dtype.
+        rows_a_clip (int): How many rows belong to one clip.
         percentile (float, optional): In (0, 1): every number becomes this
             percentile of its distribution and every transform is applied, as
             the published code does for tests.
     """
 
-    def __init__(self, like: Tensor, percentile: float | None):
+    def __init__(
+        self, like: Tensor, rows_a_clip: int, percentile: float | None
+    ):
         self.like = like
+        self.rows_a_clip = rows_a_clip
         self.percentile = percentile
+
+    def draw(self, kind: Callable, *shape: int) -> Tensor:
+        """Draw [N, *shape] by ``torch.rand`` or ``torch.randn``."""
+        rows = self.rows_a_clip
+        shape = (len(self.like) // rows, rows, *shape)
+        table = own_rows(kind, shape, self.like.device)
+        return table.flatten(0, 1).to(self.like)
 
     def uniform(self, width: int = 1) -> Tensor:
         """Draw from [0, 1), [N, width]."""
-        shape = (len(self.like), width)
         if self.percentile is None:
-            return torch.rand(shape, device=self.like.device).to(self.like)
-        return self.like.new_full(shape, self.percentile)
+            return self.draw(torch.rand, width)
+        return self.like.new_full((len(self.like), width), self.percentile)
 
     def normal(self, width: int = 1) -> Tensor:
         """Draw from a standard normal distribution, [N, width].
@@ -160,17 +172,16 @@ class Draws:
         A percentile q gives erfinv(2 q - 1): without the factor sqrt(2), as
         published.
         """
-        shape = (len(self.like), width)
         if self.percentile is None:
-            return torch.randn(shape, device=self.like.device).to(self.like)
+            return self.draw(torch.randn, width)
+        shape = (len(self.like), width)
         return self.like.new_full(shape, 2 * self.percentile - 1).erfinv()
 
     def gate(self, value: Tensor, neutral: float, prob: Tensor) -> Tensor:
         """Keep each row of ``value`` with ``prob``; else it is neutral."""
         if self.percentile is not None:
             return value
-        rand = torch.rand(len(value), 1, device=value.device)
-        return torch.where(rand < prob, value, neutral)
+        return torch.where(self.draw(torch.rand, 1) < prob, value, neutral)
 
 
 def _matrix(rows: list[list[Tensor | float]], like: Tensor) -> Tensor:
@@ -303,7 +314,8 @@ class VideoAugment(nn.Module):
         frames_a_draw = 1 if self.per_frame else videos.shape[1]
         images = videos.reshape(-1, frames_a_draw * 3, *videos.shape[3:])
         images = images.to(torch.promote_types(images.dtype, torch.float32))
-        draws = Draws(images.detach(), percentile)
+        rows_a_clip = len(images) // len(videos)
+        draws = Draws(images.detach(), rows_a_clip, percentile)
         if self.transforms.keys() & (BLIT | GEOM).keys():
             images = warp(images, self.draw_geometry(draws))
         if self.transforms.keys() & COLOR.keys():
@@ -314,7 +326,8 @@ class VideoAugment(nn.Module):
             sigma = draws.normal().abs() * self.strengths['noise']
             sigma = draws.gate(sigma, 0, self.prob('noise'))
             sigma = sigma[:, :, None, None]
-            images = images + sigma * torch.randn_like(images)
+            noise = draws.draw(torch.randn, *images.shape[1:])
+            images = images + sigma * noise
         if 'cutout' in self.transforms:
             images = images * self.draw_mask(draws)
         return images.reshape(videos.shape)

@@ -1,7 +1,10 @@
-"""Noise that a seed fixes, wherever and in whatever order it is asked for."""
+"""Random numbers that do not depend on how the work is divided."""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from mmengine.dist import get_dist_info
 from torch import Tensor
 
 CONTENT, MOTION = 0, 1
@@ -33,3 +36,25 @@ def seeded_noise(
         for row in range(first, first + count)
     ]
     return torch.from_numpy(np.stack(rows))
+
+
+def own_rows(
+    draw: Callable, shape: Sequence[int], device: torch.device
+) -> Tensor:
+    """Draw rows for all processes and keep those of this one.
+
+    Row i of process r is row ``i * number of processes + r`` of the whole
+    table, as ``ClipSampler`` deals out clips. The random states of all
+    processes have to be equal.
+
+    Args:
+        draw (callable): ``torch.rand`` or ``torch.randn``.
+        shape (sequence): Rows of this process, and the shape of a row.
+        device (torch.device): Where to draw.
+
+    Returns:
+        Tensor: Of that shape, float32.
+    """
+    rank, world_size = get_dist_info()
+    rows, *row_shape = shape
+    return draw(rows * world_size, *row_shape, device=device)[rank::world_size]

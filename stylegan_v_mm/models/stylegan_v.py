@@ -5,18 +5,18 @@ Skorokhodov et al., "StyleGAN-V" (CVPR 2022), on the training of StyleGAN2-ADA
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_reduce_params, get_world_size
+from mmengine.dist import all_reduce, all_reduce_params, get_world_size
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..registry import MODELS
-from .noise import CONTENT, MOTION, seeded_noise
+from .noise import CONTENT, MOTION, own_rows, seeded_noise
 
 
 def to_bytes(videos: Tensor) -> Tensor:
@@ -37,6 +37,12 @@ class StyleGANV(BaseModel):
     ``d_reg_interval`` iterations, a discriminator step on the R1 penalty
     alone ("lazy regularisation", Karras et al. 2020, section 3.1). Adam's
     learning rate and betas are to be corrected for that in the config.
+
+    Noise is drawn for the batches of all processes, from random states that
+    are equal everywhere, and each process keeps its share: an iteration is
+    the same for any number of processes. Reduced over them: gradients, logs,
+    ``w_avg``, the signs that steer the augmentation. Local, as published:
+    the groups of the minibatch deviation.
 
     Args:
         generator (dict): Config of the generator.
@@ -64,6 +70,7 @@ class StyleGANV(BaseModel):
         d_reg_interval: int = 16,
         ema_kimg: float = 20,
         ema_rampup: float | None = None,
+        accumulative_counts: int = 1,
         augment: dict | None = None,
         data_preprocessor: dict | None = None,
     ):
@@ -84,6 +91,11 @@ class StyleGANV(BaseModel):
                 f'must be at least 0, d_reg_interval={d_reg_interval} at '
                 'least 1'
             )
+        if accumulative_counts < 1:
+            raise InputError(
+                f'model.accumulative_counts={accumulative_counts} must be at '
+                'least 1'
+            )
         self.augment = None if augment is None else MODELS.build(augment)
         # mmengine's ExponentialMovingAverage copies at its first update and
         # has no ramp-up, so it would not follow the published average.
@@ -93,6 +105,7 @@ class StyleGANV(BaseModel):
         self.d_reg_interval = d_reg_interval
         self.ema_kimg = ema_kimg
         self.ema_rampup = ema_rampup
+        self.accumulative_counts = accumulative_counts
         self.register_buffer('iteration', torch.zeros([], dtype=torch.int64))
         self.register_buffer('frames_seen', torch.zeros([], dtype=torch.int64))
 
@@ -127,51 +140,132 @@ class StyleGANV(BaseModel):
         """
         data = self.data_preprocessor(data, True)
         iteration = int(self.iteration)
-        real = from_bytes(data['video'])
-        c, t = data['c'], data['t']
-        logs = self.step_generator(optim_wrapper['generator'], data)
-        optimizer = optim_wrapper['discriminator']
-        logs |= self.step_discriminator(optimizer, data, real, c, t)
+        num_clips, num_frames = data['video'].shape[:2]
+        num_clips *= get_world_size()
+        parts = self.split(self.add_noise(data))
+        logs = self.step(
+            'generator', self.generator_loss, parts, optim_wrapper
+        )
+        logs |= self.step(
+            'discriminator', self.discriminator_loss, parts, optim_wrapper
+        )
         if iteration % self.d_reg_interval == 0:
-            logs |= self.step_r1(optimizer, real, c, t)
-        num_clips = len(real) * get_world_size()
+            logs |= self.step(
+                'discriminator', self.r1_loss, parts, optim_wrapper
+            )
+        values = torch.stack(list(logs.values()))
+        all_reduce(values, 'mean')
+        logs = dict(zip(logs, values))
+        all_reduce(self.generator.mapping.w_avg, 'mean')
         self.update_ema(num_clips)
         if self.augment is not None:
             self.augment.adapt(iteration, num_clips)
             logs['augment_p'] = self.augment.p.clone()
         self.iteration += 1
-        self.frames_seen += num_clips * real.shape[1]
+        self.frames_seen += num_clips * num_frames
         logs['kimg'] = self.frames_seen / 1000
         return logs
 
-    def step_generator(self, optimizer: OptimWrapper, data: dict) -> dict:
-        """Minimise ``softplus(-D(G(z)))``, the non-saturating loss."""
+    def add_noise(self, data: dict) -> dict:
+        """Draw the noise of both fake batches, unless it is given.
+
+        Returns:
+            dict: ``data`` with ``gen_z`` [N, 2, z_dim], ``motion_z``
+            [N, 2, L, motion_z_dim] and ``first_code`` [N, 2] (see
+            ``MotionEncoder.forward``); without the last two if the generator
+            has no motion.
+        """
+        if 'gen_z' in data:
+            return data
+        t, encoder = data['gen_t'], self.generator.motion_encoder
+        shape = (*t.shape[:2], self.generator.z_dim)
+        noise = {'gen_z': own_rows(torch.randn, shape, t.device)}
+        if encoder is not None:
+            first, num_codes = encoder.code_range(t.flatten(0, 1))
+            # All processes have to draw tables of the same size.
+            most = torch.tensor(num_codes, device=t.device)
+            all_reduce(most, 'max')
+            shape = (*t.shape[:2], int(most), encoder.motion_z_dim)
+            noise['motion_z'] = own_rows(torch.randn, shape, t.device)
+            noise['first_code'] = first.unflatten(0, t.shape[:2])
+        return data | noise
+
+    def split(self, data: dict) -> list[dict]:
+        """Cut a batch into the parts that go through the networks at once.
+
+        Raises:
+            InputError: The batch is no multiple of ``accumulative_counts``.
+        """
+        count = self.accumulative_counts
+        if len(data['t']) % count:
+            raise InputError(
+                f'a batch of {len(data["t"])} clips a process is no multiple '
+                f'of model.accumulative_counts={count}'
+            )
+        pieces = {key: value.chunk(count) for key, value in data.items()}
+        return [
+            {key: piece[i] for key, piece in pieces.items()}
+            for i in range(count)
+        ]
+
+    def step(
+        self,
+        name: str,
+        loss: Callable[[dict, Callable], dict],
+        parts: list[dict],
+        optim_wrapper: OptimWrapperDict,
+    ) -> dict[str, Tensor]:
+        """Take an optimizer step on the mean of a loss over the batch.
+
+        Args:
+            name (str): Network to step, 'generator' or 'discriminator'.
+            loss (callable): Takes a part of the batch and a function that
+                takes losses and computes their gradients; returns what to
+                log.
+            parts (list): See :meth:`split`.
+            optim_wrapper (OptimWrapperDict): See :meth:`train_step`.
+
+        Returns:
+            dict: What to log, averaged over the parts.
+        """
+        optimizer, network = optim_wrapper[name], getattr(self, name)
+
+        def backward(loss: Tensor) -> None:
+            optimizer.backward(loss / len(parts))
+
+        logs = [loss(part, backward) for part in parts]
+        self.apply_gradients(optimizer, network)
+        return {
+            key: torch.stack([log[key] for log in logs]).mean()
+            for key in logs[0]
+        }
+
+    def generator_loss(self, data: dict, backward: Callable) -> dict:
+        """Compute ``softplus(-D(G(z)))``, the non-saturating loss."""
         self.discriminator.requires_grad_(False)
         fake, c, t = self.make_fakes(data, 0)
-        logits = self.discriminate(fake, c, t)
-        loss = F.softplus(-logits).mean()
-        optimizer.backward(loss)
-        self.apply_gradients(optimizer, self.generator)
+        loss = F.softplus(-self.discriminate(fake, c, t)).mean()
+        backward(loss)
         self.discriminator.requires_grad_(True)
         return {'loss_g': loss.detach()}
 
-    def step_discriminator(
-        self, optimizer: OptimWrapper, data: dict, real: Tensor, c, t: Tensor
-    ) -> dict:
-        """Minimise ``softplus(D(G(z))) + softplus(-D(real))``.
+    def discriminator_loss(self, data: dict, backward: Callable) -> dict:
+        """Compute ``softplus(D(G(z))) + softplus(-D(real))``.
 
         Fake and real clips pass apart, as the minibatch statistics must not
         mix them.
         """
         with torch.no_grad():
-            fake, fake_c, fake_t = self.make_fakes(data, 1)
-        fake_logits = self.discriminate(fake, fake_c, fake_t)
+            fake, c, t = self.make_fakes(data, 1)
+        fake_logits = self.discriminate(fake, c, t)
         fake_loss = F.softplus(fake_logits).mean()
-        optimizer.backward(fake_loss)
-        real_logits = self.discriminate(real, c, t, is_real=True)
+        backward(fake_loss)
+        real = from_bytes(data['video'])
+        real_logits = self.discriminate(
+            real, data['c'], data['t'], is_real=True
+        )
         real_loss = F.softplus(-real_logits).mean()
-        optimizer.backward(real_loss)
-        self.apply_gradients(optimizer, self.discriminator)
+        backward(real_loss)
         real_logits, fake_logits = real_logits.detach(), fake_logits.detach()
         return {
             'loss_d': (fake_loss + real_loss).detach(),
@@ -181,27 +275,23 @@ class StyleGANV(BaseModel):
             'signs_fake': fake_logits.sign().mean(),
         }
 
-    def step_r1(
-        self, optimizer: OptimWrapper, real: Tensor, c, t: Tensor
-    ) -> dict:
-        """Minimise ``gamma / 2 * |dD/dx|^2`` (Mescheder et al. 2018, eq. 9).
+    def r1_loss(self, data: dict, backward: Callable) -> dict:
+        """Compute ``gamma / 2 * |dD/dx|^2`` (Mescheder et al. 2018, eq. 9).
 
         The squared norm is that of each frame, averaged over the frames of
         the batch; the loss counts ``d_reg_interval`` times as it comes that
         rarely.
         """
-        real = real.detach().requires_grad_()
-        logits = self.discriminate(real, c, t, is_real=True)
+        real = from_bytes(data['video']).requires_grad_()
+        logits = self.discriminate(real, data['c'], data['t'], is_real=True)
         (grad,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = grad.square().sum([2, 3, 4]).mean()
-        loss = self.r1_gamma / 2 * penalty
-        optimizer.backward(loss * self.d_reg_interval)
+        backward(self.r1_gamma / 2 * penalty * self.d_reg_interval)
         for param in self.discriminator.parameters():
             if param.grad is None:
                 # The penalty does not depend on it. Published runs step it
                 # with gradient 0, which still moves Adam's averages.
                 param.grad = torch.zeros_like(param)
-        self.apply_gradients(optimizer, self.discriminator)
         return {'r1_penalty': penalty.detach()}
 
     def discriminate(
@@ -220,12 +310,13 @@ class StyleGANV(BaseModel):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Generate the ``which``-th fake batch, and its labels and times."""
         c, t = data['gen_c'][:, which], data['gen_t'][:, which]
-        if 'gen_z' in data:
-            z, motion_z = data['gen_z'][:, which], data['motion_z'][:, which]
-        else:
-            shape = (len(t), self.generator.z_dim)
-            z, motion_z = torch.randn(shape, device=t.device), None
-        return self.generator(z, c, t, motion_z), c, t
+        motion_z, first_code = None, 0
+        if 'motion_z' in data:
+            motion_z = data['motion_z'][:, which]
+        if 'first_code' in data:
+            first_code = data['first_code'][:, which]
+        z = data['gen_z'][:, which]
+        return self.generator(z, c, t, motion_z, first_code), c, t
 
     @staticmethod
     def apply_gradients(optimizer: OptimWrapper, network: nn.Module) -> None:

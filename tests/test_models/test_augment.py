@@ -167,7 +167,7 @@ def test_recolor_by_hand():
 
 
 def test_hue_saturation_and_luma_flip_keep_what_they_should():
-    draws = Draws(clips(8)[:, 0], None)
+    draws = Draws(clips(8)[:, 0], 1, None)
 
     def draw(*names):
         augment = VideoAugment('color', p=1)

@@ -73,6 +73,11 @@ def batch(gan, num_codes=20):
     )
 
 
+def take_step(gan, name, loss, data, steps):
+    """One optimizer step on a loss over the whole batch."""
+    return gan.step(name, loss, [data], steps)
+
+
 def weights(network):
     return [param.detach().clone() for param in network.parameters()]
 
@@ -112,7 +117,7 @@ def test_generator_step():
     data, steps = batch(gan), optimizers(gan)
     generator = copy.deepcopy(gan.generator)
     before_g, before_d = weights(gan.generator), weights(gan.discriminator)
-    logs = gan.step_generator(steps['generator'], data)
+    logs = take_step(gan, 'generator', gan.generator_loss, data, steps)
     assert unchanged(gan.discriminator, before_d)
     assert unchanged(gan.generator_ema, before_g)
     assert all(p.grad is None for p in gan.discriminator.parameters())
@@ -140,9 +145,7 @@ def test_discriminator_step():
     before_g, before_d = weights(gan.generator), weights(gan.discriminator)
     discriminator = copy.deepcopy(gan.discriminator)
     real = from_bytes(data['video'])
-    logs = gan.step_discriminator(
-        steps['discriminator'], data, real, data['c'], data['t']
-    )
+    logs = take_step(gan, 'discriminator', gan.discriminator_loss, data, steps)
     assert unchanged(gan.generator, before_g)
     assert all(p.grad is None for p in gan.generator.parameters())
 
@@ -190,9 +193,8 @@ def test_r1_of_a_linear_discriminator(gamma, interval):
     gan = make(r1_gamma=gamma, d_reg_interval=interval)
     gan.discriminator = LinearDiscriminator()
     start = gan.discriminator.weight.detach().clone()
-    optimizer = optimizers(gan, lr=0.001)['discriminator']
-    real = torch.randn(N, T, 3, 16, 16)
-    logs = gan.step_r1(optimizer, real, None, torch.zeros(N, T))
+    steps = optimizers(gan, lr=0.001)
+    logs = take_step(gan, 'discriminator', gan.r1_loss, batch(gan), steps)
     # Squared norm of the gradient in each frame, averaged over frames.
     penalty = sum(float(frame.square().sum()) for frame in start) / T
     assert float(logs['r1_penalty']) == pytest.approx(penalty, rel=1e-5)
@@ -206,8 +208,8 @@ def test_r1_of_a_linear_discriminator(gamma, interval):
 def test_r1_against_finite_differences():
     gan = make(r1_gamma=3.0)
     gan.double()
-    real, t = torch.randn(2, T, 3, 16, 16).double(), torch.arange(3.0) * 4
-    t = t.expand(2, T)
+    data = batch(gan)
+    real, t = from_bytes(data['video']).double(), data['t']
     discriminator = gan.discriminator
 
     def penalty_at(point):
@@ -239,8 +241,8 @@ def test_r1_against_finite_differences():
         values.append(penalty_at(real))
     weight.data = start.clone()
     derivative = (values[0] - values[1]) / (2 * step)
-    optimizer = optimizers(gan, lr=1.0)['discriminator']
-    logs = gan.step_r1(optimizer, real, None, t)
+    steps = optimizers(gan, lr=1.0)
+    logs = take_step(gan, 'discriminator', gan.r1_loss, data, steps)
     update = float((start - weight.detach())[index])
     assert update == pytest.approx(3.0 / 2 * derivative * 16, rel=1e-4)
     weight.data = start
@@ -251,9 +253,9 @@ def test_r1_steps_what_it_does_not_touch_with_gradient_zero():
     """Adam's averages decay there as in the published training."""
     gan = make()
     gan.discriminator = LinearDiscriminator()
-    wrapper = optimizers(gan, kind=torch.optim.Adam)['discriminator']
-    gan.step_r1(wrapper, torch.randn(N, T, 3, 16, 16), None, None)
-    state = wrapper.optimizer.state[gan.discriminator.unused]
+    steps = optimizers(gan, kind=torch.optim.Adam)
+    take_step(gan, 'discriminator', gan.r1_loss, batch(gan), steps)
+    state = steps['discriminator'].optimizer.state[gan.discriminator.unused]
     assert int(state['step']) == 1
 
 
@@ -261,12 +263,7 @@ def test_r1_changes_the_discriminator_alone():
     gan = make()
     before_g, before_d = weights(gan.generator), weights(gan.discriminator)
     data = batch(gan)
-    gan.step_r1(
-        optimizers(gan)['discriminator'],
-        from_bytes(data['video']),
-        None,
-        data['t'],
-    )
+    take_step(gan, 'discriminator', gan.r1_loss, data, optimizers(gan))
     assert unchanged(gan.generator, before_g)
     assert not unchanged(gan.discriminator, before_d)
     assert not data['video'].requires_grad
@@ -292,12 +289,9 @@ def test_train_step_is_its_steps_in_order():
     data = batch(gan)
     logs = gan.train_step(data, optimizers(gan))
     steps = optimizers(twin)
-    real, c, t = from_bytes(data['video']), data['c'], data['t']
-    expected = twin.step_generator(steps['generator'], data)
-    expected |= twin.step_discriminator(
-        steps['discriminator'], data, real, c, t
-    )
-    expected |= twin.step_r1(steps['discriminator'], real, c, t)
+    expected = take_step(twin, 'generator', twin.generator_loss, data, steps)
+    for loss in (twin.discriminator_loss, twin.r1_loss):
+        expected |= take_step(twin, 'discriminator', loss, data, steps)
     twin.update_ema(N)
     for ours, theirs in (
         (gan.generator, twin.generator),
@@ -327,8 +321,12 @@ def test_fresh_noise_for_every_fake_batch():
     gan = make()
     data = batch(gan)
     del data['gen_z'], data['motion_z']
-    videos = [gan.make_fakes(data, 0)[0] for _ in range(2)]
-    assert not torch.allclose(*videos)
+    noisy = [gan.add_noise(data) for _ in range(2)]
+    videos = [
+        gan.make_fakes(noisy[i], k)[0] for i, k in ((0, 0), (0, 1), (1, 0))
+    ]
+    assert not torch.allclose(videos[0], videos[1])
+    assert not torch.allclose(videos[0], videos[2])
     # And it trains.
     logs = gan.train_step(data, optimizers(gan))
     assert all(np.isfinite(float(value)) for value in logs.values())

@@ -8,7 +8,7 @@ train_dataloader = dict(
     batch_size='= batch_size // num_processes',
     num_workers='= num_workers',
     persistent_workers='= num_workers > 0',
-    sampler=dict(type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='ClipSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='VideoDataset',

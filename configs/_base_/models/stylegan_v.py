@@ -28,11 +28,13 @@ model = dict(
         channel_base='= 16384 if resolution < 512 else 32768',
         num_fp16_res='= num_fp16_res',
         concat_res='= min(16, resolution // 2)',
-        mbstd_group_size='= min(batch_size // num_processes, 4)',
+        mbstd_group_size='= min(batch_size // num_processes'
+        ' // accumulative_counts, 4)',
         max_num_frames='= max_num_frames',
     ),
     augment=dict(type='VideoAugment', pipeline='bgc', ada_kimg=100),
     r1_gamma='= 0.0002 * resolution**2 / batch_size',
     d_reg_interval=16,
     ema_kimg='= batch_size * 10 / 32',
+    accumulative_counts='= accumulative_counts',
 )

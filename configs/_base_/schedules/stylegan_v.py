@@ -1,5 +1,6 @@
 # The published schedule. A kimg is a thousand frames, not clips.
 batch_size = 64  # clips, over all processes
+accumulative_counts = 1  # parts of a GPU's batch, one after another
 total_kimg = 25000
 lr = 0.0025
 max_iters = '= int(total_kimg * 1000 / (batch_size * num_frames))'
@@ -26,8 +27,5 @@ optim_wrapper = dict(
         )
     ),
 )
-train_cfg = dict(
-    type='IterBasedTrainLoop',
-    max_iters='= max_iters',
-)
+train_cfg = dict(type='ClipTrainLoop', max_iters='= max_iters')
 test_cfg = dict(type='TestLoop')

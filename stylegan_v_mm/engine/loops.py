@@ -1,0 +1,109 @@
+"""The training loop: one that can be stopped and continued exactly."""
+
+import signal
+from collections.abc import Callable
+from functools import partial
+
+from mmengine.dist import get_world_size
+from mmengine.runner import BaseLoop, Runner, set_random_seed
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..registry import LOOPS
+
+# An odd number: the iterations' seeds of neighbouring runs lie far apart.
+SEED_STRIDE = 2654435761
+
+
+def _start_worker(init: Callable[[int], None] | None, worker_id: int) -> None:
+    """Let a data worker outlive SIGTERM, so that the main process can save.
+
+    Slurm and torchrun send it to all processes of a job.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if init is not None:
+        init(worker_id)
+
+
+@LOOPS.register_module()
+class ClipTrainLoop(BaseLoop):
+    """Train for a number of iterations on a stream of clips.
+
+    Iteration i is determined by the seed of the run, i and the state in the
+    checkpoint: it sees the i-th batch of a ``ClipSampler``'s stream, and all
+    random states, equal in all processes, are set anew before it. A run that
+    was stopped and continued is the run that was never stopped.
+
+    mmengine's ``IterBasedTrainLoop`` decodes all clips again that were seen
+    before, and continues with other random numbers.
+
+    Args:
+        runner (Runner): Who trains.
+        dataloader (DataLoader or dict): Batches of clips; its sampler is a
+            ``ClipSampler``.
+        max_iters (int): Iterations of the whole training.
+        val_begin (int): First iteration after which to validate. Defaults to
+            1.
+        val_interval (int): Iterations from one validation to the next.
+            Defaults to 1000.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        dataloader: DataLoader | dict,
+        max_iters: int,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+    ) -> None:
+        super().__init__(runner, dataloader)
+        self.max_iters = max_iters
+        self.val_begin = val_begin
+        self.val_interval = val_interval
+        #: Set to end training after the current iteration.
+        self.stop_training = False
+        # mmengine's names for where the training is; it sets them to resume.
+        self._iter = self._epoch = 0
+        self.max_epochs = 1
+        runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
+
+    @property
+    def iter(self) -> int:
+        """Iterations that are done."""
+        return self._iter
+
+    @property
+    def epoch(self) -> int:
+        """Always 0: there are no epochs."""
+        return self._epoch
+
+    def run(self) -> nn.Module:
+        """Train from the current iteration to the last."""
+        runner, loader = self.runner, self.dataloader
+        loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+        batch_size = loader.batch_size * get_world_size()
+        loader.sampler.start = self._iter * batch_size
+        loader.sampler.seed = runner.seed
+        runner.call_hook('before_train')
+        runner.call_hook('before_train_epoch')
+        batches = iter(loader)
+        while self._iter < self.max_iters and not self.stop_training:
+            self.run_iter(next(batches))
+        runner.call_hook('after_train_epoch')
+        runner.call_hook('after_train')
+        return runner.model
+
+    def run_iter(self, data_batch: dict) -> None:
+        """Train on a batch; validate where it is time to."""
+        runner = self.runner
+        set_random_seed((runner.seed * SEED_STRIDE + self._iter) % 2**32)
+        runner.model.train()
+        where = dict(batch_idx=self._iter, data_batch=data_batch)
+        runner.call_hook('before_train_iter', **where)
+        outputs = runner.model.train_step(data_batch, runner.optim_wrapper)
+        runner.call_hook('after_train_iter', **where, outputs=outputs)
+        self._iter += 1
+        due = self._iter % self.val_interval == 0
+        due = due or self._iter == self.max_iters
+        if runner.val_loop and due and self._iter >= self.val_begin:
+            runner.val_loop.run()
