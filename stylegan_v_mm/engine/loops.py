@@ -9,6 +9,7 @@ from mmengine.runner import BaseLoop, Runner, set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..errors import InputError
 from ..registry import LOOPS
 
 # An odd number: the iterations' seeds of neighbouring runs lie far apart.
@@ -46,6 +47,9 @@ class ClipTrainLoop(BaseLoop):
             1.
         val_interval (int): Iterations from one validation to the next.
             Defaults to 1000.
+
+    Raises:
+        InputError: The data loader has ``persistent_workers``.
     """
 
     def __init__(
@@ -57,6 +61,11 @@ class ClipTrainLoop(BaseLoop):
         val_interval: int = 1000,
     ) -> None:
         super().__init__(runner, dataloader)
+        if self.dataloader.persistent_workers:
+            raise InputError(
+                'train_dataloader.persistent_workers=True: remove it, as the '
+                'stream of clips is read once and has no end'
+            )
         self.max_iters = max_iters
         self.val_begin = val_begin
         self.val_interval = val_interval
@@ -87,8 +96,13 @@ class ClipTrainLoop(BaseLoop):
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
         batches = iter(loader)
-        while self._iter < self.max_iters and not self.stop_training:
-            self.run_iter(next(batches))
+        try:
+            while self._iter < self.max_iters and not self.stop_training:
+                self.run_iter(next(batches))
+        finally:
+            # Ends the workers, who are deaf to SIGTERM, before Python's exit
+            # waits for them.
+            del batches
         runner.call_hook('after_train_epoch')
         runner.call_hook('after_train')
         return runner.model

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from stylegan_v_mm.models.noise import CONTENT, MOTION, seeded_noise
+from stylegan_v_mm.models.noise import CONTENT, MOTION, own_rows, seeded_noise
 
 
 def test_any_part_equals_the_whole():
@@ -64,3 +64,20 @@ def test_a_seed_means_the_same_numbers_in_all_versions():
         [-0.0619672, 0.8355611, 0.6862753],
     ]
     torch.testing.assert_close(motion, torch.tensor(expected))
+
+
+@pytest.mark.parametrize('world_size', [1, 2, 4])
+def test_processes_share_one_table(world_size, monkeypatch):
+    torch.manual_seed(5)
+    whole = torch.randn(8, 3, 2)
+    after = torch.get_rng_state()
+    for rank in range(world_size):
+        monkeypatch.setattr(
+            'stylegan_v_mm.models.noise.get_dist_info',
+            lambda rank=rank: (rank, world_size),
+        )
+        torch.manual_seed(5)
+        own = own_rows(torch.randn, (8 // world_size, 3, 2), 'cpu')
+        assert torch.equal(own, whole[rank::world_size])
+        # What is drawn next is equal in all processes, too.
+        assert torch.equal(torch.get_rng_state(), after)

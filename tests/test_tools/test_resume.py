@@ -1,0 +1,272 @@
+"""Training that is stopped, killed or divided: the same run in the end."""
+
+import json
+import os
+import random
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from real_process import ROOT, run_tool
+
+from stylegan_v_mm.checkpoint import load_checkpoint
+from stylegan_v_mm.config import load_runner_config
+from stylegan_v_mm.engine import VideoGANRunner
+
+NUM_ITERS = 12
+OPTIONS = (
+    f'max_iters={NUM_ITERS}',
+    'batch_size=8',
+    'log_interval=1',
+    'checkpoint_interval=3',
+    'preview_interval=100',
+    'num_workers=1',
+    'model.augment.pipeline=bgcfnc',
+    'model.augment.ada_kimg=1',
+    'model.discriminator.mbstd_group_size=1',
+)
+
+
+def train(job, work_dir, *options, resume=False):
+    """Run tools/train.py to its end."""
+    flags = ['--resume'] if resume else []
+    return run_tool(
+        'train.py',
+        job.config,
+        '--work-dir',
+        work_dir,
+        *flags,
+        '--cfg-options',
+        *OPTIONS,
+        *options,
+    )
+
+
+def start(job, work_dir, *options):
+    """Start tools/train.py in a process group of its own."""
+    command = [sys.executable, ROOT / 'tools/train.py', job.config]
+    command += ['--work-dir', work_dir, '--cfg-options', *OPTIONS, *options]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def log(work_dir):
+    """What was logged at each iteration, but for times; the last counts."""
+    lines = {}
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            values = json.loads(line)
+            lines[values['iter']] = {
+                name: value
+                for name, value in values.items()
+                if 'time' not in name and name != 'frames_per_sec'
+            }
+    return lines
+
+
+def wait_for_iteration(process, work_dir, number):
+    """Wait until an iteration is logged."""
+    deadline = time.monotonic() + 120
+    while not any(
+        f'"iter": {number},' in path.read_text()
+        for path in work_dir.glob('*/vis_data/scalars.json')
+    ):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def leaves(value, path=''):
+    """Yield (path, leaf) of nested dicts and lists."""
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, child in items:
+            yield from leaves(child, f'{path}/{key}')
+    else:
+        yield path, value
+
+
+def assert_same_run(work_dir, reference):
+    """Weights, average, optimizers, counters, p, history and log agree."""
+    name = f'iter_{NUM_ITERS}.pth'
+    ours = load_checkpoint(work_dir / name)
+    theirs = load_checkpoint(reference / name)
+    for part in ('state_dict', 'optimizer'):
+        left, right = (dict(leaves(c[part])) for c in (ours, theirs))
+        assert left.keys() == right.keys()
+        for key, value in left.items():
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, right[key]), key
+            else:
+                assert value == right[key], key
+    for key, history in theirs['message_hub']['log_scalars'].items():
+        if 'time' not in key and 'frames_per_sec' not in key:
+            again = ours['message_hub']['log_scalars'][key]
+            assert (again.data[0] == history.data[0]).all(), key
+    assert log(work_dir) == log(reference)
+    assert set(log(work_dir)) == set(range(1, NUM_ITERS + 1))
+
+
+@pytest.fixture(scope='module')
+def reference(job, tmp_path_factory):
+    """A run that nothing disturbs."""
+    work_dir = tmp_path_factory.mktemp('reference')
+    result = train(job, work_dir)
+    assert result.returncode == 0, result.stderr
+    return work_dir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seed', range(2))
+def test_killed_at_any_moment_and_resumed(job, reference, tmp_path, seed):
+    rng = random.Random(seed)
+    process = start(job, tmp_path)
+    wait_for_iteration(process, tmp_path, rng.randrange(1, NUM_ITERS - 1))
+    time.sleep(rng.random() / 20)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    result = train(job, tmp_path, resume=True)
+    assert result.returncode == 0, result.stderr
+    assert_same_run(tmp_path, reference)
+    assert not list(tmp_path.glob('.*'))
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_ends(job, reference, tmp_path):
+    process = start(job, tmp_path)
+    wait_for_iteration(process, tmp_path, 4)
+    # As Slurm and torchrun do: to the data workers, too.
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 0
+    numbers = [int(p.stem[5:]) for p in tmp_path.glob('iter_*.pth')]
+    assert 4 < max(numbers) < NUM_ITERS
+    result = train(job, tmp_path, resume=True)
+    assert result.returncode == 0, result.stderr
+    assert f'iter_{max(numbers)}.pth' in result.stdout + result.stderr
+    assert_same_run(tmp_path, reference)
+
+
+@pytest.mark.slow
+def test_the_newest_whole_checkpoint_is_found(job, reference, tmp_path):
+    first = train(job, tmp_path, 'max_iters=7')
+    assert first.returncode == 0, first.stderr
+    newest = tmp_path / 'iter_7.pth'
+    whole = newest.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for content in (whole[: len(whole) // 2], bytes(flipped)):
+        newest.write_bytes(content)
+        result = train(job, tmp_path, resume=True)
+        assert result.returncode == 0, result.stderr
+        said = result.stdout + result.stderr
+        assert f'{newest} is damaged' in said
+        assert f'Load checkpoint from {tmp_path}/iter_6.pth' in said
+        assert_same_run(tmp_path, reference)
+        for number in (9, 12):
+            (tmp_path / f'iter_{number}.pth').unlink()
+
+
+def test_an_earlier_run_is_not_overwritten(job, reference):
+    before = {p: p.stat().st_mtime_ns for p in reference.glob('*.pth')}
+    result = train(job, reference)
+    assert result.returncode == 2
+    assert f'up to iter_{NUM_ITERS}.pth' in result.stderr
+    assert '--resume' in result.stderr
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_the_last_three_are_kept(reference):
+    names = {path.name for path in reference.glob('*.pth')}
+    assert names == {'iter_6.pth', 'iter_9.pth', 'iter_12.pth'}
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_the_older_checkpoints(job, tmp_path):
+    first = train(job, tmp_path, 'max_iters=3')
+    assert first.returncode == 0, first.stderr
+    size = (tmp_path / 'iter_3.pth').stat().st_size
+    limit = (size // 2, size // 2)
+    command = [sys.executable, ROOT / 'tools/train.py', job.config]
+    command += ['--work-dir', tmp_path, '--resume', '--cfg-options', *OPTIONS]
+    result = subprocess.run(
+        command,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 2, result.stderr
+    assert f'{tmp_path}/iter_6.pth cannot be written' in result.stderr
+    assert {path.name for path in tmp_path.glob('*.pth*')} == {'iter_3.pth'}
+    assert not list(tmp_path.glob('.*'))
+    load_checkpoint(tmp_path / 'iter_3.pth')
+
+
+def initial_weights(job, tmp_path):
+    """Weights of the first iteration."""
+    config = load_runner_config(job.config, {}, 'none', str(tmp_path))
+    return VideoGANRunner.from_cfg(config).model.state_dict()
+
+
+def assert_same_update(work_dir, reference, initial):
+    """The way of all weights since the start, in each network."""
+    ours, theirs = (
+        load_checkpoint(folder / 'iter_6.pth')['state_dict']
+        for folder in (work_dir, reference)
+    )
+    for network in ('generator.', 'discriminator.', 'generator_ema.'):
+        left, right = (
+            torch.cat(
+                [
+                    (state[key] - start).double().flatten()
+                    for key, start in initial.items()
+                    if key.startswith(network)
+                ]
+            )
+            for state in (ours, theirs)
+        )
+        assert right.norm() > 0.01
+        assert (left - right).norm() / right.norm() < 1e-3
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return str(s.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(job, reference, tmp_path):
+    command = [ROOT / 'tools/dist_train.sh', job.config, '2']
+    command += ['--work-dir', tmp_path, '--cfg-options', *OPTIONS]
+    result = subprocess.run(
+        [*command, 'max_iters=6'],
+        env={
+            **os.environ,
+            'PORT': free_port(),
+            'OMP_NUM_THREADS': '1',
+            'PYTHON': sys.executable,
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    one, two = log(reference), log(tmp_path)
+    assert set(two) == set(range(1, 7))
+    for number, values in two.items():
+        for name, value in values.items():
+            expected = one[number][name]
+            assert value == pytest.approx(expected, rel=1e-5, abs=1e-5), name
+    assert_same_update(tmp_path, reference, initial_weights(job, tmp_path))
