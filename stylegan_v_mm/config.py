@@ -117,10 +117,7 @@ def _compute_formulas(config: Config, builtins: dict) -> set[str]:
             cycle = ' -> '.join([*pending, name])
             raise InputError(f'variables depend on themselves: {cycle}')
         used.add(name)
-        value = config[name]
-        if _is_formula(value):
-            return compute(value, (*pending, name))
-        return value
+        return resolve(config[name], (name,), (*pending, name))
 
     def evaluate(node: ast.AST, pending: tuple[str, ...]):
         match node:
@@ -150,7 +147,7 @@ def _compute_formulas(config: Config, builtins: dict) -> set[str]:
             'c", min, max, round and int are known'
         )
 
-    def compute(formula: str, pending: tuple[str, ...] = ()):
+    def compute(formula: str, pending: tuple[str, ...]):
         try:
             tree = ast.parse(formula[1:].strip(), mode='eval')
         except SyntaxError as error:
@@ -169,17 +166,18 @@ def _compute_formulas(config: Config, builtins: dict) -> set[str]:
         except InputError as error:
             raise InputError(f'formula {formula!r}: {error}') from error
 
-    def resolve(value, path: tuple):
+    def resolve(value, path: tuple, pending: tuple[str, ...] = ()):
         if isinstance(value, dict):
             for key in list(value):
-                value[key] = resolve(value[key], (*path, key))
+                value[key] = resolve(value[key], (*path, key), pending)
         elif isinstance(value, list | tuple):
             return type(value)(
-                resolve(child, (*path, i)) for i, child in enumerate(value)
+                resolve(child, (*path, i), pending)
+                for i, child in enumerate(value)
             )
         elif _is_formula(value):
             try:
-                return compute(value)
+                return compute(value, pending)
             except InputError as error:
                 raise InputError(f'{_dotted(path)}: {error}') from error
         return value

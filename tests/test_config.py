@@ -174,3 +174,27 @@ def test_the_batch_is_divided_among_processes(monkeypatch, tmp_path):
         InputError, match=r'batch_size=64 .* multiple of the 5'
     ):
         load_runner_config(path, None, 'pytorch', tmp_path)
+
+
+def test_a_formula_may_name_a_whole_part(write):
+    path = write(
+        "n = 3\nother = '= part if n > 2 else None'\n"
+        "part = dict(a='= 2 * n', b=['= n'])\n"
+        "model = dict(x='= other', y='= part')"
+    )
+    config = load_config(path)
+    assert config.model == dict(x=dict(a=6, b=[3]), y=dict(a=6, b=[3]))
+    assert load_config(path, {'n': 2}).model.x is None
+
+
+def test_metrics_during_training_are_those_of_the_test():
+    path = ROOT / 'configs/stylegan_v/ucf101.py'
+    config = load_config(path)
+    assert config.val_cfg is config.val_dataloader is None
+    config = load_config(path, dict(val_interval=500, num_test_videos=64))
+    assert config.train_cfg.val_interval == 500
+    assert config.val_cfg == dict(type='ValLoop')
+    assert config.val_dataloader == config.test_dataloader
+    assert config.val_dataloader.dataset.num_videos == 64
+    assert config.val_evaluator == config.test_evaluator
+    assert config.val_evaluator[0].num_real == 64

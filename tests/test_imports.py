@@ -20,6 +20,7 @@ ALLOWED = {
     'frame_sampling': {'errors'},
     'video_io': {'errors'},
     'models.ops': {'errors'},
+    'models.losses': set(),
     'models.noise': {'errors'},
     'models.layers': {'errors', 'models.ops'},
     'models.motion': {'errors', 'models.noise', 'models.ops', 'models.layers'},
@@ -42,6 +43,7 @@ ALLOWED = {
         'errors',
         'registry',
         'frame_sampling',
+        'models.losses',
         'models.noise',
     },
     # An __init__ gathers what its room offers.

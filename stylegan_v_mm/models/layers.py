@@ -316,12 +316,19 @@ class MappingNetwork(nn.Module):
         if w_avg_beta is not None:
             self.register_buffer('w_avg', torch.zeros(w_dim))
 
-    def forward(self, z: Tensor | None, c: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        z: Tensor | None,
+        c: Tensor | None,
+        update_w_avg: bool = True,
+    ) -> Tensor:
         """Compute ``w``; in training mode, move ``w_avg`` towards its mean.
 
         Args:
             z (Tensor, optional): [N, z_dim].
             c (Tensor, optional): [N, c_dim].
+            update_w_avg (bool): False leaves ``w_avg`` alone. Defaults to
+                True.
 
         Returns:
             Tensor: ``w`` [N, w_dim].
@@ -334,7 +341,7 @@ class MappingNetwork(nn.Module):
         w = torch.cat(parts, 1)
         for i in range(self.num_layers):
             w = getattr(self, f'fc{i}')(w)
-        if self.training and self.w_avg_beta is not None:
+        if self.training and update_w_avg and self.w_avg_beta is not None:
             self.w_avg.lerp_(w.detach().mean(0), 1 - self.w_avg_beta)
         return w
 

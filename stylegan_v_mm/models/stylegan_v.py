@@ -5,10 +5,11 @@ Skorokhodov et al., "StyleGAN-V" (CVPR 2022), on the training of StyleGAN2-ADA
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from mmengine.dist import all_reduce, all_reduce_params, get_world_size
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..registry import MODELS
+from .losses import GAN_LOSSES
 from .noise import CONTENT, MOTION, own_rows, seeded_noise
 
 
@@ -29,20 +31,46 @@ def from_bytes(videos: Tensor) -> Tensor:
     return videos.float() / 127.5 - 1
 
 
+class Fakes(NamedTuple):
+    """Generated clips and what they were made from.
+
+    Attributes:
+        videos (Tensor): [N, T, 3, H, W], about [-1, 1].
+        ws (Tensor): Style vectors [N, num_ws, w_dim].
+        c (Tensor): Labels [N, c_dim].
+        t (Tensor): Times [N, T], in frames.
+    """
+
+    videos: Tensor
+    ws: Tensor
+    c: Tensor
+    t: Tensor
+
+
+def sum_of_means(loss: Callable, logits: tuple[Tensor, ...]) -> Tensor:
+    """Average a loss over each set of logits, and add the averages."""
+    return sum(loss(each).mean() for each in logits)
+
+
 @MODELS.register_module()
 class StyleGANV(BaseModel):
     """The GAN: generator, its moving average, and discriminator.
 
     An iteration is a generator step, a discriminator step and, every
     ``d_reg_interval`` iterations, a discriminator step on the R1 penalty
-    alone ("lazy regularisation", Karras et al. 2020, section 3.1). Adam's
-    learning rate and betas are to be corrected for that in the config.
+    alone ("lazy regularisation", Karras et al. 2020, section 3.1). Path
+    length regularisation likewise follows the generator's step. Adam's
+    learning rates and betas are to be corrected for that in the config.
+
+    A discriminator may return a tuple of sets of logits, such as those of
+    frames and of clips: losses are averaged over each set, and added. The
+    first set is the one for R1, the log and the augmentation.
 
     Noise is drawn for the batches of all processes, from random states that
     are equal everywhere, and each process keeps its share: an iteration is
     the same for any number of processes. Reduced over them: gradients, logs,
-    ``w_avg``, the signs that steer the augmentation. Local, as published:
-    the groups of the minibatch deviation.
+    ``w_avg``, ``pl_mean``, the signs that steer the augmentation. Local, as
+    published: the groups of the minibatch deviation.
 
     Args:
         generator (dict): Config of the generator.
@@ -50,6 +78,15 @@ class StyleGANV(BaseModel):
         r1_gamma (float): Weight of the R1 penalty.
         d_reg_interval (int): Iterations from one R1 step to the next.
             Defaults to 16.
+        gan_loss (str): 'logistic', 'hinge' or 'wasserstein'. Defaults to
+            'logistic', as published.
+        pl_weight (float): Weight of the path length penalty; StyleGAN2 has
+            2. Defaults to 0, none, as published.
+        g_reg_interval (int): Iterations from one path length step to the
+            next. Defaults to 4.
+        style_mixing_prob (float): How often the styles of a clip come from
+            two contents, the second one from a random layer on; StyleGAN2
+            has 0.9. Defaults to 0, as published.
         ema_kimg (float): Half-life of the generator's moving average, in
             thousands of clips. Defaults to 20.
         ema_rampup (float, optional): The half-life is at most this share of
@@ -68,6 +105,10 @@ class StyleGANV(BaseModel):
         discriminator: dict,
         r1_gamma: float,
         d_reg_interval: int = 16,
+        gan_loss: str = 'logistic',
+        pl_weight: float = 0,
+        g_reg_interval: int = 4,
+        style_mixing_prob: float = 0,
         ema_kimg: float = 20,
         ema_rampup: float | None = None,
         accumulative_counts: int = 1,
@@ -85,16 +126,28 @@ class StyleGANV(BaseModel):
                     f'model.generator.{name}={ours} and '
                     f'model.discriminator.{name}={theirs} must be equal'
                 )
-        if r1_gamma < 0 or d_reg_interval < 1 or ema_kimg < 0:
+        for name, value, least in (
+            ('r1_gamma', r1_gamma, 0),
+            ('d_reg_interval', d_reg_interval, 1),
+            ('pl_weight', pl_weight, 0),
+            ('g_reg_interval', g_reg_interval, 1),
+            ('style_mixing_prob', style_mixing_prob, 0),
+            ('ema_kimg', ema_kimg, 0),
+            ('accumulative_counts', accumulative_counts, 1),
+        ):
+            if value < least:
+                raise InputError(
+                    f'model.{name}={value} must be at least {least}'
+                )
+        if style_mixing_prob > 1:
             raise InputError(
-                f'model.r1_gamma={r1_gamma} and model.ema_kimg={ema_kimg} '
-                f'must be at least 0, d_reg_interval={d_reg_interval} at '
-                'least 1'
+                f'model.style_mixing_prob={style_mixing_prob} must be at '
+                'most 1'
             )
-        if accumulative_counts < 1:
+        if gan_loss not in GAN_LOSSES:
             raise InputError(
-                f'model.accumulative_counts={accumulative_counts} must be at '
-                'least 1'
+                f'model.gan_loss={gan_loss!r}: choose one of '
+                f'{", ".join(GAN_LOSSES)}'
             )
         self.augment = None if augment is None else MODELS.build(augment)
         # mmengine's ExponentialMovingAverage copies at its first update and
@@ -103,9 +156,15 @@ class StyleGANV(BaseModel):
         self.generator_ema.requires_grad_(False).eval()
         self.r1_gamma = r1_gamma
         self.d_reg_interval = d_reg_interval
+        self.gan_loss = GAN_LOSSES[gan_loss]
+        self.pl_weight = pl_weight
+        self.g_reg_interval = g_reg_interval
+        self.style_mixing_prob = style_mixing_prob
         self.ema_kimg = ema_kimg
         self.ema_rampup = ema_rampup
         self.accumulative_counts = accumulative_counts
+        #: Running mean of the path lengths.
+        self.register_buffer('pl_mean', torch.zeros([]))
         self.register_buffer('iteration', torch.zeros([], dtype=torch.int64))
         self.register_buffer('frames_seen', torch.zeros([], dtype=torch.int64))
 
@@ -146,6 +205,10 @@ class StyleGANV(BaseModel):
         logs = self.step(
             'generator', self.generator_loss, parts, optim_wrapper
         )
+        if self.pl_weight > 0 and iteration % self.g_reg_interval == 0:
+            logs |= self.step(
+                'generator', self.path_length_loss, parts, optim_wrapper
+            )
         logs |= self.step(
             'discriminator', self.discriminator_loss, parts, optim_wrapper
         )
@@ -170,10 +233,11 @@ class StyleGANV(BaseModel):
         """Draw the noise of both fake batches, unless it is given.
 
         Returns:
-            dict: ``data`` with ``gen_z`` [N, 2, z_dim], ``motion_z``
-            [N, 2, L, motion_z_dim] and ``first_code`` [N, 2] (see
-            ``MotionEncoder.forward``); without the last two if the generator
-            has no motion.
+            dict: ``data`` with ``gen_z`` [N, 2, z_dim]; for a generator
+            with motion ``motion_z`` [N, 2, L, motion_z_dim] and
+            ``first_code`` [N, 2] (see ``MotionEncoder.forward``); for style
+            mixing ``mixing_z`` [N, 2, z_dim] and ``crossover`` [N, 2], the
+            layer from which on it counts.
         """
         if 'gen_z' in data:
             return data
@@ -188,6 +252,17 @@ class StyleGANV(BaseModel):
             shape = (*t.shape[:2], int(most), encoder.motion_z_dim)
             noise['motion_z'] = own_rows(torch.randn, shape, t.device)
             noise['first_code'] = first.unflatten(0, t.shape[:2])
+        if self.style_mixing_prob > 0:
+            shape = (*t.shape[:2], self.generator.z_dim)
+            noise['mixing_z'] = own_rows(torch.randn, shape, t.device)
+            chance, place = own_rows(
+                torch.rand, (*t.shape[:2], 2), t.device
+            ).unbind(2)
+            num_ws = self.generator.num_ws
+            layer = 1 + (place * (num_ws - 1)).long()
+            noise['crossover'] = layer.where(
+                chance < self.style_mixing_prob, num_ws
+            )
         return data | noise
 
     def split(self, data: dict) -> list[dict]:
@@ -241,38 +316,67 @@ class StyleGANV(BaseModel):
         }
 
     def generator_loss(self, data: dict, backward: Callable) -> dict:
-        """Compute ``softplus(-D(G(z)))``, the non-saturating loss."""
+        """Compute ``softplus(-D(G(z)))``, or another :data:`GAN_LOSSES`."""
         self.discriminator.requires_grad_(False)
-        fake, c, t = self.make_fakes(data, 0)
-        loss = F.softplus(-self.discriminate(fake, c, t)).mean()
+        fakes = self.make_fakes(data, 0)
+        logits = self.discriminate(fakes.videos, fakes.c, fakes.t)
+        loss = sum_of_means(self.gan_loss.generator, logits)
         backward(loss)
         self.discriminator.requires_grad_(True)
         return {'loss_g': loss.detach()}
 
+    def path_length_loss(self, data: dict, backward: Callable) -> dict:
+        """Compute ``weight * (|J^T y| - a)^2`` (StyleGAN2, equation 4).
+
+        J is how a clip changes with its ``ws``, y is normal, and a is the
+        running mean of the lengths. The noise of T frames is scaled by
+        1 / sqrt(T): a clip that repeats one picture is as long as the
+        picture. Half of the clips will do, as in StyleGAN2. The loss counts
+        ``g_reg_interval`` times as it comes that rarely.
+        """
+        half = {
+            key: value[: (len(value) + 1) // 2] for key, value in data.items()
+        }
+        fakes = self.make_fakes(half, 0)
+        shape = fakes.videos.shape
+        noise = own_rows(torch.randn, shape, fakes.videos.device)
+        noise = noise / math.sqrt(shape[1] * shape[3] * shape[4])
+        (grad,) = torch.autograd.grad(
+            (fakes.videos * noise).sum(), fakes.ws, create_graph=True
+        )
+        lengths = grad.square().sum(2).mean(1).sqrt()  # N / 2
+        mean = lengths.detach().mean()
+        all_reduce(mean, 'mean')
+        self.pl_mean.lerp_(mean, 0.01)
+        penalty = (lengths - self.pl_mean).square().mean()
+        backward(self.pl_weight * penalty * self.g_reg_interval)
+        self.complete_gradients(self.generator)
+        return {'pl_penalty': penalty.detach(), 'pl_mean': mean}
+
     def discriminator_loss(self, data: dict, backward: Callable) -> dict:
-        """Compute ``softplus(D(G(z))) + softplus(-D(real))``.
+        """Compute ``softplus(D(G(z))) + softplus(-D(real))``, or another.
 
         Fake and real clips pass apart, as the minibatch statistics must not
         mix them.
         """
         with torch.no_grad():
-            fake, c, t = self.make_fakes(data, 1)
-        fake_logits = self.discriminate(fake, c, t)
-        fake_loss = F.softplus(fake_logits).mean()
+            fakes = self.make_fakes(data, 1)
+        fake_logits = self.discriminate(fakes.videos, fakes.c, fakes.t)
+        fake_loss = sum_of_means(self.gan_loss.fake, fake_logits)
         backward(fake_loss)
         real = from_bytes(data['video'])
         real_logits = self.discriminate(
             real, data['c'], data['t'], is_real=True
         )
-        real_loss = F.softplus(-real_logits).mean()
+        real_loss = sum_of_means(self.gan_loss.real, real_logits)
         backward(real_loss)
-        real_logits, fake_logits = real_logits.detach(), fake_logits.detach()
+        true, fake = real_logits[0].detach(), fake_logits[0].detach()
         return {
             'loss_d': (fake_loss + real_loss).detach(),
-            'logits_real': real_logits.mean(),
-            'logits_fake': fake_logits.mean(),
-            'signs_real': real_logits.sign().mean(),
-            'signs_fake': fake_logits.sign().mean(),
+            'logits_real': true.mean(),
+            'logits_fake': fake.mean(),
+            'signs_real': true.sign().mean(),
+            'signs_fake': fake.sign().mean(),
         }
 
     def r1_loss(self, data: dict, backward: Callable) -> dict:
@@ -284,39 +388,53 @@ class StyleGANV(BaseModel):
         """
         real = from_bytes(data['video']).requires_grad_()
         logits = self.discriminate(real, data['c'], data['t'], is_real=True)
-        (grad,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        (grad,) = torch.autograd.grad(logits[0].sum(), real, create_graph=True)
         penalty = grad.square().sum([2, 3, 4]).mean()
         backward(self.r1_gamma / 2 * penalty * self.d_reg_interval)
-        for param in self.discriminator.parameters():
-            if param.grad is None:
-                # The penalty does not depend on it. Published runs step it
-                # with gradient 0, which still moves Adam's averages.
-                param.grad = torch.zeros_like(param)
+        self.complete_gradients(self.discriminator)
         return {'r1_penalty': penalty.detach()}
+
+    @staticmethod
+    def complete_gradients(network: nn.Module) -> None:
+        """Give gradient 0 to what a penalty does not depend on.
+
+        Published runs step it with that, which still moves Adam's averages.
+        """
+        for param in network.parameters():
+            if param.grad is None and param.requires_grad:
+                param.grad = torch.zeros_like(param)
 
     def discriminate(
         self, videos: Tensor, c, t: Tensor, is_real: bool = False
-    ) -> Tensor:
-        """Augment clips and judge them; logits [N]."""
-        if self.augment is None:
-            return self.discriminator(videos, c, t)
-        logits = self.discriminator(self.augment(videos), c, t)
-        if is_real:
-            self.augment.observe(logits)
+    ) -> tuple[Tensor, ...]:
+        """Augment clips and judge them; sets of logits."""
+        if self.augment is not None:
+            videos = self.augment(videos)
+        logits = self.discriminator(videos, c, t)
+        logits = logits if isinstance(logits, tuple) else (logits,)
+        if is_real and self.augment is not None:
+            self.augment.observe(logits[0])
         return logits
 
-    def make_fakes(
-        self, data: dict, which: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Generate the ``which``-th fake batch, and its labels and times."""
-        c, t = data['gen_c'][:, which], data['gen_t'][:, which]
-        motion_z, first_code = None, 0
-        if 'motion_z' in data:
-            motion_z = data['motion_z'][:, which]
-        if 'first_code' in data:
-            first_code = data['first_code'][:, which]
-        z = data['gen_z'][:, which]
-        return self.generator(z, c, t, motion_z, first_code), c, t
+    def make_fakes(self, data: dict, which: int) -> Fakes:
+        """Generate the ``which``-th fake batch of :meth:`add_noise`."""
+        network, own = self.generator, {}
+        for key, value in data.items():
+            if key not in ('video', 't', 'c'):
+                own[key.removeprefix('gen_')] = value[:, which]
+        c, t = own['c'], own['t']
+        ws = network.map(own['z'], c)
+        if 'mixing_z' in own:
+            other = network.mapping(own['mixing_z'], c, update_w_avg=False)
+            layers = torch.arange(network.num_ws, device=ws.device)
+            mixed = layers >= own['crossover'][:, None]  # N, num_ws
+            ws = torch.where(mixed[:, :, None], other[:, None], ws)
+        motion_v = None
+        if network.motion_encoder is not None:
+            motion_v = network.motion_encoder(
+                c, t, own.get('motion_z'), own.get('first_code', 0)
+            )
+        return Fakes(network.render(ws, motion_v, t.shape[1]), ws, c, t)
 
     @staticmethod
     def apply_gradients(optimizer: OptimWrapper, network: nn.Module) -> None:

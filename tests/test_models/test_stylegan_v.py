@@ -606,6 +606,11 @@ def test_the_registry_builds_it():
         (dict(r1_gamma=-1), r'r1_gamma=-1'),
         (dict(d_reg_interval=0), r'd_reg_interval=0'),
         (dict(ema_kimg=-1), r'ema_kimg=-1'),
+        (dict(gan_loss='lsgan'), r"gan_loss='lsgan'.*hinge"),
+        (dict(pl_weight=-1), r'pl_weight=-1'),
+        (dict(g_reg_interval=0), r'g_reg_interval=0'),
+        (dict(style_mixing_prob=1.5), r'style_mixing_prob=1\.5'),
+        (dict(accumulative_counts=0), r'accumulative_counts=0'),
         (dict(generator=dict(resolution=32)), r'generator\.resolution=32'),
     ],
 )
@@ -687,3 +692,262 @@ def test_without_augmentation_clips_pass_as_they_are():
     gan.train_step(data, optimizers(gan))
     assert torch.equal(gan.discriminator.seen[2], from_bytes(data['video']))
     assert not any('augment' in name for name in gan.state_dict())
+
+
+# Other losses
+
+LOSSES = {
+    'logistic': (
+        lambda x: np.logaddexp(0, -x),
+        lambda x: np.logaddexp(0, x),
+        lambda x: np.logaddexp(0, -x),
+    ),
+    'hinge': (
+        lambda x: -x,
+        lambda x: np.maximum(0, 1 + x),
+        lambda x: np.maximum(0, 1 - x),
+    ),
+    'wasserstein': (lambda x: -x, lambda x: x, lambda x: -x),
+}
+
+
+class TwoOpinions(nn.Module):
+    """Logits of frames [N * T] and of clips [N, 2], linear in the pixels."""
+
+    def __init__(self, scale=0.05):
+        super().__init__()
+        self.frame = nn.Parameter(scale * torch.randn(3, 16, 16))
+        self.clip = nn.Parameter(scale * torch.randn(2, T, 3, 16, 16))
+
+    def forward(self, videos, c, t):
+        frames = (videos * self.frame).sum([2, 3, 4]).flatten()
+        clips = torch.einsum('nfchw,kfchw->nk', videos, self.clip)
+        return frames, clips
+
+
+@pytest.mark.parametrize('name', LOSSES)
+def test_losses_of_one_set_of_logits_or_two(name):
+    generator, fake, real = LOSSES[name]
+    for discriminator in (None, TwoOpinions()):
+        gan = make(gan_loss=name)
+        if discriminator is not None:
+            gan.discriminator = discriminator
+        data, steps = batch(gan), optimizers(gan, lr=0)
+
+        def logits(videos, t, gan=gan):
+            sets = gan.discriminator(videos, None, t)
+            sets = sets if isinstance(sets, tuple) else (sets,)
+            return [each.detach().double().numpy() for each in sets]
+
+        fakes = [gan.make_fakes(data, i) for i in range(2)]
+        logs = take_step(gan, 'generator', gan.generator_loss, data, steps)
+        expected = sum(
+            generator(each).mean() for each in logits(fakes[0][0], fakes[0].t)
+        )
+        assert float(logs['loss_g']) == pytest.approx(expected, rel=1e-4)
+        loss = gan.discriminator_loss
+        logs = take_step(gan, 'discriminator', loss, data, steps)
+        of_fake = logits(fakes[1].videos, fakes[1].t)
+        of_real = logits(from_bytes(data['video']), data['t'])
+        expected = sum(fake(each).mean() for each in of_fake)
+        expected += sum(real(each).mean() for each in of_real)
+        assert float(logs['loss_d']) == pytest.approx(expected, rel=1e-4)
+        # The log shows the first set.
+        assert float(logs['logits_real']) == pytest.approx(
+            of_real[0].mean(), rel=1e-3, abs=1e-5
+        )
+        assert float(logs['signs_fake']) == np.sign(of_fake[0]).mean()
+
+
+def test_r1_is_that_of_the_first_set():
+    gan = make(r1_gamma=2.0, d_reg_interval=1)
+    gan.discriminator = TwoOpinions()
+    start = copy.deepcopy(gan.discriminator)
+    steps = optimizers(gan, lr=0.001)
+    logs = take_step(gan, 'discriminator', gan.r1_loss, batch(gan), steps)
+    penalty = float(start.frame.detach().square().sum())
+    assert float(logs['r1_penalty']) == pytest.approx(penalty, rel=1e-5)
+    torch.testing.assert_close(
+        gan.discriminator.frame.detach(), start.frame.detach() * (1 - 0.002)
+    )
+    assert torch.equal(gan.discriminator.clip, start.clip)
+
+
+def test_what_is_not_trained_gets_no_gradient():
+    gan = make()
+    gan.discriminator = LinearDiscriminator()
+    gan.discriminator.unused.requires_grad_(False)
+    steps = optimizers(gan, kind=torch.optim.Adam)
+    take_step(gan, 'discriminator', gan.r1_loss, batch(gan), steps)
+    state = steps['discriminator'].optimizer.state
+    assert gan.discriminator.unused not in state
+
+
+# Path length
+
+
+class PathLengths:
+    """Lengths of J^T y, one a clip, in float64."""
+
+    def __init__(self, gan, data, noise):
+        self.network, self.noise = gan.generator, noise
+        t = data['gen_t'][: len(noise), 0]
+        motion_z = data['motion_z'][: len(noise), 0].double()
+        with torch.no_grad():
+            z = data['gen_z'][: len(noise), 0]
+            w = self.network.mapping(z, None, update_w_avg=False)
+            self.ws = w[:, None].repeat(1, self.network.num_ws, 1)
+            self.motion_v = self.network.motion_encoder(None, t, motion_z)
+
+    def projection(self, ws):
+        videos = self.network.render(ws, self.motion_v, T)
+        return (videos * self.noise).sum([1, 2, 3, 4])
+
+    @torch.no_grad()
+    def by_differences(self, step=1e-5):
+        grad = torch.zeros_like(self.ws)
+        for layer in range(self.ws.shape[1]):
+            for i in range(self.ws.shape[2]):
+                shift = torch.zeros_like(self.ws)
+                shift[:, layer, i] = step
+                ahead = self.projection(self.ws + shift)
+                behind = self.projection(self.ws - shift)
+                grad[:, layer, i] = (ahead - behind) / (2 * step)
+        return grad.square().sum(2).mean(1).sqrt()
+
+    def by_autograd(self):
+        ws = self.ws.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(self.projection(ws).sum(), ws)
+        return grad.square().sum(2).mean(1).sqrt()
+
+
+@pytest.fixture
+def fixed_noise(monkeypatch):
+    """Let the path length see the same noise each time."""
+    noise = torch.randn(N, T, 3, 16, 16, dtype=torch.float64)
+    monkeypatch.setattr(
+        'stylegan_v_mm.models.stylegan_v.own_rows',
+        lambda draw, shape, device: noise[: shape[0], : shape[1]],
+    )
+    return noise
+
+
+def test_path_lengths_against_finite_differences(fixed_noise):
+    gan = make(pl_weight=3.0, g_reg_interval=2).double()
+    gan.pl_mean.fill_(0.1)
+    data = batch(gan)
+    data = {k: v if k == 'video' else v.double() for k, v in data.items()}
+    noise = fixed_noise[: N // 2] / np.sqrt(T * 16 * 16)
+    truth = PathLengths(gan, data, noise)
+    lengths = truth.by_differences()
+    # Differences are exact but where a step crosses the kink of a ReLU.
+    torch.testing.assert_close(truth.by_autograd(), lengths, rtol=1e-4, atol=0)
+    mean = 0.99 * 0.1 + 0.01 * float(lengths.mean())
+    expected = float((lengths - mean).square().mean())
+
+    # How the penalty changes with one weight, for the step.
+    weight = gan.generator.synthesis.b8.conv0.weight
+    start, index, step = weight.detach().clone(), (1, 2, 0, 1), 1e-6
+    penalties = []
+    for sign in (1, -1):
+        weight.data = start.clone()
+        weight.data[index] += sign * step
+        moved = truth.by_autograd()
+        penalties.append(float((moved - mean).square().mean()))
+    derivative = (penalties[0] - penalties[1]) / (2 * step)
+    weight.data = start.clone()
+
+    steps = optimizers(gan, lr=1.0)
+    before_d = weights(gan.discriminator)
+    logs = take_step(gan, 'generator', gan.path_length_loss, data, steps)
+    assert float(logs['pl_penalty']) == pytest.approx(expected, rel=1e-4)
+    assert float(logs['pl_mean']) == pytest.approx(
+        float(lengths.mean()), rel=1e-4
+    )
+    assert float(gan.pl_mean) == pytest.approx(mean, rel=1e-5)
+    update = float((start - weight.detach())[index])
+    assert update == pytest.approx(3.0 * 2 * derivative, rel=1e-3)
+    assert unchanged(gan.discriminator, before_d)
+
+
+def test_a_clip_of_one_picture_is_as_long_as_the_picture(fixed_noise):
+    gan = make(generator=dict(motion_v_dim=0), pl_weight=1.0).double()
+    steps, data = optimizers(gan, lr=0), batch(gan)
+    data = {k: v.double() for k, v in data.items() if 'motion' not in k}
+    of_clip = take_step(gan, 'generator', gan.path_length_loss, data, steps)
+    # The noises of equal frames add up; of unit variance, as one does.
+    fixed_noise[:, 0] = fixed_noise.sum(1) / np.sqrt(T)
+    data['gen_t'] = data['gen_t'][:, :, :1]
+    gan.pl_mean.zero_()
+    of_one = take_step(gan, 'generator', gan.path_length_loss, data, steps)
+    assert float(of_clip['pl_mean']) == pytest.approx(
+        float(of_one['pl_mean']), rel=1e-9
+    )
+    assert float(of_one['pl_mean']) > 1e-3
+
+
+def test_path_length_comes_every_interval():
+    gan = make(pl_weight=2.0, g_reg_interval=2)
+    data, steps = batch(gan), optimizers(gan)
+    had = ['pl_penalty' in gan.train_step(data, steps) for _ in range(4)]
+    assert had == [True, False, True, False]
+    assert float(gan.pl_mean) > 0
+    assert float(make().pl_mean) == 0
+
+
+# Style mixing
+
+
+def test_styles_of_two_contents():
+    gan = make(c_dim=3, style_mixing_prob=0.5)
+    num_ws = gan.generator.num_ws
+    data = batch(gan)
+    data['mixing_z'] = torch.randn(N, 2, 6)
+    data['crossover'] = torch.tensor([[1, num_ws]] * 2 + [[3, 2]] * 2)
+    twin = copy.deepcopy(gan.generator)
+    for which in range(2):
+        fakes = gan.make_fakes(data, which)
+        for i, layer in enumerate(data['crossover'][:, which]):
+            c = data['gen_c'][i : i + 1, which]
+            first, second = (
+                twin.eval().map(data[key][i : i + 1, which], c)
+                for key in ('gen_z', 'mixing_z')
+            )
+            expected = torch.cat([first[:, :layer], second[:, layer:]], 1)
+            torch.testing.assert_close(fakes.ws[i : i + 1], expected)
+        videos = twin.render(
+            fakes.ws,
+            twin.motion_encoder(fakes.c, fakes.t, data['motion_z'][:, which]),
+            T,
+        )
+        torch.testing.assert_close(fakes.videos, videos)
+    # The running mean follows the first contents alone.
+    w = [
+        twin.mapping(data['gen_z'][:, i], data['gen_c'][:, i]) for i in (0, 1)
+    ]
+    mean = 0.995 * 0.005 * w[0].mean(0) + 0.005 * w[1].mean(0)
+    torch.testing.assert_close(gan.generator.mapping.w_avg, mean.detach())
+
+
+def test_where_styles_change_is_uniform():
+    gan = make(style_mixing_prob=0.75)
+    data = dict(gen_t=torch.zeros(20000, 2, T))
+    noise = gan.add_noise(data)
+    assert noise['mixing_z'].shape == (20000, 2, 6)
+    num_ws = gan.generator.num_ws
+    counts = noise['crossover'].flatten().bincount(minlength=num_ws + 1)
+    share = counts.double() / 40000
+    assert share[0] == 0
+    expected = torch.full([num_ws - 1], 0.75 / (num_ws - 1)).double()
+    # Five standard deviations of a share of 40000.
+    torch.testing.assert_close(share[1:-1], expected, atol=0.009, rtol=0)
+    assert float(share[-1]) == pytest.approx(0.25, abs=0.011)
+    assert 'mixing_z' not in make().add_noise(data)
+
+
+def test_mixed_styles_train():
+    gan = make(style_mixing_prob=0.9, pl_weight=2)
+    data = batch(gan)
+    del data['gen_z'], data['motion_z']
+    logs = gan.train_step(data, optimizers(gan))
+    assert all(np.isfinite(float(value)) for value in logs.values())

@@ -175,7 +175,20 @@ def test_exit_status_of_the_process(tmp_path):
 
 
 def test_unknown_words_give_the_usage(run_here, tmp_path):
-    result = run_here(tmp_path / 'out', '--by-class', 'colour')
+    result = run_here(tmp_path / 'out', '--by-class', 'size')
     assert result.returncode == 2
     assert 'usage: ' in result.stderr
     assert 'Traceback' not in result.stderr
+
+
+def test_classes_of_colour(tmp_path, run_here):
+    out = tmp_path / 'out'
+    settings = ['--num-videos', 9, '--num-frames', 3, '--by-class', 'colour']
+    assert run_here(out, *settings).returncode == 0
+    for channel, name in enumerate(('red', 'green', 'blue')):
+        files = sorted((out / name).iterdir())
+        assert [int(path.stem) % 3 for path in files] == [channel] * 3
+        for path in files:
+            frames, _ = read(path)
+            paint = frames[shape_mask(frames)].mean(axis=0)
+            assert paint.argmax() == channel

@@ -22,6 +22,7 @@ from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import run_tool
 from stylegan_v_mm.video_io import write_video
 
+COLOURS = {'red': 0.0, 'green': 1 / 3, 'blue': 2 / 3}  # hues
 SHAPES = ('circle', 'square', 'triangle', 'star')
 MOTIONS = ('bounce', 'orbit', 'swing', 'spin', 'zoom')
 RADIUS = 0.28
@@ -83,6 +84,7 @@ def render(
     num_frames: int,
     resolution: int,
     rng: np.random.Generator,
+    colour: str | None = None,
 ) -> np.ndarray:
     """Draw a video of one shape.
 
@@ -92,12 +94,15 @@ def render(
         num_frames: Number of frames, T.
         resolution: Width and height in pixels, R.
         rng: Source of colours and motion.
+        colour: One of :data:`COLOURS`, more or less; any hue if None.
 
     Returns:
         [T, 3, R, R], uint8, RGB.
     """
     hue = rng.random()
-    colour = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.6, 1.0))
+    if colour is not None:
+        hue = (COLOURS[colour] + (hue - 0.5) / 6) % 1
+    paint = 255 * np.array(colorsys.hsv_to_rgb(hue, 0.6, 1.0))
     backdrop = _gradient(resolution, (hue + 0.5) % 1, rng)
     centre, angle, size = trajectory(motion, num_frames, rng)
     rotation = np.stack(
@@ -116,7 +121,7 @@ def render(
         mask = cv2.resize(
             mask, (resolution, resolution), interpolation=cv2.INTER_AREA
         )[..., None]
-        frame[:] = np.round(mask * colour + (1 - mask) * backdrop)
+        frame[:] = np.round(mask * paint + (1 - mask) * backdrop)
     return frames.transpose(0, 3, 1, 2)
 
 
@@ -153,7 +158,8 @@ def make_dataset(
         resolution: Width and height in pixels.
         fps: Frames per second.
         seed: Another seed gives other videos.
-        by_class: ``'shape'`` or ``'motion'``: one folder for each.
+        by_class: ``'shape'``, ``'motion'`` or ``'colour'``: one folder for
+            each. Only with the last one, colours take turns, too.
 
     Raises:
         InputError: If the folder cannot be made or holds something, or a
@@ -174,12 +180,15 @@ def make_dataset(
             names = {
                 'shape': SHAPES[i % len(SHAPES)],
                 'motion': MOTIONS[i % len(MOTIONS)],
+                'colour': [*COLOURS][i % len(COLOURS)],
             }
             video = render(
-                *names.values(),
+                names['shape'],
+                names['motion'],
                 num_frames,
                 resolution,
                 np.random.default_rng([seed, i]),
+                names['colour'] if by_class == 'colour' else None,
             )
             folder = names[by_class] if by_class else ''
             write_video(temporary / folder / f'{i:05d}.mp4', video, fps)
@@ -202,8 +211,8 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
         '--by-class',
-        choices=('shape', 'motion'),
-        help='one folder for each shape or motion (for class labels)',
+        choices=('shape', 'motion', 'colour'),
+        help='one folder for each shape, motion or colour (class labels)',
     )
     args = parser.parse_args()
     make_dataset(**vars(args))

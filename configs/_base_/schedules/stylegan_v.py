@@ -27,5 +27,16 @@ optim_wrapper = dict(
         )
     ),
 )
-train_cfg = dict(type='ClipTrainLoop', max_iters='= max_iters')
+train_cfg = dict(
+    type='ClipTrainLoop',
+    max_iters='= max_iters',
+    val_interval='= max(val_interval, 1)',
+)
 test_cfg = dict(type='TestLoop')
+
+# Metrics during training: the same as those of tools/test.py.
+val_interval = 0  # iterations; 0: none
+val_loop = dict(type='ValLoop')
+val_cfg = '= val_loop if val_interval else None'
+val_dataloader = '= test_dataloader if val_interval else None'
+val_evaluator = '= test_evaluator if val_interval else None'

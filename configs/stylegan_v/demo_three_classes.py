@@ -1,0 +1,8 @@
+# The toy with labels: red, green and blue shapes, a folder for each. Make the
+# data by
+# python tools/dataset_converters/moving_shapes.py data/three_colours \
+#     --num-videos 300 --resolution 32 --by-class colour
+_base_ = ['./demo_moving_shapes.py']
+data_root = 'data/three_colours'
+labels = 'folder'
+num_classes = 3

@@ -1,0 +1,43 @@
+"""What generator and discriminator minimise, as functions of logits."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class GANLoss(NamedTuple):
+    """Three functions that map logits to losses, element by element.
+
+    Attributes:
+        generator (callable): Of fake clips, for the generator.
+        fake (callable): Of fake clips, for the discriminator.
+        real (callable): Of real clips, for the discriminator.
+    """
+
+    generator: Callable[[Tensor], Tensor]
+    fake: Callable[[Tensor], Tensor]
+    real: Callable[[Tensor], Tensor]
+
+
+GAN_LOSSES = {
+    # Non-saturating (Goodfellow et al. 2014), the published one.
+    'logistic': GANLoss(
+        generator=lambda x: F.softplus(-x),
+        fake=F.softplus,
+        real=lambda x: F.softplus(-x),
+    ),
+    # Lim & Ye 2017.
+    'hinge': GANLoss(
+        generator=lambda x: -x,
+        fake=lambda x: F.relu(1 + x),
+        real=lambda x: F.relu(1 - x),
+    ),
+    # Arjovsky et al. 2017; R1 stands in for their Lipschitz constraint.
+    'wasserstein': GANLoss(
+        generator=lambda x: -x,
+        fake=lambda x: x,
+        real=lambda x: -x,
+    ),
+}
