@@ -1,4 +1,4 @@
-"""Checkpoints are read without executing what they hold."""
+"""Checkpoints: read without executing what they hold."""
 
 import functools
 import http.server
@@ -11,7 +11,12 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from stylegan_v_mm.checkpoint import load_checkpoint, load_weights
+from stylegan_v_mm.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    newest_checkpoint,
+    numbered_checkpoints,
+)
 from stylegan_v_mm.errors import InputError
 
 
@@ -114,3 +119,52 @@ def test_weights_go_in_all_or_none():
     weights['more'] = torch.ones(1)
     with pytest.raises(InputError, match='extra more'):
         load_weights(model, {'state_dict': weights}, 'x.pth')
+
+
+# Which one to resume from
+
+
+def save(path, size=1000):
+    torch.save({'state_dict': {'x': torch.randn(size)}}, path)
+    return path
+
+
+def test_the_highest_number_is_the_newest(tmp_path):
+    for number in (9, 10, 100, 99):
+        save(tmp_path / f'iter_{number}.pth')
+    for other in ('iter_x.pth', 'best_iter_200.pth', 'iter_300.pth.tmp'):
+        (tmp_path / other).write_bytes(b'')
+    names = [path.name for path in numbered_checkpoints(tmp_path)]
+    assert names == [f'iter_{number}.pth' for number in (100, 99, 10, 9)]
+    assert newest_checkpoint(tmp_path).name == 'iter_100.pth'
+
+
+def test_an_empty_folder_has_none(tmp_path):
+    assert newest_checkpoint(tmp_path) is None
+    assert newest_checkpoint(tmp_path / 'nowhere') is None
+
+
+@pytest.mark.parametrize('damage', ['empty', 'cut', 'bit', 'zeros'])
+def test_damaged_ones_are_passed_over(damage, tmp_path, warnings_logged):
+    old = save(tmp_path / 'iter_1.pth')
+    new = save(tmp_path / 'iter_2.pth')
+    content = bytearray(new.read_bytes())
+    middle = len(content) // 2
+    if damage == 'empty':
+        content = b''
+    elif damage == 'cut':
+        content = content[:-100]
+    elif damage == 'bit':
+        content[middle] ^= 16
+    else:
+        content[middle : middle + 512] = bytes(512)
+    new.write_bytes(content)
+    assert newest_checkpoint(tmp_path) == old
+    assert len(warnings_logged) == 1
+    assert str(new) in warnings_logged[0]
+
+
+def test_only_damaged_ones_are_an_error(tmp_path):
+    (tmp_path / 'iter_7.pth').write_bytes(b'no zip')
+    with pytest.raises(InputError, match='all 1 checkpoints in'):
+        newest_checkpoint(tmp_path)

@@ -17,6 +17,7 @@ ALLOWED = {
     'config': {'errors', 'registry'},
     'files': {'errors'},
     'checkpoint': {'errors', 'files'},
+    'transfer': {'errors'},
     'frame_sampling': {'errors'},
     'video_io': {'errors'},
     'models.ops': {'errors'},
@@ -58,7 +59,14 @@ ALLOWED = {
     },
     'evaluation.frechet': {'errors'},
     'evaluation': {'errors', 'files', 'registry', 'evaluation'},
-    'engine': {'errors', 'registry', 'checkpoint', 'video_io', 'engine'},
+    'engine': {
+        'errors',
+        'registry',
+        'checkpoint',
+        'transfer',
+        'video_io',
+        'engine',
+    },
     'inference': {
         'errors',
         'registry',

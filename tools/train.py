@@ -1,14 +1,17 @@
 """Train a video GAN.
 
 python tools/train.py CONFIG [--work-dir DIR] [--resume [CHECKPOINT]]
+    [--transfer-from CHECKPOINT]
 """
 
 import argparse
 
 from mmengine.config import DictAction
 
+from stylegan_v_mm.checkpoint import numbered_checkpoints
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import VideoGANRunner
+from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import run_tool
 
 
@@ -26,6 +29,12 @@ def main() -> None:
         help='go on from the newest checkpoint of the work dir, or from this',
     )
     parser.add_argument(
+        '--transfer-from',
+        metavar='CHECKPOINT',
+        help='start from the weights of a run on other data, as far as they '
+        'fit; with --resume, only if the work dir holds no checkpoint',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -41,9 +50,20 @@ def main() -> None:
     config = load_runner_config(
         args.config, args.cfg_options, args.launcher, args.work_dir
     )
-    if args.resume:
-        config.resume = True
-        config.load_from = None if args.resume == 'auto' else args.resume
+    if args.transfer_from:
+        if args.resume not in (None, 'auto'):
+            raise InputError(
+                f'--transfer-from {args.transfer_from} starts anew, --resume '
+                f'{args.resume} goes on: give one of them'
+            )
+        config.resume, config.load_from = False, args.transfer_from
+    if args.resume == 'auto':
+        # A run starts from other weights only until it has its own.
+        held = numbered_checkpoints(config.work_dir)
+        if held or config.get('load_from') is None:
+            config.resume, config.load_from = True, None
+    elif args.resume:
+        config.resume, config.load_from = True, args.resume
     VideoGANRunner.from_cfg(config).train()
 
 

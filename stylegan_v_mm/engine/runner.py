@@ -20,6 +20,7 @@ from ..checkpoint import (
 )
 from ..errors import InputError
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS
+from ..transfer import transfer_weights
 
 
 def keep_freed_memory() -> None:
@@ -89,6 +90,14 @@ class VideoGANRunner(Runner):
         """
         return self._check_labels(super().build_train_loop(loop))
 
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build the loop, and check that data and model fit.
+
+        Raises:
+            InputError: Labels are not as wide as the model's condition.
+        """
+        return self._check_labels(super().build_val_loop(loop))
+
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop, and check that data and model fit.
 
@@ -108,11 +117,14 @@ class VideoGANRunner(Runner):
         return loop
 
     def train(self) -> nn.Module:
-        """Train.
+        """Train; with ``load_from`` but no ``resume``, from other weights.
+
+        These may be of another data set, resolution or number of classes,
+        see :func:`stylegan_v_mm.transfer.transfer_weights`.
 
         Raises:
             InputError: The work dir holds checkpoints that another run would
-                overwrite.
+                overwrite, or nothing in the file fits.
         """
         held = numbered_checkpoints(self.work_dir)
         if held and not self._resume:
@@ -121,6 +133,11 @@ class VideoGANRunner(Runner):
                 f'{held[0].name}: --resume goes on from there; to start '
                 'anew, give another --work-dir or remove them'
             )
+        if self._load_from is not None and not self._resume:
+            checkpoint = load_checkpoint(self._load_from)
+            table = transfer_weights(self.model, checkpoint, self._load_from)
+            self._has_loaded = True
+            self.logger.info(f'Start from {self._load_from}:\n{table}')
         return super().train()
 
     def load_or_resume(self) -> None:

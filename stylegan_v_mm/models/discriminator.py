@@ -224,6 +224,10 @@ class StyleGANVDiscriminator(nn.Module):
             only the first is encoded. Defaults to False.
         dummy_c (bool): Whether the condition is blanked (the paper's
             ablation). Defaults to False.
+        freeze_layers (int): How many layers are not trained, from the frames
+            on: ``fromrgb`` of the first block, then ``conv0``, ``conv1`` and
+            ``skip`` of each (Mo et al. 2020, "Freeze the Discriminator").
+            For a start from other weights. Defaults to 0.
 
     Raises:
         InputError: A value is out of range.
@@ -247,6 +251,7 @@ class StyleGANVDiscriminator(nn.Module):
         skip_small_t_freqs: int = 0,
         uniform_gaps: bool = False,
         dummy_c: bool = False,
+        freeze_layers: int = 0,
     ):
         super().__init__()
         resolutions = block_resolutions(resolution)[:0:-1]  # R, ..., 8
@@ -317,6 +322,27 @@ class StyleGANVDiscriminator(nn.Module):
         self.b4 = DiscriminatorEpilogue(
             in_channels, cmap_dim, mbstd_group_size, conv_clamp
         )
+
+        layers = [f'b{resolution}.fromrgb']
+        for res in resolutions:
+            layers += [f'b{res}.{name}' for name in ('conv0', 'conv1', 'skip')]
+        if not 0 <= freeze_layers <= len(layers):
+            raise InputError(
+                f'freeze_layers={freeze_layers} must be from 0 to '
+                f'{len(layers)}, the layers before the last block at '
+                f'resolution={resolution}'
+            )
+        self.frozen_layers = layers[:freeze_layers]
+        self.requires_grad_(True)
+
+    def requires_grad_(
+        self, requires_grad: bool = True
+    ) -> 'StyleGANVDiscriminator':
+        """Set whether parameters are trained, but for frozen layers."""
+        super().requires_grad_(requires_grad)
+        for name in self.frozen_layers:
+            self.get_submodule(name).requires_grad_(False)
+        return self
 
     def condition(self, c: Tensor | None, t: Tensor) -> Tensor | None:
         """Map label and time differences to what the logit projects on.

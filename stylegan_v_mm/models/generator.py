@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..registry import MODELS
 from .layers import (
     HALF_DTYPES,
+    Conv2d,
     FullyConnected,
     MappingNetwork,
     block_dtype,
@@ -104,21 +105,48 @@ class ConstantInput(nn.Module):
         return torch.cat([const, motion.to(const.dtype)], 1)
 
 
-class SynthesisInput(nn.Module):
-    """Holder of the first block's input, under its published name."""
+class CoordinateEmbedding(nn.Module):
+    """Two 3x3 convolutions over the coordinates of the pixels at 4x4.
 
-    def __init__(self, channels: int, temporal: bool):
+    Args:
+        dim (int): Channels of the embedding.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.conv0 = Conv2d(2, dim, 3, act='lrelu')
+        self.conv1 = Conv2d(dim, dim, 3, act='lrelu')
+        line = torch.linspace(-1, 1, 4)
+        grid = torch.stack([line.expand(4, 4), line[:, None].expand(4, 4)])
+        self.register_buffer('grid', grid[None], persistent=False)
+
+    def forward(self) -> Tensor:
+        """Embed x (to the right) and y (down) in [-1, 1]: [1, dim, 4, 4]."""
+        return self.conv1(self.conv0(self.grid))
+
+
+class SynthesisInput(nn.Module):
+    """The first block's input: under its published name, and coordinates."""
+
+    def __init__(self, channels: int, temporal: bool, coord_dim: int):
         super().__init__()
         if temporal:
             self.input = ConstantInput(channels)
         else:
             self.input = nn.Parameter(torch.randn(channels, 4, 4))
+        if coord_dim > 0:
+            self.coords = CoordinateEmbedding(coord_dim)
 
     def forward(self, num_frames: int, motion_v: Tensor | None) -> Tensor:
         """Give the features [num_frames, C, 4, 4] to start from."""
         if isinstance(self.input, ConstantInput):
-            return self.input(motion_v)
-        return self.input.expand(num_frames, -1, -1, -1)
+            x = self.input(motion_v)
+        else:
+            x = self.input.expand(num_frames, -1, -1, -1)
+        if hasattr(self, 'coords'):
+            coords = self.coords().expand(num_frames, -1, -1, -1)
+            x = torch.cat([x, coords], 1)
+        return x
 
 
 class SynthesisBlock(nn.Module):
@@ -203,6 +231,7 @@ class SynthesisNetwork(nn.Module):
         conv_clamp: float | None,
         num_fp16_res: int,
         half_dtype: str,
+        coord_dim: int,
     ):
         super().__init__()
         self.cond_type = cond_type
@@ -217,8 +246,9 @@ class SynthesisNetwork(nn.Module):
             out_channels = num_channels(res, channel_base, channel_max)
             source = None
             if res == 4:
-                source = SynthesisInput(out_channels, temporal)
+                source = SynthesisInput(out_channels, temporal, coord_dim)
                 in_channels = out_channels + (motion_v_dim if temporal else 0)
+                in_channels += coord_dim
             use_half = res >= half_resolution(resolution, num_fp16_res)
             block = SynthesisBlock(
                 in_channels,
@@ -306,6 +336,10 @@ class StyleGANVGenerator(nn.Module):
         time_enc_dim (int): Number of frequencies. Defaults to 256.
         min_period_len (float): Shortest period, in frames. Defaults to 16.
         max_period_len (float): Longest period, in frames. Defaults to 1024.
+        coord_dim (int): Channels of a convolutional embedding of the pixel
+            coordinates, behind the constant and the motion at 4x4. Summaries
+            of the paper describe one; the published model has none. Defaults
+            to 0, none.
 
     Raises:
         InputError: A value is out of range or contradicts another.
@@ -333,6 +367,7 @@ class StyleGANVGenerator(nn.Module):
         time_enc_dim: int = 256,
         min_period_len: float = 16,
         max_period_len: float = 1024,
+        coord_dim: int = 0,
     ):
         super().__init__()
         if cond_type not in ('concat_const', 'concat_w', 'sum_w'):
@@ -349,6 +384,8 @@ class StyleGANVGenerator(nn.Module):
                 f'cond_type=sum_w adds motion codes to w: motion_v_dim='
                 f'{motion_v_dim} must equal w_dim={w_dim}'
             )
+        if coord_dim < 0:
+            raise InputError(f'coord_dim={coord_dim} must be at least 0')
         self.resolution = resolution
         self.z_dim = z_dim
         self.c_dim = c_dim
@@ -377,6 +414,7 @@ class StyleGANVGenerator(nn.Module):
             conv_clamp,
             num_fp16_res,
             half_dtype,
+            coord_dim,
         )
         self.mapping = MappingNetwork(
             z_dim, c_dim, w_dim, mapping_layers, w_avg_beta=0.995

@@ -396,6 +396,64 @@ def test_a_blanked_condition():
     assert torch.equal(discriminator(videos, c.roll(1, 1), t + t), logits)
 
 
+# Frozen layers
+
+# As published: from the frames on.
+LAYERS = [
+    'b16.fromrgb',
+    'b16.conv0',
+    'b16.conv1',
+    'b16.skip',
+    'b8.conv0',
+    'b8.conv1',
+    'b8.skip',
+]
+
+
+@pytest.mark.parametrize('freeze_layers', [0, 1, 3, 7])
+def test_frozen_layers_stay(freeze_layers):
+    discriminator = make(freeze_layers=freeze_layers)
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=0.1)
+    before = {k: v.clone() for k, v in discriminator.state_dict().items()}
+    for _ in range(2):
+        # As the generator's step does.
+        assert discriminator.requires_grad_(False) is discriminator
+        assert not any(p.requires_grad for p in discriminator.parameters())
+        assert discriminator.requires_grad_(True) is discriminator
+        discriminator(*inputs(discriminator)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for name, param in discriminator.named_parameters():
+        frozen = name.rpartition('.')[0] in LAYERS[:freeze_layers]
+        assert torch.equal(param, before[name]) == frozen, name
+        assert param.requires_grad != frozen, name
+
+
+def test_freezing_changes_neither_names_nor_logits():
+    free, frozen = make(), make(freeze_layers=5)
+    frozen.load_state_dict(free.state_dict())
+    names = [name for name, _ in free.named_parameters()]
+    assert names == [name for name, _ in frozen.named_parameters()]
+    args = inputs(free)
+    assert torch.equal(frozen(*args), free(*args))
+
+
+def test_the_penalty_goes_through_frozen_layers():
+    gradients = []
+    for freeze_layers in (0, 7):
+        torch.manual_seed(1)
+        discriminator = make(freeze_layers=freeze_layers)
+        videos, c, t = inputs(discriminator)
+        logits = discriminator(videos.requires_grad_(), c, t)
+        (grad,) = torch.autograd.grad(logits.sum(), videos, create_graph=True)
+        grad.square().sum().backward()
+        gradients.append(discriminator.b4.conv.weight.grad)
+        skip = discriminator.b8.skip.weight
+        assert (skip.grad is None) == (freeze_layers == 7)
+    assert gradients[0].abs().max() > 0
+    assert torch.equal(*gradients)
+
+
 # Precision
 
 
@@ -445,6 +503,8 @@ def test_float16_is_for_gpus():
         (dict(num_frames_div_factor=9), 'num_frames_div_factor=9'),
         (dict(mbstd_group_size=0), 'mbstd_group_size=0'),
         (dict(max_num_frames=0), 'max_num_frames=0'),
+        (dict(freeze_layers=-1), 'freeze_layers=-1'),
+        (dict(freeze_layers=8), 'freeze_layers=8 must be from 0 to 7'),
     ],
 )
 def test_nonsense_is_refused(options, key):

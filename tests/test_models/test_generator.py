@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.signal import convolve2d
+from scipy.signal import convolve2d, correlate2d
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import StyleGANVGenerator
@@ -39,6 +39,10 @@ VARIANTS = {
     'conditional_mocogan': dict(c_dim=3, cond_type='concat_w', **LSTM),
     'conditional_image': dict(c_dim=3, motion_v_dim=0),
     'deep_mapping': dict(mapping_layers=8),
+    'coordinates': dict(coord_dim=3),
+    'coordinates_concat_w': dict(coord_dim=3, cond_type='concat_w'),
+    'coordinates_sum_w': dict(coord_dim=3, cond_type='sum_w', w_dim=8),
+    'coordinates_image': dict(coord_dim=3, motion_v_dim=0),
 }
 
 
@@ -189,6 +193,27 @@ def test_names_of_the_mocogan_baseline():
 def test_names_of_an_image_model():
     generator = on_meta(resolution=64, motion_v_dim=0)
     assert names_of(generator) == published_names(64, motion='image')
+
+
+@pytest.mark.parametrize('motion', ['concat_const', 'image'])
+def test_names_of_coordinates(motion):
+    sizes = dict(motion_v_dim=0) if motion == 'image' else {}
+    generator = on_meta(resolution=64, coord_dim=16, **sizes)
+    names = published_names(64, motion=motion)
+    first = 'synthesis.b4.conv1'
+    names[f'{first}.weight'][1] += 16
+    names[f'{first}.affine.weight'][0] += 16
+    names[f'{first}.affine.bias'][0] += 16
+    for i, channels in enumerate((2, 16)):
+        coords = f'synthesis.b4.input.coords.conv{i}'
+        names[f'{coords}.weight'] = [16, channels, 3, 3]
+        names[f'{coords}.bias'] = [16]
+    assert names_of(generator) == names
+    # Two 3x3 convolutions, 2 -> d -> d, and d more inputs of the first layer,
+    # each with 512 filters, a row of 512 and a bias of its style.
+    more = 9 * 2 * 16 + 16 + 9 * 16**2 + 16 + 16 * (512 * 9 + 512 + 1)
+    published = count(on_meta(resolution=64, **sizes))
+    assert count(generator) == published + more
 
 
 @pytest.mark.parametrize('resolution', [16, 32, 64, 128, 256, 512, 1024])
@@ -358,6 +383,62 @@ def test_motion_stands_behind_the_constant():
     for frame, v in zip(seen[0], motion_v):
         assert torch.equal(frame[:8], const)
         assert torch.equal(frame[8:], v[:, None, None].expand(8, 4, 4))
+
+
+@pytest.mark.parametrize('variant', ['coordinates', 'coordinates_image'])
+def test_coordinates_stand_behind_the_rest(variant):
+    generator = make(**VARIANTS[variant]).eval().double()
+    seen = []
+    generator.synthesis.b4.conv1.register_forward_hook(
+        lambda _, args, output: seen.append(args[0].detach().numpy())
+    )
+    motion_v = None
+    if generator.motion_encoder is not None:
+        motion_v = torch.randn(6, 8).double()
+    generator.render(torch.randn(2, 6, 7).double(), motion_v, 3)
+
+    x, y = np.meshgrid([-1, -1 / 3, 1 / 3, 1], [-1, -1 / 3, 1 / 3, 1])
+    maps, state = [x, y], generator.synthesis.b4.input.coords.state_dict()
+    for i in range(2):
+        weight, bias = (
+            state[f'conv{i}.{name}'].numpy() for name in ('weight', 'bias')
+        )
+        weight = weight / np.sqrt(9 * len(maps))
+        sums = [
+            sum(
+                correlate2d(before, kernel, 'same')
+                for before, kernel in zip(maps, kernels)
+            )
+            for kernels in weight
+        ]
+        sums = [total + b for total, b in zip(sums, bias)]
+        maps = [np.sqrt(2) * np.maximum(v, 0.2 * v) for v in sums]
+    const = 8 + (0 if motion_v is None else 8)
+    assert seen[0].shape == (6, const + 3, 4, 4)
+    for frame in seen[0]:
+        # The grid is made in single precision.
+        np.testing.assert_allclose(frame[const:], maps, atol=1e-6)
+
+
+def test_coordinates_tell_pixels_apart():
+    """Where the constant is the same everywhere, they alone can."""
+    maps = {}
+    for coord_dim in (0, 3):
+        generator = make(coord_dim=coord_dim).eval()
+        torch.nn.init.ones_(generator.synthesis.b4.input.input.const)
+        layer = generator.synthesis.b4.conv1
+        layer.register_forward_hook(
+            lambda _, args, output, dim=coord_dim: maps.update(
+                {dim: output.detach()[0]}
+            )
+        )
+        generator.render(torch.randn(1, 6, 7), torch.randn(1, 8), 1)
+    # Without, only the padding makes a difference.
+    center = maps[0][:, 1:3, 1:3]
+    torch.testing.assert_close(center, center[:, :1, :1].expand(8, 2, 2))
+    assert len(maps[3].flatten(1).T.unique(dim=0)) == 16
+    center = maps[3][:, 1:3, 1:3]
+    assert not torch.allclose(center, center[:, :1, :1].expand(8, 2, 2))
 
 
 def test_colours_of_all_blocks_add_up():
@@ -547,6 +628,7 @@ def test_a_wide_clamp_changes_nothing():
         (dict(channel_base=8), 'channel_base=8'),
         (dict(channel_max=0), 'channel_max=0'),
         (dict(motion_kernel_size=0), 'motion_kernel_size=0'),
+        (dict(coord_dim=-1), 'coord_dim=-1'),
     ],
 )
 def test_nonsense_is_refused(options, key):
