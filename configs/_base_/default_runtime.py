@@ -9,7 +9,9 @@ log_level = 'INFO'
 log_interval = 50  # iterations
 preview_interval = 5000
 checkpoint_interval = 5000
+preview_frames = 64
 fps = 25  # of previews
+tensorboard = False  # whether to write for it; needs the package tensorboard
 
 env_cfg = dict(
     cudnn_benchmark=True,
@@ -19,7 +21,9 @@ randomness = dict(seed=0)
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval='= log_interval'),
+    logger=dict(
+        type='LoggerHook', interval='= log_interval', log_metric_by_epoch=False
+    ),
     checkpoint=dict(
         type='SafeCheckpointHook',
         interval='= checkpoint_interval',
@@ -28,11 +32,12 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='TrainingSpeedHook'),
+    dict(type='DivergenceHook'),
     dict(
         type='VideoPreviewHook',
         interval='= preview_interval',
         num_videos=16,
-        num_frames=64,
+        num_frames='= preview_frames',
         fps='= fps',
     ),
 ]
@@ -51,6 +56,10 @@ log_processor = dict(
         )
     ],
 )
+# Where numbers and previews go; docs/monitoring.md has Weights & Biases.
+files = [dict(type='LocalVisBackend')]
+files_and_tensorboard = [*files, dict(type='TensorboardVisBackend')]
 visualizer = dict(
-    type='Visualizer', vis_backends=[dict(type='LocalVisBackend')]
+    type='VideoVisualizer',
+    vis_backends='= files_and_tensorboard if tensorboard else files',
 )

@@ -26,3 +26,11 @@ model = dict(
     ema_kimg=1)  # fmt: skip
 num_test_videos = 128
 detector = dict(_delete_=True, type='RandomI3D')
+# FVD hardly notices videos that stand still: measure how much moves, too.
+test_evaluator = [
+    *_base_.test_evaluator,
+    dict(
+        type='FrameDifference', lag=8, num_frames=16,
+        num_real='= num_test_videos', resolution='= resolution',
+        real_data=dict(data_root='= data_root')),
+]  # fmt: skip

@@ -1,5 +1,9 @@
 # SkyTimelapse at 256 px: https://github.com/weixiong-ur/mdgan
-# data/sky_timelapse/<clip>/<frame>.jpg, or a zip of that. Clouds are slow.
+# data/sky_timelapse/<video>/<clip>/<frame>.jpg, as it unpacks (its sky_train),
+# or smaller and faster:
+# python tools/dataset_converters/videos_to_frames.py sky_train \
+#     data/sky_timelapse.zip --resolution 256
+# Published: 4 V100, about 2 days. 32.1 + 25.3 million parameters.
 _base_ = ['./ucf101.py']
 data_root = 'data/sky_timelapse'
-motion_period = 256
+motion_period = 256  # clouds are slow

@@ -45,15 +45,16 @@ def load_labels(
     if labels is None:
         return np.zeros((len(names), 0), np.float32), []
     if labels == 'folder':
-        by_name = {}
+        classes = []
         for name in names:
-            by_name[name], slash, _ = name.partition('/')
+            folder, slash, _ = name.partition('/')
+            classes.append(folder)
             if not slash:
                 raise InputError(
                     f'{data_root}: labels="folder" needs one folder per '
                     f'class, but {name} lies in none'
                 )
-        return _one_hot_of_classes(list(by_name.values()))
+        return _one_hot_of_classes(classes)
 
     text = read_side_file(data_root, labels)
     if text is None:
@@ -79,7 +80,8 @@ def _one_hot_of_classes(
     class_of_video: list[str],
 ) -> tuple[np.ndarray, list[str]]:
     classes = sorted(set(class_of_video), key=natural_key)
-    inds = [classes.index(name) for name in class_of_video]
+    number = {name: i for i, name in enumerate(classes)}
+    inds = [number[name] for name in class_of_video]
     return np.eye(len(classes), dtype=np.float32)[inds], classes
 
 

@@ -31,6 +31,7 @@ class SeedDataset(Dataset):
         data_root: Of the real videos, see ``VideoDataset``; read only if
             there are ``labels``.
         labels: Of the real videos, see ``VideoDataset``.
+        images: Whether the real videos are images, see ``VideoDataset``.
 
     Raises:
         InputError: A number is below 1, or the labels cannot be read.
@@ -43,6 +44,7 @@ class SeedDataset(Dataset):
         frame_stride: int = 1,
         data_root: str | os.PathLike | None = None,
         labels: str | None = None,
+        images: bool = False,
     ) -> None:
         if min(num_videos, num_frames, frame_stride) < 1:
             raise InputError(
@@ -61,7 +63,7 @@ class SeedDataset(Dataset):
                 raise InputError(
                     f'SeedDataset: labels={labels!r} needs a data_root, too'
                 )
-            videos = VideoDataset(data_root, labels=labels)
+            videos = VideoDataset(data_root, labels=labels, images=images)
             self.labels, self.metainfo = videos.labels, videos.metainfo
 
     @property

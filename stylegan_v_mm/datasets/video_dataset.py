@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..registry import DATASETS, TRANSFORMS
 from ..video_io import DamagedVideoError
 from .clip_sampler import ClipKey
+from .image_sources import find_images
 from .labels import load_labels
 from .video_sources import find_videos, join_some
 
@@ -29,6 +30,14 @@ class VideoDataset(Dataset):
         ├── clip_1.mp4             │   ├── clip_1.avi         └── clip_1/
         └── clip_2.mkv             │   └── clip_2.avi             ├── 0.jpg
                                    └── bowling/...                └── 1.jpg
+
+    With ``images=True`` each image is a video of one frame, wherever it lies
+    under the folder or in the zip; or in an LMDB, such as LSUN's::
+
+        data_root/                 data_root/             data_root/
+        ├── 000000.jpg             ├── cat/               └── data.mdb
+        └── 000001.jpg             │   └── 000000.png
+                                   └── dog/...
 
     Of a video longer than ``max_num_frames`` only a random window counts.
     Videos too short for the pipeline and files that cannot be decoded are
@@ -47,13 +56,15 @@ class VideoDataset(Dataset):
 
     Args:
         data_root: Folder of video files, folder or zip of frame folders, or
-            a video file.
+            a video file; for images a folder, a zip or an LMDB.
         pipeline: Transforms or their configs.
         labels: None, ``'folder'``, a json or a csv file; see
             :func:`~stylegan_v_mm.datasets.labels.load_labels`.
         min_num_frames: Shorter videos are left out. Default: what the
             transforms of the pipeline need (their ``min_num_frames``).
         max_num_frames: The longest stretch of a video that counts.
+        images: Whether each image is a video of its own, rather than a frame
+            of the video that its folder is.
         seed: If given, item i is the same every time.
 
     Raises:
@@ -77,6 +88,7 @@ class VideoDataset(Dataset):
         labels: str | None = None,
         min_num_frames: int | None = None,
         max_num_frames: int = 1024,
+        images: bool = False,
         seed: int | None = None,
     ) -> None:
         transforms = [
@@ -90,17 +102,28 @@ class VideoDataset(Dataset):
                 f'max_num_frames={max_num_frames}, but a clip needs '
                 f'{min_num_frames} frames'
             )
+        if images and min_num_frames > 1:
+            raise InputError(
+                f'{data_root}: with images=True a video has one frame, but a '
+                f'clip needs {min_num_frames}: set num_frames=1'
+            )
         self.data_root = str(data_root)
         self.seed = seed
         self.pipeline = Compose(transforms)
-        sources = find_videos(data_root)
-        all_labels, self._classes = load_labels(
-            data_root, [source.name for source in sources], labels
-        )
-        lens = np.array([len(source) for source in sources])
+        if images:
+            # There may be millions: none becomes an object now.
+            sources = find_images(data_root)
+            names, lens = sources.names, np.ones(len(sources), np.int64)
+        else:
+            sources = find_videos(data_root)
+            names = [source.name for source in sources]
+            lens = np.array([len(source) for source in sources])
+        all_labels, self._classes = load_labels(data_root, names, labels)
         kept = np.flatnonzero(lens >= max(min_num_frames, 1))
-        self._summarize(sources, kept, min_num_frames)
-        self.sources = [sources[i] for i in kept]
+        if not images:
+            self._summarize(sources, kept, min_num_frames)
+            sources = [sources[i] for i in kept]
+        self.sources = sources
         #: [V, c_dim], float32, label of each video.
         self.labels = all_labels[kept]
         #: [V], int64, length of each video, at most ``max_num_frames``.

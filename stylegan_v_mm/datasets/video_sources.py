@@ -16,7 +16,7 @@ import re
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -34,6 +34,7 @@ from ..video_io import (
     VideoIndex,
     decode_frames,
     index_video,
+    iter_frames,
 )
 
 # fmt: off
@@ -95,12 +96,12 @@ class FrameFolder:
     Attributes:
         name: Path relative to the data root.
         path: The folder.
-        files: [num_frames], str, names of the images in natural order.
+        files: [num_frames], names of the images in natural order.
     """
 
     name: str
     path: str
-    files: np.ndarray
+    files: Sequence[str]
     problem = ''
 
     def __len__(self) -> int:
@@ -113,15 +114,16 @@ class FrameFolder:
             blobs = [path.read_bytes() for path in paths]
         except OSError as error:
             raise DamagedVideoError(str(error)) from None
-        return _decode_images(blobs, paths)
+        return decode_images(blobs, paths)
 
     def signature(self) -> str:
         """Text that changes when the content does."""
-        stats = [os.stat(os.path.join(self.path, f)) for f in self.files]
-        return ' '.join(
-            f'{file} {stat.st_size} {stat.st_mtime_ns}'
-            for file, stat in zip(self.files, stats)
-        )
+        return ' '.join(map(self.frame_signature, range(len(self))))
+
+    def frame_signature(self, i: int) -> str:
+        """Text that changes when frame i does."""
+        stat = os.stat(os.path.join(self.path, self.files[i]))
+        return f'{self.files[i]} {stat.st_size} {stat.st_mtime_ns}'
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +136,14 @@ class ZippedFrames:
     Attributes:
         name: Path relative to the root inside the archive.
         path: The archive.
-        files: [num_frames], str, full names of the images, natural order.
+        files: [num_frames], full names of the images, natural order.
         members: [num_frames, 5], int64: offset of the local header, size in
             the archive, compression method, size, CRC-32.
     """
 
     name: str
     path: str
-    files: np.ndarray
+    files: Sequence[str]
     members: np.ndarray
     problem = ''
 
@@ -158,7 +160,7 @@ class ZippedFrames:
             raise DamagedVideoError(
                 f'{self.path}/{self.name}: {error}'
             ) from None
-        return _decode_images(blobs, names)
+        return decode_images(blobs, names)
 
     def _extract(self, archive, i: int) -> bytes:
         offset, stored_size, method, _, crc = self.members[i].tolist()
@@ -178,10 +180,12 @@ class ZippedFrames:
 
     def signature(self) -> str:
         """Text that changes when the content does."""
-        return ' '.join(
-            f'{file} {size} {crc}'
-            for file, (size, crc) in zip(self.files, self.members[:, 3:])
-        )
+        return ' '.join(map(self.frame_signature, range(len(self))))
+
+    def frame_signature(self, i: int) -> str:
+        """Text that changes when frame i does."""
+        size, crc = self.members[i, 3:]
+        return f'{self.files[i]} {size} {crc}'
 
 
 VideoSource = VideoFile | FrameFolder | ZippedFrames
@@ -229,6 +233,15 @@ def find_videos(data_root: str | os.PathLike) -> list[VideoSource]:
     return sorted(sources, key=lambda source: natural_key(source.name))
 
 
+def read_each(
+    source: VideoSource, frame_inds: Sequence[int] | np.ndarray
+) -> Iterator[np.ndarray]:
+    """Decode ascending frames one at a time, [H, W, 3], uint8, RGB."""
+    if isinstance(source, VideoFile):
+        return iter_frames(source.index, frame_inds)
+    return (source.read([i])[0] for i in frame_inds)
+
+
 def read_side_file(data_root: str | os.PathLike, name: str) -> str | None:
     """Read a text file that lies beside the videos.
 
@@ -252,7 +265,19 @@ def read_side_file(data_root: str | os.PathLike, name: str) -> str | None:
     return None
 
 
-def _decode_images(blobs: list[bytes], names: list) -> np.ndarray:
+def decode_images(blobs: Sequence[bytes], names: Sequence) -> np.ndarray:
+    """Decode images of one size.
+
+    Args:
+        blobs: What image files hold.
+        names: Of these, for messages.
+
+    Returns:
+        [T, H, W, 3], uint8, RGB.
+
+    Raises:
+        DamagedVideoError: One is no image, or of another size.
+    """
     images = []
     for blob, name in zip(blobs, names):
         buffer = np.frombuffer(blob, np.uint8)
@@ -297,9 +322,11 @@ def _scan_folder(root: Path) -> list[VideoSource]:
             f'(ROOT/.../VIDEO.mp4, .avi, .mkv, ...) or folders of frames '
             '(ROOT/VIDEO/FRAME.jpg, .png, ...)'
             + (
-                '; images directly in the folder belong to no video'
+                '; images directly in the folder or in an LMDB belong to no '
+                'video: images=True takes each for a video of one frame'
                 if any(
-                    Path(s).suffix.lower() in IMAGE_SUFFIXES for s in strays
+                    Path(s).suffix.lower() in IMAGE_SUFFIXES | {'.mdb'}
+                    for s in strays
                 )
                 else ''
             )
@@ -321,63 +348,87 @@ def _scan_folder(root: Path) -> list[VideoSource]:
 
 
 def _scan_zip(path: Path) -> list[VideoSource]:
+    images, others = list_zip(path)
     folders = defaultdict(list)
-    strays = []
+    for entry in images:
+        folder, _, file = entry.filename.rpartition('/')
+        if folder:
+            folders[PurePosixPath(folder).parts].append(entry)
+        else:
+            others.append(file)
+    if not folders:
+        raise InputError(
+            f'{path}: the zip holds no folders of frames '
+            '(VIDEO/FRAME.jpg, .png, ...); unpack it if it holds video files, '
+            'set images=True if it holds images'
+        )
+    if others:
+        MMLogger.get_current_instance().debug(
+            f'{path}: {join_some(others)} are no frames: ignored'
+        )
+    has_root = len({f[0] for f in folders}) == 1 and all(
+        len(f) > 1 for f in folders
+    )
+    for members in folders.values():
+        members.sort(key=lambda entry: natural_key(entry.filename))
+    return [
+        ZippedFrames(
+            name='/'.join(folder[has_root:]),
+            path=str(path),
+            files=np.array([entry.filename for entry in members]),
+            members=zip_members(path, members),
+        )
+        for folder, members in folders.items()
+    ]
+
+
+def list_zip(path: Path) -> tuple[list[zipfile.ZipInfo], list[str]]:
+    """List the images of a zip, and the names of its other files.
+
+    Hidden files and those that a Mac adds are left out.
+    """
+    images, others = [], []
     with zipfile.ZipFile(path) as archive:
         entries = [e for e in archive.infolist() if not e.is_dir()]
     for entry in entries:
         name = PurePosixPath(entry.filename)
         if any(p.startswith(('.', '__MACOSX')) for p in name.parts):
             continue
-        if name.suffix.lower() in IMAGE_SUFFIXES and len(name.parts) > 1:
-            folders[name.parent.parts].append(entry)
+        if name.suffix.lower() in IMAGE_SUFFIXES:
+            images.append(entry)
         else:
-            strays.append(entry.filename)
-    if not folders:
-        raise InputError(
-            f'{path}: the zip holds no folders of frames '
-            '(VIDEO/FRAME.jpg, .png, ...); unpack it if it holds video files'
-        )
-    if strays:
-        MMLogger.get_current_instance().debug(
-            f'{path}: {join_some(strays)} are no frames: ignored'
-        )
-    has_root = len({f[0] for f in folders}) == 1 and all(
-        len(f) > 1 for f in folders
-    )
-    sources = []
-    for folder, members in folders.items():
-        members.sort(key=lambda entry: natural_key(entry.filename))
-        for entry in members:
-            if entry.flag_bits & 1 or entry.compress_type not in (
-                zipfile.ZIP_STORED,
-                zipfile.ZIP_DEFLATED,
-            ):
-                raise InputError(
-                    f'{path}: {entry.filename} is encrypted or compressed '
-                    'otherwise than by "deflate"; pack the zip again'
-                )
-        sources.append(
-            ZippedFrames(
-                name='/'.join(folder[has_root:]),
-                path=str(path),
-                files=np.array([entry.filename for entry in members]),
-                members=np.array(
-                    [
-                        (
-                            entry.header_offset,
-                            entry.compress_size,
-                            entry.compress_type,
-                            entry.file_size,
-                            entry.CRC,
-                        )
-                        for entry in members
-                    ],
-                    np.int64,
-                ),
+            others.append(entry.filename)
+    return images, others
+
+
+def zip_members(path: Path, entries: list[zipfile.ZipInfo]) -> np.ndarray:
+    """Make ``ZippedFrames.members`` of entries.
+
+    Raises:
+        InputError: One is encrypted or compressed in an uncommon way.
+    """
+    for entry in entries:
+        if entry.flag_bits & 1 or entry.compress_type not in (
+            zipfile.ZIP_STORED,
+            zipfile.ZIP_DEFLATED,
+        ):
+            raise InputError(
+                f'{path}: {entry.filename} is encrypted or compressed '
+                'otherwise than by "deflate"; pack the zip again'
             )
-        )
-    return sources
+    return np.array(
+        [
+            (
+                entry.header_offset,
+                entry.compress_size,
+                entry.compress_type,
+                entry.file_size,
+                entry.CRC,
+            )
+            for entry in entries
+        ],
+        np.int64,
+    )
 
 
 def join_some(names: list[str], limit: int = 20) -> str:
@@ -396,7 +447,7 @@ def _index_files(root: Path, names: list[str]) -> list[VideoFile]:
     """Index video files, reading from the cache what did not change."""
     paths = [os.path.abspath(root / name) for name in names]
     stats = [os.stat(path) for path in paths]
-    cache_file = _cache_file(root)
+    cache_file = index_cache(root, '.json')
 
     def look_up() -> list[VideoFile | None]:
         cached = _load_cache(cache_file)
@@ -411,7 +462,7 @@ def _index_files(root: Path, names: list[str]) -> list[VideoFile]:
     if None not in sources:
         return sources
     # Of several processes on a machine one indexes and the others read.
-    with _locked(cache_file):
+    with locked(cache_file):
         sources = look_up()
         todo = [i for i, source in enumerate(sources) if source is None]
         # FFmpeg works outside of Python's lock: threads are enough.
@@ -446,9 +497,10 @@ def _index_or_problem(path: str) -> VideoIndex:
         )
 
 
-def _cache_file(root: Path) -> Path:
+def index_cache(root: Path, suffix: str) -> Path:
+    """Name of the file that keeps what was found under a data root."""
     digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    return user_cache() / 'index' / f'{digest}.json'
+    return user_cache() / 'index' / f'{digest}{suffix}'
 
 
 def _load_cache(path: Path) -> dict[tuple[str, int, int], VideoIndex]:
@@ -487,7 +539,7 @@ def _save_cache(path: Path, sources: list[VideoFile]) -> None:
 
 
 @contextmanager
-def _locked(path: Path):
+def locked(path: Path):
     """Hold a lock beside a file, where the file system can lock."""
     try:
         import fcntl

@@ -1,13 +1,16 @@
 """Metrics of generated videos, and the detectors they rest on."""
 
-from .detectors import I3DTorchScript, RandomI3D
+from .detectors import I3DTorchScript, InceptionTorchScript, RandomI3D
 from .frechet import FeatureStats, frechet_distance
 from .metrics import FrechetVideoDistance
+from .motion import FrameDifference
 
 __all__ = [
     'FeatureStats',
+    'FrameDifference',
     'FrechetVideoDistance',
     'I3DTorchScript',
+    'InceptionTorchScript',
     'RandomI3D',
     'frechet_distance',
 ]

@@ -38,13 +38,8 @@ def _check_video(video: Tensor, min_num_frames: int) -> None:
         )
 
 
-@MODELS.register_module()
-class I3DTorchScript(nn.Module):
-    """I3D trained on Kinetics-400, from the published TorchScript file.
-
-    The file does all the rest: it is called on bytes [N, 3, T, H, W] with
-    ``rescale=True`` (to [-1, 1]), ``resize=True`` (to 224 x 224) and
-    ``return_features=True`` (400 logits).
+class TorchScriptDetector(nn.Module):
+    """A network from a TorchScript file.
 
     Args:
         path (str): The file or its URL; a download is kept in the user's
@@ -57,10 +52,10 @@ class I3DTorchScript(nn.Module):
             checksum or is no such TorchScript.
     """
 
-    num_features = 400
-    # Three halvings of time, and two steps must be left for the last pooling.
-    min_num_frames = 9
     is_random = False
+    #: Name of the network, and the arguments by which it is known.
+    network = ''
+    arguments: tuple[str, ...] = ()
 
     def __init__(self, path: str, sha256: str | None = None) -> None:
         super().__init__()
@@ -84,26 +79,72 @@ class I3DTorchScript(nn.Module):
                 f'({type(error).__name__}: {str(error).strip()[:200]})'
             ) from error
         takes = {argument.name for argument in arguments}
-        if not {'rescale', 'resize', 'return_features'} <= takes:
+        if not takes.issuperset(self.arguments):
             raise InputError(
-                f'{file} is the TorchScript of another model: I3D takes '
-                'rescale, resize and return_features'
+                f'{file} is the TorchScript of another model: {self.network} '
+                f'takes {", ".join(self.arguments)}'
             )
 
     @torch.no_grad()
-    def features(self, video: Tensor) -> Tensor:
-        """Compute logits [N, 400] of clips, see the top of the module."""
-        _check_video(video, self.min_num_frames)
+    def call(self, x: Tensor, **flags: bool) -> Tensor:
+        """Call the network, in full precision."""
         device = next(self.script.parameters()).device
         # TensorFloat-32 would move the distances.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            features = self.script(
-                video.to(device).transpose(1, 2),
-                rescale=True,
-                resize=True,
-                return_features=True,
+            return self.script(x.to(device), **flags).float()
+
+
+@MODELS.register_module()
+class I3DTorchScript(TorchScriptDetector):
+    """I3D trained on Kinetics-400, from the published TorchScript file.
+
+    The file does all the rest: it is called on bytes [N, 3, T, H, W] with
+    ``rescale=True`` (to [-1, 1]), ``resize=True`` (to 224 x 224) and
+    ``return_features=True`` (400 logits). For arguments and errors see
+    :class:`TorchScriptDetector`.
+    """
+
+    num_features = 400
+    # Three halvings of time, and two steps must be left for the last pooling.
+    min_num_frames = 9
+    network = 'I3D'
+    arguments = ('rescale', 'resize', 'return_features')
+
+    def features(self, video: Tensor) -> Tensor:
+        """Compute logits [N, 400] of clips, see the top of the module."""
+        _check_video(video, self.min_num_frames)
+        return self.call(
+            video.transpose(1, 2),
+            rescale=True,
+            resize=True,
+            return_features=True,
+        )
+
+
+@MODELS.register_module()
+class InceptionTorchScript(TorchScriptDetector):
+    """Inception-v3 of the published FIDs, from its TorchScript file.
+
+    For clips of one frame, images. The file does all the rest: it is called
+    on bytes [N, 3, H, W] with ``return_features=True`` (the 2048 numbers
+    before the last layer). For arguments and errors see
+    :class:`TorchScriptDetector`.
+    """
+
+    num_features = 2048
+    min_num_frames = 1
+    network = 'Inception'
+    arguments = ('return_features', 'no_output_bias')
+
+    def features(self, video: Tensor) -> Tensor:
+        """Compute features [N, 2048] of images [N, 1, 3, H, W], uint8."""
+        _check_video(video, self.min_num_frames)
+        if video.shape[1] != 1:
+            raise InputError(
+                'Inception takes clips of one frame, got '
+                f'{video.shape[1]}: set num_frames=1'
             )
-        return features.float()
+        return self.call(video[:, 0], return_features=True)
 
 
 def same_pad(

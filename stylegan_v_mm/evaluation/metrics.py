@@ -40,15 +40,16 @@ class FrechetVideoDistance(BaseMetric):
     change.
 
     The result's name is ``FVD16`` for 16 frames, ``FVD16x8`` for 16 frames
-    at a stride of 8, and ``FVD-random`` with an untrained detector.
+    at a stride of 8, ``FID`` for one frame, images (Heusel et al. 2017), and
+    ``FVD-random`` with an untrained detector.
 
     Args:
         num_frames (int): Frames in a clip; the first ones of a generated
             video.
         num_real (int): The most real clips.
         resolution (int): Height and width of the clips in pixels.
-        real_data (dict): ``data_root`` and, optionally, ``labels`` of a
-            ``VideoDataset``.
+        real_data (dict): ``data_root`` and, optionally, ``labels`` and
+            ``images`` of a ``VideoDataset``.
         detector (dict): Config of a detector.
         frame_stride (int): Take every so many frames. Defaults to 1.
         batch_size (int): Real clips at a time. Defaults to 8.
@@ -82,10 +83,11 @@ class FrechetVideoDistance(BaseMetric):
                 f'2, frame_stride={frame_stride} and batch_size={batch_size} '
                 'at least 1'
             )
-        if not {'data_root'} <= set(real_data) <= {'data_root', 'labels'}:
+        known = {'data_root', 'labels', 'images'}
+        if not {'data_root'} <= set(real_data) <= known:
             raise InputError(
                 'FrechetVideoDistance: real_data needs data_root and may have '
-                f'labels, got {sorted(real_data)}'
+                f'labels and images, got {sorted(real_data)}'
             )
         self.detector = MODELS.build(detector)
         if num_frames < self.detector.min_num_frames:
@@ -103,7 +105,7 @@ class FrechetVideoDistance(BaseMetric):
         self.num_workers = num_workers
         #: Frames from the first to the last of a clip, both included.
         self.span = (num_frames - 1) * frame_stride + 1
-        self.name = f'FVD{num_frames}'
+        self.name = f'FVD{num_frames}' if num_frames > 1 else 'FID'
         if frame_stride > 1:
             self.name += f'x{frame_stride}'
         if self.detector.is_random:

@@ -53,15 +53,15 @@ class TemporalDifferenceEncoder(nn.Module):
 
     Args:
         max_num_frames (int): Differences must stay below it, in frames.
-        embed_dim (int): Width of the learned part. Defaults to 256.
+        embed_dim (int): Width of the learned part.
         skip_small_t_freqs (int): See :class:`FixedTimeEncoder`.
     """
 
     def __init__(
         self,
         max_num_frames: int,
-        embed_dim: int = 256,
-        skip_small_t_freqs: int = 0,
+        embed_dim: int,
+        skip_small_t_freqs: int,
     ):
         super().__init__()
         self.const_embed = nn.Embedding(max_num_frames, embed_dim)
@@ -218,6 +218,9 @@ class StyleGANVDiscriminator(nn.Module):
             statistics; None for the batch. Defaults to 4.
         max_num_frames (int): Longest clip in the data, in frames; frames of
             a clip lie less than this apart. Defaults to 1024.
+        time_embed_dim (int): Width of the learned part of the time
+            difference encoding. Labels enter beside it: in a small network,
+            a wide one drowns them. Defaults to 256.
         skip_small_t_freqs (int): How many of the highest frequencies of the
             time difference encoding to leave out. Defaults to 0.
         uniform_gaps (bool): Whether all gaps of a clip are equal, so that
@@ -248,6 +251,7 @@ class StyleGANVDiscriminator(nn.Module):
         mapping_layers: int = 2,
         mbstd_group_size: int | None = 4,
         max_num_frames: int = 1024,
+        time_embed_dim: int = 256,
         skip_small_t_freqs: int = 0,
         uniform_gaps: bool = False,
         dummy_c: bool = False,
@@ -260,6 +264,7 @@ class StyleGANVDiscriminator(nn.Module):
             ('num_frames_div_factor', num_frames_div_factor),
             ('mbstd_group_size', mbstd_group_size),
             ('max_num_frames', max_num_frames),
+            ('time_embed_dim', time_embed_dim),
         ):
             if value is not None and value < 1:
                 raise InputError(f'{name}={value} must be at least 1')
@@ -282,7 +287,7 @@ class StyleGANVDiscriminator(nn.Module):
         cond_dim = c_dim
         if self.num_diffs > 0:
             self.time_encoder = TemporalDifferenceEncoder(
-                max_num_frames, skip_small_t_freqs=skip_small_t_freqs
+                max_num_frames, time_embed_dim, skip_small_t_freqs
             )
             cond_dim += self.num_diffs * self.time_encoder.dim
 

@@ -12,7 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.evaluation import I3DTorchScript, RandomI3D
+from stylegan_v_mm.evaluation import (
+    I3DTorchScript,
+    InceptionTorchScript,
+    RandomI3D,
+)
 from stylegan_v_mm.evaluation.detectors import I3D, Conv, same_pad
 from stylegan_v_mm.registry import MODELS
 
@@ -37,6 +41,27 @@ class PublishedCall(nn.Module):
         rest = torch.zeros(len(x), 400 - 9)
         flags = flags.float().expand(len(x), 3)
         return self.scale * torch.cat([flags, first, last, rest], 1)
+
+
+class PublishedInception(nn.Module):
+    """Called as the published file is; features show what came in."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones([]))
+
+    def forward(
+        self,
+        img: Tensor,
+        return_features: bool = False,
+        use_fp16: bool = False,
+        no_output_bias: bool = False,
+    ) -> Tensor:
+        flags = torch.tensor([return_features, use_fp16, no_output_bias])
+        flags = flags.float().expand(len(img), 3)
+        pixel = img[:, :, 0, -1].float()
+        rest = torch.zeros(len(img), 2048 - 6)
+        return self.scale * torch.cat([flags, pixel, rest], 1)
 
 
 class OtherCall(nn.Module):
@@ -109,6 +134,22 @@ def test_the_script_of_another_model_is_refused(tmp_path):
     torch.jit.script(OtherCall()).save(str(path))
     with pytest.raises(InputError, match='another model'):
         I3DTorchScript(path)
+
+
+def test_inception_gets_the_bytes_of_images(tmp_path, script):
+    path = tmp_path / 'inception-2015-12-05.pt'
+    torch.jit.script(PublishedInception()).save(str(path))
+    detector = MODELS.build(dict(type='InceptionTorchScript', path=str(path)))
+    images = noise(4, 1, 3, 8, 6)
+    features = detector.features(images)
+    assert features.shape == (4, detector.num_features)
+    assert features[:, :3].tolist() == [[1, 0, 0]] * 4
+    assert torch.equal(features[:, 3:6], images[:, 0, :, 0, -1].float())
+    with pytest.raises(InputError, match='one frame, got 2'):
+        detector.features(noise(4, 2, 3, 8, 6))
+    for cls, other in ((InceptionTorchScript, script), (I3DTorchScript, path)):
+        with pytest.raises(InputError, match='another model'):
+            cls(other)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

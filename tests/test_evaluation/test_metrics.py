@@ -8,8 +8,10 @@ import textwrap
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from mmengine.evaluator import Evaluator
+from PIL import Image
 from torch import Tensor, nn
 
 from stylegan_v_mm.datasets import VideoDataset
@@ -17,6 +19,7 @@ from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import (
     FeatureStats,
     FrechetVideoDistance,
+    InceptionTorchScript,
     RandomI3D,
     frechet_distance,
 )
@@ -168,6 +171,49 @@ def test_the_value_is_the_distance_of_these_features(videos):
     result = measure(metric, fake)
     expected = frechet_distance(*values)
     assert result['FVD-random'] == pytest.approx(expected, rel=1e-4)
+
+
+class MeanColour(nn.Module):
+    """A detector with the published call of Inception."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones([]))
+
+    def forward(
+        self,
+        img: Tensor,
+        return_features: bool = False,
+        no_output_bias: bool = False,
+    ) -> Tensor:
+        return self.scale * img.float().mean([2, 3])
+
+
+def test_images_have_an_fid(tmp_path, monkeypatch):
+    """Compared with Heusel et al. 2017, eq. 6, by numpy and scipy."""
+    monkeypatch.setattr(InceptionTorchScript, 'num_features', 3)
+    path = str(tmp_path / 'inception.pt')
+    torch.jit.script(MeanColour()).save(path)
+    colours = np.random.default_rng(0).integers(0, 256, (2, 9, 3), np.uint8)
+    plain = colours[:, :, None, None] * np.ones((SIZE, SIZE, 1), np.uint8)
+    real, fake = plain
+    for i, image in enumerate(real):
+        Image.fromarray(image).save(tmp_path / f'{i}.png')
+    metric = fvd(
+        tmp_path,
+        num_frames=1,
+        real_data=dict(data_root=str(tmp_path), images=True),
+        detector=dict(type='InceptionTorchScript', path=path),
+    )
+    clips = torch.from_numpy(fake).permute(0, 3, 1, 2)[:, None]
+    (mean_a, cov_a), (mean_b, cov_b) = (
+        (c.mean(0), np.cov(c.T, bias=True)) for c in np.float64(colours)
+    )
+    root = scipy.linalg.sqrtm(cov_a @ cov_b).real
+    expected = np.square(mean_a - mean_b).sum() + np.trace(
+        cov_a + cov_b - 2 * root
+    )
+    assert measure(metric, clips) == {'FID': pytest.approx(expected)}
 
 
 def dataset_items(dataset):

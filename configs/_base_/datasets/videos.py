@@ -1,19 +1,21 @@
 # Any videos: a folder of video files, of frame folders, or a zip of these.
 data_root = 'data/videos'
 labels = None  # 'folder' (one per class), a dataset.json or a csv
+images = False  # True: images, in folders, a zip or an LMDB; one frame each
 max_dist = 32  # frames from the first to the last of a training clip
+flip_prob = 0.5  # share of mirrored clips; 0 where left is not right
 num_workers = 4  # processes that decode, for each GPU
 
 train_dataloader = dict(
     batch_size='= batch_size // num_processes',
     num_workers='= num_workers',
-    persistent_workers='= num_workers > 0',
     sampler=dict(type='ClipSampler'),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='VideoDataset',
         data_root='= data_root',
         labels='= labels',
+        images='= images',
         min_num_frames='= num_frames',
         max_num_frames='= max_num_frames',
         pipeline=[
@@ -26,7 +28,7 @@ train_dataloader = dict(
             ),
             dict(type='LoadClip'),
             dict(type='ResizeCrop', resolution='= resolution'),
-            dict(type='FlipClip', prob=0.5),
+            dict(type='FlipClip', prob='= flip_prob'),
             dict(type='PackClip'),
         ],
     ),
@@ -36,6 +38,7 @@ train_dataloader = dict(
 # of each real video. The detector is a file that you have to get, see
 # docs/metrics.md.
 num_test_videos = 2048
+num_test_frames = 16
 detector = dict(type='I3DTorchScript', path='checkpoints/i3d_torchscript.pt')
 test_dataloader = dict(
     batch_size=4,
@@ -45,18 +48,21 @@ test_dataloader = dict(
     dataset=dict(
         type='SeedDataset',
         num_videos='= num_test_videos',
-        num_frames=16,
+        num_frames='= num_test_frames',
         data_root='= data_root',
         labels='= labels',
+        images='= images',
     ),
 )
 test_evaluator = [
     dict(
         type='FrechetVideoDistance',
-        num_frames=16,
+        num_frames='= num_test_frames',
         num_real='= num_test_videos',
         resolution='= resolution',
-        real_data=dict(data_root='= data_root', labels='= labels'),
+        real_data=dict(
+            data_root='= data_root', labels='= labels', images='= images'
+        ),
         detector='= detector',
         num_workers='= num_workers',
     )

@@ -1,0 +1,329 @@
+"""Where images come from: folders, zips, LMDBs. Each is a video of one frame.
+
+:func:`find_images` lists the images under a path, as
+:func:`~stylegan_v_mm.datasets.video_sources.find_videos` lists videos. There
+may be millions: their names lie in one block of memory, and an image becomes
+an object when it is asked for.
+"""
+
+import os
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from mmengine.logging import MMLogger
+from tqdm import tqdm
+
+from ..errors import InputError
+from ..video_io import DamagedVideoError
+from .video_sources import (
+    IMAGE_SUFFIXES,
+    FrameFolder,
+    ZippedFrames,
+    decode_images,
+    index_cache,
+    join_some,
+    list_zip,
+    locked,
+    zip_members,
+)
+
+
+class Names(Sequence):
+    """Many names in one block of memory.
+
+    A list of a million strings takes three times as much, and each worker
+    process would get a copy by merely counting references.
+
+    Args:
+        names: As the file system has them.
+    """
+
+    def __init__(self, names: Iterable[bytes]) -> None:
+        ends, block = [], bytearray()
+        for name in names:
+            block += name
+            ends.append(len(block))
+        self._block = bytes(block)
+        self._ends = np.array(ends, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, i: int) -> str:
+        i = range(len(self))[i]
+        start = self._ends[i - 1] if i else 0
+        return os.fsdecode(self._block[start : self._ends[i]])
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Give what :meth:`from_arrays` takes, to be kept in a file."""
+        block = np.frombuffer(self._block, np.uint8)
+        return {'block': block, 'ends': self._ends}
+
+    @classmethod
+    def from_arrays(cls, block: np.ndarray, ends: np.ndarray) -> 'Names':
+        """Make names of what :meth:`to_arrays` gave."""
+        names = cls([])
+        names._block, names._ends = block.tobytes(), ends
+        return names
+
+
+@dataclass(frozen=True, eq=False)
+class LmdbFrames:
+    """Encoded images in an LMDB.
+
+    Attributes:
+        path: Folder of the ``data.mdb``.
+        files: The keys.
+        version: Text that changes when the ``data.mdb`` does.
+    """
+
+    path: str
+    files: Names
+    version: str
+
+    def read(self, frame_inds: Sequence[int]) -> np.ndarray:
+        """Decode frames, [T, H, W, 3], uint8, RGB."""
+        files = [self.files[i] for i in frame_inds]
+        names = [f'{self.path}/{file}' for file in files]
+        try:
+            with _environment(self.path).begin() as transaction:
+                blobs = [transaction.get(os.fsencode(f), b'') for f in files]
+        except _lmdb().Error as error:
+            raise DamagedVideoError(str(error)) from None
+        return decode_images(blobs, names)
+
+    def frame_signature(self, i: int) -> str:
+        """Text that changes when frame i does."""
+        return f'{self.files[i]} {self.version}'
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image as a video of one frame.
+
+    Attributes:
+        name: Path relative to the data root, or key of an LMDB.
+        frames: What holds it.
+        index: Which frame of that it is.
+    """
+
+    name: str
+    frames: FrameFolder | ZippedFrames | LmdbFrames
+    index: int
+    problem = ''
+
+    def __len__(self) -> int:
+        return 1
+
+    def read(self, frame_inds: Sequence[int]) -> np.ndarray:
+        """Decode the image for each of the indices, [T, H, W, 3], uint8."""
+        return self.frames.read([self.index] * len(frame_inds))
+
+    def signature(self) -> str:
+        """Text that changes when the content does."""
+        return self.frames.frame_signature(self.index)
+
+
+class ImageSet(Sequence):
+    """Images, each made when it is asked for.
+
+    Args:
+        frames: What holds them.
+        names: Of the images, if these are not ``frames.files``.
+    """
+
+    def __init__(
+        self,
+        frames: FrameFolder | ZippedFrames | LmdbFrames,
+        names: Names | None = None,
+    ) -> None:
+        self.frames = frames
+        self.names = frames.files if names is None else names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, i: int) -> Image:
+        return Image(self.names[i], self.frames, range(len(self))[i])
+
+
+def find_images(data_root: str | os.PathLike) -> ImageSet:
+    """List the images under a path, in the order of their names.
+
+    The layout is recognised by what is there::
+
+        data_root/              data_root.zip or        data_root/
+        ├── a.jpg               data_root/any/depth/    ├── data.mdb
+        ├── any/depth/b.png                             └── ...
+        └── ...
+
+    The values of an LMDB are image files (JPEG, WebP, ...), as in those of
+    LSUN. Hidden files and files of other kinds are passed over. A zip may
+    have one folder at its top that holds all else; it is not part of the
+    names.
+
+    Args:
+        data_root: Folder, zip archive or folder of an LMDB.
+
+    Returns:
+        The images; as many as there may be, they take some 100 bytes each.
+
+    Raises:
+        InputError: If there is no such path, or there are no images in it,
+            or an LMDB cannot be read.
+    """
+    root = Path(data_root)
+    if (root / 'data.mdb').is_file():
+        return _scan_lmdb(root)
+    if root.is_dir():
+        return _scan_folder(root)
+    if not root.exists():
+        raise InputError(f'{root}: no such file or folder')
+    return _scan_zip(root)
+
+
+def _no_images(root: Path, others: Sequence[str]) -> InputError:
+    there = f'; found {join_some(sorted(others), 3)}' if others else ''
+    return InputError(
+        f'{root}: no images found (images=True); expected image files '
+        '(ROOT/IMAGE.jpg, ROOT/CLASS/IMAGE.png, ...), a zip of these or the '
+        f'folder of an LMDB (ROOT/data.mdb){there}'
+    )
+
+
+def _scan_folder(root: Path) -> ImageSet:
+    names, others = [], []
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        subfolders[:] = [s for s in subfolders if not s.startswith('.')]
+        relative = Path(folder).relative_to(root).as_posix()
+        start = '' if relative == '.' else f'{relative}/'
+        for file in files:
+            if file.startswith('.'):
+                continue
+            is_image = os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
+            (names if is_image else others).append(start + file)
+    if not names:
+        raise _no_images(root, others)
+    names.sort()
+    return ImageSet(FrameFolder('', str(root), Names(map(os.fsencode, names))))
+
+
+def _scan_zip(path: Path) -> ImageSet:
+    if not zipfile.is_zipfile(path):
+        raise _no_images(path, [])
+    entries, others = list_zip(path)
+    if not entries:
+        raise _no_images(path, others)
+    entries.sort(key=lambda entry: entry.filename)
+    names = [entry.filename for entry in entries]
+    tops = {name.partition('/')[0] for name in [*names, *others]}
+    files = Names(map(os.fsencode, names))
+    frames = ZippedFrames('', str(path), files, zip_members(path, entries))
+    if len(tops) > 1 or '/' not in names[0]:
+        return ImageSet(frames)
+    inner = (os.fsencode(name.partition('/')[2]) for name in names)
+    return ImageSet(frames, Names(inner))
+
+
+# LMDBs. The keys are cached in the user's cache folder: listing a million of
+# them reads as many pages.
+
+_environments: dict = {}
+
+
+def _scan_lmdb(folder: Path) -> ImageSet:
+    stat = (folder / 'data.mdb').stat()
+    version = f'{stat.st_size} {stat.st_mtime_ns}'
+    cache_file = index_cache(folder, '.npz')
+    keys = _load_keys(cache_file, version)
+    if keys is None:
+        # Of several processes on a machine one lists and the others read.
+        with locked(cache_file):
+            keys = _load_keys(cache_file, version)
+            if keys is None:
+                keys = _list_keys(folder)
+                _save_keys(cache_file, version, keys)
+    if not len(keys):
+        raise InputError(f'{folder}: the LMDB is empty')
+    return ImageSet(LmdbFrames(str(folder), keys, version))
+
+
+def _list_keys(folder: Path) -> Names:
+    lmdb = _lmdb()
+    try:
+        environment = _environment(str(folder))
+        with environment.begin() as transaction:
+            return Names(
+                tqdm(
+                    transaction.cursor().iternext(keys=True, values=False),
+                    f'Listing {folder}',
+                    total=environment.stat()['entries'],
+                    unit='image',
+                    disable=None,
+                )
+            )
+    except lmdb.Error as error:
+        raise InputError(f'{folder}: no LMDB can be read: {error}') from None
+
+
+def _load_keys(path: Path, version: str) -> Names | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path) as content:
+            if str(content['version']) != version:
+                return None
+            return Names.from_arrays(content['block'], content['ends'])
+    except Exception as error:
+        # numpy and zipfile raise a dozen types here.
+        MMLogger.get_current_instance().warning(
+            f'{path}: damaged cache of LMDB keys ({error}), building it again'
+        )
+        return None
+
+
+def _save_keys(path: Path, version: str, keys: Names) -> None:
+    temporary = path.with_suffix(f'.{os.getpid()}.tmp')
+    try:
+        with temporary.open('wb') as file:
+            np.savez(file, version=version, **keys.to_arrays())
+        os.replace(temporary, path)
+    except OSError as error:
+        MMLogger.get_current_instance().warning(
+            f'{path}: LMDB keys cannot be cached: {error}'
+        )
+
+
+def _lmdb() -> ModuleType:
+    try:
+        import lmdb
+    except ImportError:
+        raise InputError(
+            'reading an LMDB needs a package: pip install lmdb'
+        ) from None
+    return lmdb
+
+
+def _environment(folder: str):
+    """Open an LMDB, once in each process: LMDB forbids more."""
+    path = os.path.realpath(folder)
+    if path not in _environments:
+        # Without its lock file, data may lie on a read-only disk. Images are
+        # read in random order, so reading ahead would fetch the wrong ones.
+        _environments[path] = _lmdb().open(
+            path, readonly=True, create=False, lock=False, readahead=False
+        )
+    return _environments[path]
+
+
+def _close_environments() -> None:
+    while _environments:
+        _environments.popitem()[1].close()
+
+
+# A worker process opens its own.
+os.register_at_fork(after_in_child=_close_environments)
