@@ -1,5 +1,6 @@
 """How every script under ``tools/`` starts and ends."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -14,6 +15,8 @@ def run_tool(main: Callable[[], int | None]) -> None:
     An :class:`InputError` becomes one line on stderr and status 2; any other
     exception is a defect of ours and keeps its traceback.
     """
+    # What a config imports may lie in the current folder, as projects do.
+    sys.path.append(os.getcwd())
     try:
         status = main()
     except InputError as error:

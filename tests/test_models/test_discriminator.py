@@ -533,3 +533,14 @@ def test_the_longest_gap_is_allowed():
     discriminator = make(num_frames=2)
     t = torch.tensor([[0.0, 31], [0, 0]])
     assert discriminator(torch.zeros(2, 2, 3, 16, 16), None, t).shape == (2,)
+
+
+def test_width_of_the_time_encoding():
+    gaps = 2 * (6 + 2 * 6)  # learned, sines and cosines of 64 = 2 ** 6
+    network = StyleGANVDiscriminator(
+        16, 3, c_dim=5, max_num_frames=64, time_embed_dim=6, concat_res=8
+    )
+    assert network.time_encoder.const_embed.weight.shape == (64, 6)
+    assert network.mapping.embed.weight.shape == (512, 5 + gaps)
+    with pytest.raises(InputError, match='time_embed_dim=0'):
+        StyleGANVDiscriminator(16, time_embed_dim=0, concat_res=8)

@@ -1,0 +1,181 @@
+"""Two discriminators: one judges each frame alone, one the whole clip.
+
+The MoCoGAN+SG2 baseline of Skorokhodov et al., "StyleGAN-V" (CVPR 2022),
+section 4: MoCoGAN (Tulyakov et al., CVPR 2018) with StyleGAN2's networks.
+Parameter names are those of the published code.
+"""
+
+import functools
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.models.noise import own_rows
+from stylegan_v_mm.registry import MODELS
+
+
+class Noise(nn.Module):
+    """Add normal noise, in training and eval mode.
+
+    Args:
+        sigma (float): Its standard deviation.
+    """
+
+    def __init__(self, sigma: float):
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add it to ``x`` [N, ...], N clips of this process."""
+        noise = own_rows(torch.randn, x.shape, x.device)
+        return x.add(noise, alpha=self.sigma)
+
+
+class VideoDiscriminator(nn.Module):
+    """3-D convolutions over a clip; a logit for each patch that they see.
+
+    Each layer takes 3 frames away and halves width and height, as the
+    published ones do from 64 px on; smaller pictures have fewer layers, so
+    that at least 4x4 is left for the last one.
+
+    Args:
+        resolution (int): Width and height of a frame, a power of two from 16
+            to 1024.
+        channels (int): Feature maps after the first layer; the next ones
+            double them. Defaults to 64.
+        num_t_paddings (int): How many layers, from the first, are padded in
+            time, for shorter clips. Defaults to 0; 6 pads all.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+
+    def __init__(
+        self, resolution: int, channels: int = 64, num_t_paddings: int = 0
+    ):
+        super().__init__()
+        if channels < 1 or not 0 <= num_t_paddings <= 6:
+            raise InputError(
+                f'video_channels={channels} must be at least 1 and '
+                f'num_t_paddings={num_t_paddings} from 0 to 6'
+            )
+        padded = [num_t_paddings > i for i in range(6)]
+        num_halvings = min(4, int(math.log2(resolution)) - 2)
+        widths = [3, *(channels * 2**i for i in range(num_halvings))]
+        conv3d = functools.partial(nn.Conv3d, bias=False)
+        convs = [
+            conv3d(*pair, 4, (1, 2, 2), (2 * padded[i], 1, 1))
+            for i, pair in enumerate(itertools.pairwise(widths))
+        ]
+        width = widths[-1]
+        if resolution == 256:  # as published, for no other
+            convs += [
+                conv3d(width, width, 3, 1, (1 + padded[i], 1, 1))
+                for i in (4, 5)
+            ]
+        convs.append(conv3d(width, 1, 4, 1, (2 * padded[5], 0, 0)))
+
+        layers = []
+        for i, conv in enumerate(convs[:-1]):
+            layers += [Noise(0.1), conv]
+            if i > 0:
+                norm = nn.BatchNorm3d(conv.out_channels)
+                nn.init.normal_(norm.weight, 1, 0.02)
+                layers.append(norm)
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        for conv in convs:
+            nn.init.normal_(conv.weight, 0, 0.02)
+        self.main = nn.Sequential(*layers, convs[-1])
+        #: Shorter clips leave nothing for the last layer.
+        self.min_num_frames = 1 + sum(
+            conv.kernel_size[0] - 1 - 2 * conv.padding[0] for conv in convs
+        )
+
+    def check_length(self, num_frames: int) -> None:
+        """Refuse clips that are too short.
+
+        Raises:
+            InputError: They are.
+        """
+        if num_frames < self.min_num_frames:
+            raise InputError(
+                f'num_frames={num_frames}: the video discriminator takes '
+                f'clips of at least {self.min_num_frames} frames, or shorter '
+                'ones with discriminator.num_t_paddings=1 or more'
+            )
+
+    def forward(self, videos: Tensor) -> Tensor:
+        """Tell real from fake clips.
+
+        Args:
+            videos (Tensor): [N, T, 3, H, W], about [-1, 1].
+
+        Returns:
+            Tensor: Logits [N, patches], positive for real.
+
+        Raises:
+            InputError: The clips are too short.
+        """
+        self.check_length(videos.shape[1])
+        return self.main(videos.transpose(1, 2)).flatten(1)
+
+
+@MODELS.register_module()
+class MoCoGANDiscriminator(nn.Module):
+    """Image and video discriminator: videos, label ``c`` -> logits of both.
+
+    Only the image discriminator sees the label.
+
+    Args:
+        image_discr (dict): Config of a ``StyleGANVDiscriminator`` of single
+            frames.
+        num_frames (int): Frames a clip. Defaults to 16.
+        video_channels (int): ``channels`` of :class:`VideoDiscriminator`.
+            Defaults to 64.
+        num_t_paddings (int): See there. Defaults to 0.
+
+    Raises:
+        InputError: A value is out of range, or clips are too short.
+    """
+
+    def __init__(
+        self,
+        image_discr: dict,
+        num_frames: int = 16,
+        video_channels: int = 64,
+        num_t_paddings: int = 0,
+    ):
+        super().__init__()
+        self.image_discr = MODELS.build(image_discr)
+        self.resolution = self.image_discr.resolution
+        self.c_dim = self.image_discr.c_dim
+        self.video_discr = VideoDiscriminator(
+            self.resolution, video_channels, num_t_paddings
+        )
+        self.video_discr.check_length(num_frames)
+
+    def forward(
+        self, videos: Tensor, c: Tensor | None, t: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Tell real from fake clips.
+
+        Args:
+            videos (Tensor): [N, T, 3, H, W], about [-1, 1].
+            c (Tensor, optional): One-hot labels [N, c_dim].
+            t (Tensor): Times of the frames [N, T]; not used.
+
+        Returns:
+            tuple: Logits of the frames [N * T], clip-major, and of the
+            patches of each clip [N, patches]; positive for real.
+
+        Raises:
+            InputError: The clips are too short or of another size.
+        """
+        if c is not None:
+            c = c.repeat_interleave(videos.shape[1], 0)
+        frames = videos.flatten(0, 1)[:, None]  # N * T, 1, 3, H, W
+        image_logits = self.image_discr(frames, c, t.reshape(-1, 1))
+        return image_logits, self.video_discr(videos)
