@@ -6,3 +6,5 @@ _base_ = ['./demo_moving_shapes.py']
 data_root = 'data/three_colours'
 labels = 'folder'
 num_classes = 3
+# Labels would drown in 256 numbers about time.
+model = dict(discriminator=dict(time_embed_dim=8))
