@@ -3,14 +3,16 @@
 Reading takes two steps. :func:`index_video` lists the frames of a file, as a
 rule without decoding more than its first and last group of pictures;
 :func:`decode_frames` then decodes any of them, starting at the key frame
-before each. Frame i is always the i-th frame that decoding the whole file
-from its start would give.
+before each, and :func:`iter_frames` a long stretch of them. Frame i is always
+the i-th frame that decoding the whole file from its start would give.
 """
 
 import os
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import repeat
 from pathlib import Path
 
 import av
@@ -175,6 +177,42 @@ def decode_frames(
     return np.stack([frames[i] for i in frame_inds.tolist()])
 
 
+def iter_frames(
+    index: VideoIndex, frame_inds: Sequence[int] | np.ndarray
+) -> Iterator[np.ndarray]:
+    """Decode frames of a video in one pass, in constant memory.
+
+    For long stretches; :func:`decode_frames` is for a few frames anywhere.
+
+    Args:
+        index: From :func:`index_video`.
+        frame_inds: [T], integers in [0, index.num_frames), ascending,
+            repetitions allowed.
+
+    Yields:
+        [H, W, 3], uint8, RGB, turned upright, for each of ``frame_inds``.
+
+    Raises:
+        IndexError: If the video has no such frame.
+        DamagedVideoError: If a frame cannot be decoded.
+    """
+    wanted, counts = np.unique(frame_inds, return_counts=True)
+    if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < index.num_frames:
+        raise IndexError(
+            f'{index.path} has frames 0 to {index.num_frames - 1}, '
+            f'got {wanted[0]} to {wanted[-1]}'
+        )
+    images = _in_one_pass(index, deque(wanted.tolist()))
+    for count in counts:
+        try:
+            image = next(images)
+        except (av.FFmpegError, OSError) as error:
+            raise DamagedVideoError(
+                f'{index.path}: decoding fails: {error.strerror}'
+            ) from None
+        yield from repeat(image, count)
+
+
 class VideoWriter:
     """Write an H.264 mp4 file frame by frame, in constant memory.
 
@@ -187,6 +225,7 @@ class VideoWriter:
         path: File to write, ending in ``.mp4``; its folder is made.
         fps: Frames per second, may be fractional.
         crf: Quality of x264, from 0 (lossless) to 51; 16 looks lossless.
+        gop: Frames from one key frame to the next, at most. Default: 250.
 
     Raises:
         InputError: If the file cannot be written.
@@ -198,7 +237,11 @@ class VideoWriter:
     """
 
     def __init__(
-        self, path: str | os.PathLike, fps: float, crf: float = 16
+        self,
+        path: str | os.PathLike,
+        fps: float,
+        crf: float = 16,
+        gop: int = 250,
     ) -> None:
         self.path = Path(path)
         if self.path.suffix != '.mp4':
@@ -207,6 +250,7 @@ class VideoWriter:
             raise InputError(f'{path}: fps must be positive, got {fps}')
         self._fps = Fraction(fps).limit_denominator(1001)
         self._crf = crf
+        self._gop = gop
         self._temporary = self.path.with_name(
             f'.{self.path.name}.{os.getpid()}.tmp'
         )
@@ -279,6 +323,7 @@ class VideoWriter:
         stream.width, stream.height = width, height
         stream.pix_fmt = 'yuv420p'
         context = stream.codec_context
+        context.gop_size = self._gop
         context.color_range = ColorRange.MPEG
         # 1 is BT.709 in all three tables of ITU-T H.273.
         context.colorspace = context.color_primaries = context.color_trc = 1
@@ -483,6 +528,32 @@ def _decode_group(
             f'{index.path}: frames {missing} cannot be decoded'
         )
     return frames
+
+
+def _in_one_pass(index: VideoIndex, left: deque[int]) -> Iterator[np.ndarray]:
+    """Decode ascending frames from the key frame before the first on.
+
+    Where that is no clean place to start, or seeking misses it, single frames
+    are decoded by themselves, and the rest from the start of the file.
+    """
+    number_of = {int(pts): i for i, pts in enumerate(index.pts)}
+    only = {int(index.pts[i]) for i in left} if index.regular else None
+    key = np.searchsorted(index.key_inds, left[0], side='right') - 1
+    starts = [int(index.key_pts[key])] if key >= 0 else []
+    for from_pts in [*starts, None]:
+        with _Reader(index.path) as reader:
+            for count, frame in enumerate(reader.frames(from_pts, only)):
+                pts = frame.pts if len(index.key_pts) else count
+                number = number_of.get(pts, -1)
+                while left and left[0] < number:
+                    yield decode_frames(index, [left.popleft()])[0]
+                if left and left[0] == number:
+                    left.popleft()
+                    image = frame.to_ndarray(format='rgb24')
+                    yield np.rot90(image, index.rotation // 90)
+                if not left:
+                    return
+    raise DamagedVideoError(f'{index.path}: frame {left[0]} is not there')
 
 
 def _collect(

@@ -16,6 +16,7 @@ from stylegan_v_mm.video_io import (
     VideoWriter,
     decode_frames,
     index_video,
+    iter_frames,
     video_grid,
     write_video,
 )
@@ -90,6 +91,15 @@ def assert_frames_equal_full_decode(path, index=None):
     for _ in range(8):
         inds = rng.integers(0, len(truth), 3)
         np.testing.assert_array_equal(decode_frames(index, inds), truth[inds])
+    # Stretches, in one pass: all, from the middle, with gaps and repetitions.
+    third = len(truth) // 3
+    for inds in (
+        np.arange(len(truth)),
+        np.arange(third, len(truth)),
+        np.sort(rng.integers(third, len(truth), third + 1)),
+    ):
+        for i, image in zip(inds, iter_frames(index, inds), strict=True):
+            np.testing.assert_array_equal(image, truth[i])
     # Every frame by itself, so that each has to be found by seeking.
     for i in range(0, len(truth), max(1, len(truth) // 40)):
         np.testing.assert_array_equal(decode_frames(index, [i])[0], truth[i])
@@ -187,9 +197,13 @@ def test_damage_found_while_reading(tmp_path):
     (tmp_path / 'a.mkv').write_bytes(b'x' * 1000)
     with pytest.raises(DamagedVideoError, match=r'a\.mkv'):
         decode_frames(index, [3])
+    with pytest.raises(DamagedVideoError, match=r'a\.mkv'):
+        list(iter_frames(index, [3]))
     (tmp_path / 'a.mkv').unlink()
     with pytest.raises(DamagedVideoError, match=r'a\.mkv'):
         decode_frames(index, [3])
+    with pytest.raises(DamagedVideoError, match=r'a\.mkv'):
+        list(iter_frames(index, [3]))
 
 
 def test_frames_missing_from_the_file(tmp_path):
@@ -199,6 +213,8 @@ def test_frames_missing_from_the_file(tmp_path):
     shutil.copy(tmp_path / 'short.mp4', tmp_path / 'long.mp4')
     with pytest.raises(DamagedVideoError, match=r'frames \[30\] cannot'):
         decode_frames(index, [30, 1])
+    with pytest.raises(DamagedVideoError, match='frame 20 is not there'):
+        list(iter_frames(index, range(40)))
 
 
 @pytest.mark.parametrize('content', [b'', b'not a video' * 100])
@@ -227,6 +243,9 @@ def test_frames_that_do_not_exist(tmp_path):
     for bad in ([-1], [5], [0, 7]):
         with pytest.raises(IndexError, match='frames 0 to 4'):
             decode_frames(index, bad)
+        with pytest.raises(IndexError, match='frames 0 to 4'):
+            list(iter_frames(index, bad))
+    assert list(iter_frames(index, [])) == []
 
 
 COLOURS = np.array(

@@ -75,7 +75,7 @@ def save_frames(
     Args:
         chunks (Iterable): Frames, uint8 [T, 3, H, W] at a time.
         folder (Path): Must not exist yet.
-        suffix (str): 'png' or 'jpg'.
+        suffix (str): 'png' or 'webp', which are lossless here, or 'jpg'.
         quality (int): Of JPEG files, 1 to 95. Defaults to 95.
 
     Raises:
@@ -84,14 +84,15 @@ def save_frames(
     if folder.exists():
         raise InputError(f'{folder} exists: remove it or choose another --out')
     temporary = folder.with_name(f'.{folder.name}.{os.getpid()}.tmp')
-    options = {'quality': quality} if suffix == 'jpg' else {}
+    options = {'jpg': {'quality': quality}, 'webp': {'lossless': True}}
     try:
         temporary.mkdir(parents=True)
         index = 0
         for chunk in chunks:
             for frame in chunk:
                 image = Image.fromarray(frame.permute(1, 2, 0).numpy())
-                image.save(temporary / f'{index:06d}.{suffix}', **options)
+                path = temporary / f'{index:06d}.{suffix}'
+                image.save(path, **options.get(suffix, {}))
                 index += 1
         temporary.rename(folder)
     except OSError as error:

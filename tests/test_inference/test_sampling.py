@@ -27,11 +27,12 @@ def test_a_grid_is_made_chunk_by_chunk():
     assert not grid[:, :, 6:, 8:].any()
 
 
-def test_png_frames_are_exact_and_in_order(tmp_path):
+@pytest.mark.parametrize('suffix', ['png', 'webp'])
+def test_lossless_frames_are_exact_and_in_order(tmp_path, suffix):
     frames = random_frames(12)
-    save_frames(frames.split(5), tmp_path / 'a', 'png')
+    save_frames(frames.split(5), tmp_path / 'a', suffix)
     files = sorted((tmp_path / 'a').iterdir())
-    assert [f.name for f in files] == [f'{i:06d}.png' for i in range(12)]
+    assert [f.name for f in files] == [f'{i:06d}.{suffix}' for i in range(12)]
     images = np.stack([np.array(Image.open(f)) for f in files])
     assert (images == frames.permute(0, 2, 3, 1).numpy()).all()
 

@@ -8,10 +8,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from stylegan_v_mm.config import load_config
 from stylegan_v_mm.video_io import write_video
 
 TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/check_dataset.py'
@@ -41,6 +44,14 @@ def rows(result):
     return {line[0]: line[1] for line in lines if len(line) == 2}
 
 
+def config(result):
+    """The proposed lines as a config's variables."""
+    assert (result.returncode, result.stderr) == (0, '')
+    variables = {}
+    exec(result.stdout.split('\nlines for a config\n')[1], {}, variables)
+    return variables
+
+
 def write_clip(path, num_frames, width=64, height=48, fps=25, grey=90):
     frames = np.full((num_frames, 3, height, width), grey, np.uint8)
     write_video(path, frames, fps)
@@ -60,7 +71,8 @@ def test_table_of_video_files(tmp_path):
     write_clip(root / 'walk' / 'a.mp4', 30, 200, 160, fps=12.5)
     write_clip(root / 'walk' / 'b.mp4', 2)
     (root / 'walk' / 'c.mp4').write_bytes(b'x' * 500)
-    table = rows(run(root, '--labels', 'folder'))
+    result = run(root, '--labels', 'folder')
+    table = rows(result)
     assert table['layout'] == 'video files'
     assert table['videos'] == '6, 4 usable'
     assert table['frames'] == '65; per video 0 to 30, median 10.5'
@@ -70,9 +82,19 @@ def test_table_of_video_files(tmp_path):
     assert table['classes'] == '2: run (3), walk (3)'
     assert 'walk/c.mp4' in table['damaged']
     assert table['under 3 frames'] == 'walk/b.mp4 (2)'
-    assert table['resolution'] == '32 at most'
-    assert table['max_num_frames'] == '30'
-    assert table['c_dim'] == '2'
+    variables = config(result)
+    assert variables == {
+        'data_root': str(root),
+        'labels': 'folder',
+        'num_classes': 2,
+        'resolution': 32,
+        'fps': 25,
+        'max_num_frames': 30,
+    }
+    # They are variables of the configs.
+    base = Path(__file__).parents[2] / 'configs/stylegan_v/ucf101.py'
+    known = load_config(base, variables | {'motion_period': 16})
+    assert known.num_classes == known.model.generator.c_dim == 2
 
 
 @pytest.mark.parametrize('zipped', [False, True])
@@ -88,15 +110,20 @@ def test_table_of_frame_folders(tmp_path, run_here, zipped):
         shutil.make_archive(str(root), 'zip', root)
         root = root.with_suffix('.zip')
         layout = 'frame folders in a zip'
-    table = rows(run_here(root, '--labels', 'dataset.json'))
+    result = run_here(root, '--labels', 'dataset.json')
+    table = rows(result)
     assert table['layout'] == layout
     assert table['frames'] == '16; per video 4 to 7, median 5'
     assert table['sizes'] == '40x40 (2)'
     assert table['labels'] == '3 numbers per video'
     assert table['damaged'] == 'c (first frame is not an image)'
     assert table['under 3 frames'] == 'none, all are usable'
-    assert table['resolution'] == '32 at most'
-    assert table['c_dim'] == '3'
+    assert table['videos'] == '3, 2 usable'
+    variables = config(result)
+    assert variables['resolution'] == 32
+    assert variables['num_classes'] == 3
+    assert variables['max_num_frames'] == 16  # more than any video has
+    assert 'fps' not in variables
     assert 'frame rates' not in table
 
 
@@ -118,7 +145,7 @@ def test_preview_shows_frames_from_start_to_end(tmp_path, run_here):
         write_frames(root / name, 11 + 10 * i)
     result = run_here(root, '--preview', sheet)
     assert result.returncode == 0
-    assert result.stdout.endswith(f'preview in {sheet}\n')
+    assert result.stdout.endswith(f'picture in {sheet}\n')
     image = cv2.imread(str(sheet))
     assert image.shape == (2 * 128 + 2, 6 * 128 + 5 * 2, 3)
     cells = image[64::130, 64::130, 0]
@@ -163,6 +190,11 @@ def test_preview_shows_frames_from_start_to_end(tmp_path, run_here):
             ['--preview', 'sheet.txt'],
             'sheet.txt: give a .png',
         ),
+        (
+            lambda root: write_clip(root / 'a.mp4', 9),
+            ['--plot', 'nowhere/plot.png'],
+            'there is no folder nowhere',
+        ),
     ],
 )
 def test_bad_input_gives_one_line(
@@ -189,6 +221,116 @@ def test_folders_whose_pictures_are_all_damaged(tmp_path, run_here):
     assert re.search(
         r'none of 1 videos can be used.*a \(first frame', result.stderr
     )
+
+
+def waves(period, num_frames=300, seed=0):
+    """Blocks that brighten and darken, [T, 3, 64, 64], uint8.
+
+    Frames that lie L apart differ by |sin(pi L / period)| of the most.
+    """
+    phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, (4, 4))
+    t = np.arange(num_frames)[:, None, None]
+    blocks = 127 + 100 * np.sin(2 * np.pi * t / period + phases)
+    frames = blocks.repeat(16, axis=1).repeat(16, axis=2).astype(np.uint8)
+    return frames[:, None].repeat(3, axis=1)
+
+
+@pytest.mark.parametrize(
+    ('period', 'expected'),
+    [(8, 16), (20, 16), (48, 32), (90, 64), (180, 128), (400, 256)],
+)
+def test_motion_period_is_not_above_that_of_waves(
+    tmp_path, run_here, period, expected
+):
+    for i in range(3):
+        write_video(tmp_path / f'{i}.mp4', waves(period, seed=i), 25)
+    variables = config(run_here(tmp_path))
+    assert variables['motion_period'] == expected
+    assert variables['max_num_frames'] == 300
+
+
+def test_noise_and_a_still_video_do_not_disturb(tmp_path, run_here):
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        noise = rng.normal(0, 20, (300, 1, 64, 64))
+        video = np.clip(waves(180, seed=i) + noise, 0, 255).astype(np.uint8)
+        write_video(tmp_path / f'{i}.mp4', video, 25)
+    write_clip(tmp_path / 'still.mp4', 300)
+    assert config(run_here(tmp_path))['motion_period'] == 128
+
+
+def test_slower_shapes_have_a_longer_motion_period(
+    tmp_path, run_here, run_script
+):
+    """Periods are from 24 to 40 frames, then four times as long."""
+    shapes = TOOL.parents[1] / 'dataset_converters/moving_shapes.py'
+    run_script(
+        *(shapes, tmp_path / 'fast', '--num-videos', 5),
+        *('--num-frames', 64, '--resolution', 32),
+    )
+    for path in (tmp_path / 'fast').iterdir():
+        with av.open(str(path)) as file:
+            images = [f.to_ndarray(format='rgb24') for f in file.decode()]
+        frames = np.stack(images).transpose(0, 3, 1, 2)
+        write_video(tmp_path / 'slow' / path.name, frames.repeat(4, 0), 25)
+    assert config(run_here(tmp_path / 'fast'))['motion_period'] == 16
+    assert config(run_here(tmp_path / 'slow'))['motion_period'] in (64, 128)
+
+
+def test_no_motion_period_where_nothing_moves(tmp_path, run_here):
+    for i in range(3):
+        write_clip(tmp_path / f'{i}.mp4', 40, grey=60 * i)
+    result = run_here(tmp_path)
+    assert 'motion_period' not in config(result)
+    assert '# motion_period: too little moves' in result.stdout
+
+
+def test_motion_period_is_not_above_max_num_frames(tmp_path, run_here):
+    write_video(tmp_path / 'a.mp4', waves(500, num_frames=50), 25)
+    variables = config(run_here(tmp_path))
+    assert variables['max_num_frames'] == 50
+    assert variables['motion_period'] == 32
+
+
+def test_plot_shows_what_is_there(tmp_path, monkeypatch, run_here):
+    root, plot = tmp_path / 'data', tmp_path / 'plot.png'
+    for i, num_frames in enumerate([2, 12, 12, 40]):
+        write_clip(root / f'{i}.mp4', num_frames, 64, 48 + 16 * i, fps=5 + i)
+    write_video(root / '4.mp4', waves(20, num_frames=50), 25)
+    figures = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, 'savefig', lambda *a: figures.append(a[0]) or save(*a)
+    )
+    result = run_here(root, '--plot', plot)
+    assert result.stdout.endswith(f'picture in {plot}\n')
+    assert cv2.imread(str(plot)).shape == (700, 1000, 3)
+    assert {path.name for path in tmp_path.iterdir()} == {'data', 'plot.png'}
+
+    def counts(axes, values):
+        """How many are in the bars that hold some values."""
+        return [
+            sum(
+                bar.get_height()
+                for bar in axes.patches
+                if 0 <= value - bar.get_x() <= bar.get_width()
+            )
+            for value in values
+        ]
+
+    (figure,) = figures
+    lengths, sizes, rates, change = figure.axes
+    assert counts(lengths, [2, 12, 40, 50, 30]) == [1, 2, 1, 1, 0]
+    assert sum(bar.get_height() for bar in sizes.patches) == 10
+    assert counts(rates, [5, 6, 7, 8, 25, 15]) == [1, 1, 1, 1, 1, 0]
+    # Curves of the four usable videos, of which one has waves.
+    still, *_, moving = sorted(
+        (curve.get_data() for curve in change.lines), key=lambda c: max(c[1])
+    )
+    assert len(change.lines) == 4
+    assert max(still[1]) < 1
+    truth = abs(np.sin(np.pi * moving[0] / 20))
+    np.testing.assert_allclose(moving[1] / max(moving[1]), truth, atol=0.12)
 
 
 def test_exit_status_of_the_process(tmp_path):

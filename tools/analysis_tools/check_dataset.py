@@ -1,13 +1,16 @@
-"""Show what a folder or zip of videos holds and what to set in the config.
+r"""Show what a folder or zip of videos holds and what to set in the config.
 
 Example:
-    python tools/analysis_tools/check_dataset.py data/clips --preview clips.png
+    python tools/analysis_tools/check_dataset.py data/clips \
+        --preview clips.png --plot histograms.png
 """
 
 import argparse
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -22,10 +25,66 @@ from stylegan_v_mm.datasets.video_sources import (
     VideoSource,
     find_videos,
     join_some,
+    read_each,
 )
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import run_tool
 from stylegan_v_mm.video_io import DamagedVideoError, video_grid
+
+# Distances of frames that are compared.
+LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
+# So many of them tell a rise from a plateau: videos of at least 11 frames.
+MIN_LAGS = 6
+# Grey levels; below, a video is still.
+LEAST_CHANGE = 1
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found.
+
+    Attributes:
+        data: Data root.
+        labels: As for ``VideoDataset``.
+        sources: The videos, V of them.
+        lens: [V], int64, frames.
+        sizes: [V, 2], int64, width and height in pixels, 0 if damaged.
+        fps: [V], frames per second, 0 if unknown.
+        c: [V, c_dim], labels.
+        classes: Names of classes.
+        needed: Frames that a clip needs.
+    """
+
+    data: str
+    labels: str | None
+    sources: list[VideoSource]
+    lens: np.ndarray
+    sizes: np.ndarray
+    fps: np.ndarray
+    c: np.ndarray
+    classes: list[str]
+    needed: int
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Which videos give clips, [V], bool."""
+        return (self.lens >= self.needed) & (self.sizes.min(axis=1) > 0)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How much frames differ, by their distance.
+
+    Attributes:
+        curves: Of some videos: lags in frames, [L], and mean absolute
+            differences, [L], in grey levels.
+        half_lag: Lag in frames at which half of the largest difference is
+            reached, in the median of the videos; None if hardly anything
+            moves, or if the videos are too short to tell.
+    """
+
+    curves: list[tuple[np.ndarray, np.ndarray]]
+    half_lag: float | None
 
 
 def frame_size(source: VideoSource) -> tuple[int, int]:
@@ -39,9 +98,9 @@ def frame_size(source: VideoSource) -> tuple[int, int]:
     return width, height
 
 
-def describe(
+def look(
     data: str, labels: str | None, num_frames: int, max_dist: int
-) -> list[tuple[str, str]]:
+) -> Survey:
     """Collect what is there.
 
     Args:
@@ -51,7 +110,7 @@ def describe(
         max_dist: Largest distance of the first and last frame of a clip.
 
     Returns:
-        Rows (what, value) for people.
+        What was found.
 
     Raises:
         InputError: If there is nothing to read or no clip to take.
@@ -63,19 +122,30 @@ def describe(
         frame_size(source)
         for source in tqdm(sources, 'Looking', unit='video', disable=None)
     ]
-    lens = np.array([len(source) for source in sources])
-    usable = lens >= needed
-    damaged = [f'{s.name} ({s.problem})' for s in sources if s.problem]
-    damaged += [
-        f'{source.name} (first frame is not an image)'
-        for source, size in zip(sources, sizes)
-        if size == (0, 0) and not source.problem
-    ]
-    short = [
-        f'{source.name} ({len(source)})'
-        for source, ok in zip(sources, usable)
-        if not ok and len(source)
-    ]
+    survey = Survey(
+        data=data,
+        labels=labels,
+        sources=sources,
+        lens=np.array([len(source) for source in sources]),
+        sizes=np.array(sizes),
+        fps=np.array(
+            [s.index.fps if isinstance(s, VideoFile) else 0 for s in sources]
+        ),
+        c=c,
+        classes=classes,
+        needed=needed,
+    )
+    if not survey.usable.any():
+        raise InputError(
+            f'{data}: none of {len(sources)} videos can be used: '
+            + '; '.join(f'{key}: {value}' for key, value in flaws(survey))
+        )
+    return survey
+
+
+def describe(survey: Survey) -> list[tuple[str, str]]:
+    """List what was found, as rows (what, value) for people."""
+    sources, lens = survey.sources, survey.lens
     kind = {
         'VideoFile': 'video files',
         'FrameFolder': 'frame folders',
@@ -83,13 +153,13 @@ def describe(
     }[type(sources[0]).__name__]
     rows = [
         ('layout', kind),
-        ('videos', f'{len(sources)}, {usable.sum()} usable'),
+        ('videos', f'{len(sources)}, {survey.usable.sum()} usable'),
         (
             'frames',
             f'{lens.sum()}; per video {lens.min()} to {lens.max()}, median '
             f'{np.median(lens):g}',
         ),
-        ('sizes', _count(f'{w}x{h}' for w, h in sizes if w)),
+        ('sizes', _count(f'{w}x{h}' for w, h in survey.sizes if w)),
     ]
     if isinstance(sources[0], VideoFile):
         read = [source.index for source in sources if len(source)]
@@ -97,54 +167,212 @@ def describe(
             ('frame rates', _count(f'{index.fps:.4g}' for index in read)),
             ('codecs', _count(index.codec for index in read)),
         ]
-    if classes:
+    if survey.classes:
         counts = [
             f'{name} ({count:g})'
-            for name, count in zip(classes, c.sum(axis=0))
+            for name, count in zip(survey.classes, survey.c.sum(axis=0))
         ]
-        rows.append(('classes', f'{len(classes)}: {join_some(counts)}'))
-    elif labels:
-        rows.append(('labels', f'{c.shape[1]} numbers per video'))
-    rows.append(('damaged', join_some(damaged) or 'none found'))
-    rows.append(
-        (f'under {needed} frames', join_some(short) or 'none, all are usable')
-    )
-    sides = [min(size) for size, ok in zip(sizes, usable) if ok and min(size)]
-    if not sides:
-        raise InputError(
-            f'{data}: none of {len(sources)} videos can be used: '
-            + '; '.join(f'{key}: {value}' for key, value in rows[-2:])
+        rows.append(('classes', f'{len(counts)}: {join_some(counts)}'))
+    elif survey.labels:
+        rows.append(('labels', f'{survey.c.shape[1]} numbers per video'))
+    return rows + flaws(survey)
+
+
+def flaws(survey: Survey) -> list[tuple[str, str]]:
+    """Name damaged and short videos, as rows (what, value) for people."""
+    sources, needed = survey.sources, survey.needed
+    damaged = [f'{s.name} ({s.problem})' for s in sources if s.problem]
+    damaged += [
+        f'{source.name} (first frame is not an image)'
+        for source, size in zip(sources, survey.sizes)
+        if not size.any() and not source.problem
+    ]
+    short = [
+        f'{source.name} ({len(source)})'
+        for source in sources
+        if 0 < len(source) < needed
+    ]
+    return [
+        ('damaged', join_some(damaged) or 'none found'),
+        (
+            f'under {needed} frames',
+            join_some(short) or 'none, all are usable',
+        ),
+    ]
+
+
+def measure_motion(
+    survey: Survey, num_videos: int = 12, num_frames: int = 257
+) -> Motion:
+    """Find out how fast frames change.
+
+    Frames are compared as grey pictures of 32 x 32 pixels, where noise and
+    compression average out: all pairs of a lag, for lags up to three quarters
+    of the stretch that is looked at, in the middle of a video.
+
+    Args:
+        survey: From :func:`look`.
+        num_videos: How many of the usable videos to look at, spread evenly.
+        num_frames: How many frames of each.
+
+    Returns:
+        The differences, by lag.
+    """
+    usable = np.flatnonzero(survey.usable)
+    picks = np.linspace(0, len(usable) - 1, num_videos).astype(int)
+    sources = [survey.sources[usable[i]] for i in np.unique(picks)]
+    # FFmpeg works outside of Python's lock: threads are enough.
+    with ThreadPoolExecutor() as pool:
+        curves = pool.map(lambda s: _differences(s, num_frames), sources)
+        progress = tqdm(
+            curves,
+            'Comparing frames',
+            total=len(sources),
+            unit='video',
+            disable=None,
         )
-    return rows + suggestions(sides, lens[usable], c.shape[1])
+        curves = [curve for curve in progress if curve]
+    half_lags = [
+        _half_lag(lags, diffs)
+        for lags, diffs in curves
+        if diffs.max() >= LEAST_CHANGE
+    ]
+    # Few moving ones in a set of stills are no reason to speak of motion.
+    moving = len(half_lags) > len(curves) / 2
+    return Motion(curves, float(np.median(half_lags)) if moving else None)
 
 
-def suggestions(
-    sides: Sequence[int], lens: np.ndarray, c_dim: int
-) -> list[tuple[str, str]]:
+def _differences(
+    source: VideoSource, num_frames: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    num_frames = min(num_frames, len(source))
+    lags = np.array([lag for lag in LAGS if lag <= num_frames * 3 // 4])
+    if len(lags) < MIN_LAGS:
+        return None
+    start = (len(source) - num_frames) // 2
+    try:
+        small = [
+            cv2.resize(
+                cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY),
+                (32, 32),
+                interpolation=cv2.INTER_AREA,
+            )
+            for frame in read_each(source, range(start, start + num_frames))
+        ]
+    except DamagedVideoError:
+        return None
+    frames = np.array(small, np.float32)
+    diffs = [np.abs(frames[lag:] - frames[:-lag]).mean() for lag in lags]
+    return lags, np.array(diffs)
+
+
+def _half_lag(lags: np.ndarray, diffs: np.ndarray) -> float:
+    """Where a curve that starts at (0, 0) first reaches half of its top."""
+    lags, diffs = np.r_[0, lags], np.r_[0, diffs]
+    half = diffs.max() / 2
+    i = np.argmax(diffs >= half)
+    return np.interp(half, diffs[i - 1 : i + 1], lags[i - 1 : i + 1])
+
+
+def motion_period(half_lag: float, max_num_frames: int) -> int:
+    """Choose ``motion_period`` from how fast frames change.
+
+    A wave of period P differs from itself after L frames by sin(pi L / P)
+    of the most it can; half of that is reached at P / 6. So the motion has
+    periods around six times ``half_lag``, and the shortest wave of the model
+    should not be longer.
+
+    Args:
+        half_lag: See :class:`Motion`.
+        max_num_frames: Longest period of the model, at least 16.
+
+    Returns:
+        16, 32, 64, 128 or 256.
+    """
+    longest = min(256, max_num_frames)
+    return _power_of_two(np.clip(6 * half_lag, 16, longest))
+
+
+def _power_of_two(number: float) -> int:
+    """The largest one that is not above a number."""
+    return int(2 ** np.floor(np.log2(number)))
+
+
+def suggestions(survey: Survey, motion: Motion) -> list[str]:
     """Choose config values.
 
     Args:
-        sides: Shorter side of each usable video in pixels.
-        lens: Their lengths in frames.
-        c_dim: Width of the labels.
+        survey: From :func:`look`.
+        motion: From :func:`measure_motion`.
 
     Returns:
-        Rows (config variable, value).
+        Lines for a config.
     """
+    usable = survey.usable
+    lines = [f'data_root = {survey.data!r}']
+    if survey.labels:
+        lines += [
+            f'labels = {survey.labels!r}',
+            f'num_classes = {survey.c.shape[1]}',
+        ]
     # Three of four videos then need no enlarging.
-    typical = np.percentile(sides, 25)
-    resolution = int(np.clip(2 ** np.floor(np.log2(typical)), 16, 1024))
-    return [
-        ('', ''),
-        ('resolution', f'{resolution} at most'),
-        ('max_num_frames', str(min(1024, lens.max()))),
-        ('c_dim', str(c_dim)),
-    ]
+    side = np.percentile(survey.sizes[usable].min(axis=1), 25)
+    resolution = _power_of_two(np.clip(side, 16, 1024))
+    lines.append(f'resolution = {resolution}  # at most')
+    rates = Counter(f'{fps:.4g}' for fps in survey.fps[usable] if fps)
+    if rates:
+        lines.append(f'fps = {rates.most_common(1)[0][0]}  # of previews')
+    max_num_frames = int(np.clip(survey.lens[usable].max(), 16, 1024))
+    lines.append(f'max_num_frames = {max_num_frames}')
+    if motion.half_lag is None:
+        lines.append('# motion_period: too little moves, or for too short')
+    else:
+        lines.append(
+            f'motion_period = {motion_period(motion.half_lag, max_num_frames)}'
+            f'  # half of the change in {motion.half_lag:.2g} frames'
+        )
+    return lines
+
+
+def write_plot(survey: Survey, motion: Motion, path: Path) -> None:
+    """Draw how long, how large, how fast the videos are and how they move.
+
+    Args:
+        survey: From :func:`look`.
+        motion: From :func:`measure_motion`.
+        path: Image to write.
+
+    Raises:
+        InputError: If the image cannot be written.
+    """
+    # Without pyplot no window system is asked for.
+    from matplotlib.figure import Figure
+
+    figure = Figure((10, 7), layout='constrained')
+    figure.suptitle(f'{survey.data}: {len(survey.sources)} videos')
+    (lengths, sizes), (rates, change) = figure.subplots(2, 2)
+    lengths.hist(survey.lens, bins=40)
+    lengths.axvline(survey.needed, color='red', label='needed for a clip')
+    lengths.legend()
+    lengths.set(xlabel='frames', ylabel='videos', title='Lengths')
+    read = survey.sizes[survey.sizes.min(axis=1) > 0]
+    sizes.hist([*read.T], bins=40, label=['width', 'height'])
+    sizes.legend()
+    sizes.set(xlabel='pixels', ylabel='videos', title='Sizes')
+    rates.hist(survey.fps[survey.fps > 0], bins=40)
+    rates.set(xlabel='frames a second', ylabel='videos', title='Frame rates')
+    for lags, diffs in motion.curves:
+        change.plot(np.r_[0, lags], np.r_[0, diffs], color='C0', alpha=0.5)
+    if motion.half_lag is not None:
+        change.axvline(motion.half_lag, color='red', label='half, median')
+        change.legend()
+    change.set(xlabel='frames apart', ylabel='grey levels', title='Change')
+    _replace(path, figure.savefig)
 
 
 def write_preview(
     data: str,
-    path: str | os.PathLike,
+    path: Path,
     num_videos: int = 12,
     num_frames: int = 6,
     resolution: int = 128,
@@ -175,15 +403,18 @@ def write_preview(
         raise InputError(f'{data}: no video to show can be decoded')
     images = torch.from_numpy(np.stack(cells)).permute(0, 3, 1, 2)
     sheet = video_grid(images[:, None], ncols=num_frames)[0]
-    path = Path(path)
+    bgr = cv2.cvtColor(sheet.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2BGR)
+    _replace(path, lambda temporary: cv2.imwrite(str(temporary), bgr))
+
+
+def _replace(path: Path, save: Callable[[Path], object]) -> None:
+    """Have a file written under another name, then give it its own."""
     temporary = path.with_name(f'.{os.getpid()}.{path.name}')
     try:
-        bgr = cv2.cvtColor(sheet.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2BGR)
-        if not cv2.imwrite(str(temporary), bgr):
-            raise InputError(f'{path} cannot be written')
+        save(temporary)
         os.replace(temporary, path)
-    except cv2.error:
-        raise InputError(f'{path}: give a .png or .jpg file') from None
+    except OSError as error:
+        raise InputError(f'{path} cannot be written: {error}') from error
 
 
 def _count(values) -> str:
@@ -205,15 +436,31 @@ def main() -> None:
     parser.add_argument(
         '--labels', help='"folder", or a .json or .csv file of labels'
     )
-    parser.add_argument('--preview', help='contact sheet to write (.png)')
+    parser.add_argument(
+        '--preview', type=Path, help='contact sheet to write (.png)'
+    )
+    parser.add_argument('--plot', type=Path, help='histograms to write (.png)')
     args = parser.parse_args()
-    rows = describe(args.data, args.labels, args.num_frames, args.max_dist)
+    pictures = [path for path in (args.preview, args.plot) if path]
+    for path in pictures:
+        if path.suffix not in ('.png', '.jpg'):
+            raise InputError(f'{path}: give a .png or .jpg file')
+        if not path.parent.is_dir():
+            raise InputError(f'{path}: there is no folder {path.parent}')
+    survey = look(args.data, args.labels, args.num_frames, args.max_dist)
+    rows = describe(survey)
     width = max(len(key) for key, _ in rows)
     for key, value in rows:
-        print(f'{key:{width}}  {value}' if key else '\nwhat to set')
+        print(f'{key:{width}}  {value}')
+    motion = measure_motion(survey)
+    print('\nlines for a config')
+    print('\n'.join(suggestions(survey, motion)))
     if args.preview:
         write_preview(args.data, args.preview)
-        print(f'\npreview in {args.preview}')
+    if args.plot:
+        write_plot(survey, motion, args.plot)
+    for path in pictures:
+        print(f'\npicture in {path}')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,470 @@
+"""What the converters share: command line, jobs, restart, report.
+
+A converter lists jobs, one for each video that it makes, and
+:func:`run_jobs` does those that are not done yet. A video is written in the
+hidden folder ``OUT/.unfinished`` and moved to its place when it is whole, so
+that what has a name is complete, whenever the process was killed. The options
+lie in ``OUT/conversion.json``: a later run must have the same.
+
+Where OUT ends in ``.zip``, the videos gather in the hidden folder
+``.OUT.parts`` beside it. When all are there, they are packed, the zip is moved
+to its place, and that folder goes.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import sys
+import threading
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from stylegan_v_mm.datasets.transforms import ResizeCrop
+from stylegan_v_mm.datasets.video_sources import (
+    VideoFile,
+    VideoSource,
+    join_some,
+    read_each,
+)
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.inference import save_frames
+from stylegan_v_mm.video_io import DamagedVideoError, VideoWriter
+
+SETTINGS = 'conversion.json'
+REPORT = 'report.json'
+UNFINISHED = '.unfinished'
+MAX_LINES = 20  # about skipped videos; the report has all
+# Of videos whose own rate is unknown.
+DEFAULT_FPS = 25
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video to be made.
+
+    Attributes:
+        source: What the report calls it.
+        name: Its path in the output, with forward slashes: that of an mp4
+            file or of a frame folder.
+        num_items: How many items there are.
+        items: Starts the work and gives what is written, as a rule frames,
+            [H, W, 3], uint8, RGB.
+        write: Writes the items to a path.
+        problem: Why it cannot be made, '' if nothing is known.
+    """
+
+    source: str
+    name: str
+    num_items: int
+    items: Callable[[], Iterator]
+    write: Callable[[Iterator, Path], None]
+    problem: str = ''
+
+
+# The command line
+
+
+def positive_int(text: str) -> int:
+    """Parse an integer of at least 1."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError('must be at least 1')
+    return number
+
+
+def count(text: str) -> int:
+    """Parse an integer of at least 0."""
+    if (number := int(text)) < 0:
+        raise argparse.ArgumentTypeError('must be at least 0')
+    return number
+
+
+def positive_float(text: str) -> float:
+    """Parse a number above 0."""
+    if not (number := float(text)) > 0:
+        raise argparse.ArgumentTypeError('must be above 0')
+    return number
+
+
+def make_parser(
+    description: str, src: str, out: str
+) -> argparse.ArgumentParser:
+    """Make a parser with what all converters ask for."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('src', type=Path, help=src)
+    parser.add_argument('out', type=Path, help=out)
+    parser.add_argument(
+        '--num-workers',
+        type=positive_int,
+        default=os.cpu_count(),
+        help='videos converted at a time; default: number of cores',
+    )
+    parser.add_argument(
+        '--keep-damaged',
+        action='store_true',
+        help='use what can be decoded of damaged videos',
+    )
+    return parser
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """Ask for the format of frame folders."""
+    parser.add_argument(
+        '--format',
+        choices=['png', 'webp', 'jpg'],
+        default='png',
+        help='png and webp are lossless; default: png',
+    )
+    parser.add_argument(
+        '--quality',
+        type=int,
+        choices=range(1, 96),
+        metavar='1..95',
+        default=95,
+        help='of jpg files; default: 95',
+    )
+
+
+def refuse_zip(out: Path) -> None:
+    """Ask for a folder, where frame folders are not what is made."""
+    if out.suffix == '.zip':
+        raise InputError(f'{out}: OUT must be a folder, not a zip')
+
+
+# Reading and writing
+
+
+def problem_of(source: VideoSource, keep_damaged: bool) -> str:
+    """Why a video cannot be used, '' if it can."""
+    return '' if keep_damaged and len(source) else source.problem
+
+
+def read_frames(
+    source: VideoSource,
+    frame_inds: Sequence[int] | np.ndarray,
+    resolution: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Decode frames one at a time, ascending.
+
+    Args:
+        source: From ``find_videos``.
+        frame_inds: [T], ascending.
+        resolution: If given, the central square is resized to it.
+
+    Yields:
+        [H, W, 3], uint8, RGB, all of one size.
+
+    Raises:
+        DamagedVideoError: If a frame cannot be decoded or differs in size.
+    """
+    shape = None
+    for frame in read_each(source, frame_inds):
+        if frame.shape != (shape := shape or frame.shape):
+            raise DamagedVideoError(f'{source.name}: frames differ in size')
+        yield resize(frame, resolution) if resolution else frame
+
+
+def resize(frame: np.ndarray, resolution: int) -> np.ndarray:
+    """Crop the central square of a frame [H, W, 3] and resize it."""
+    return ResizeCrop(resolution)({'frames': frame[None]})['frames'][0]
+
+
+def bare_name(source: VideoSource) -> str:
+    """Name of a video without the suffix that a file has."""
+    name = PurePosixPath(source.name)
+    return str(name.with_suffix('') if isinstance(source, VideoFile) else name)
+
+
+def output_names(sources: Sequence[VideoSource]) -> list[str]:
+    """Name what becomes of each video.
+
+    The suffix of a file goes, unless two files would then have one name, or
+    one that of a folder.
+    """
+    bare = list(map(bare_name, sources))
+    counts = Counter(bare)
+    for source in sources:
+        counts.update(map(str, PurePosixPath(source.name).parents))
+    return [
+        name if counts[name] == 1 else source.name
+        for name, source in zip(bare, sources)
+    ]
+
+
+def fps_of(source: VideoSource) -> float:
+    """Frame rate of a video, :data:`DEFAULT_FPS` if unknown."""
+    if isinstance(source, VideoFile):
+        return source.index.fps or DEFAULT_FPS
+    return DEFAULT_FPS
+
+
+def write_pictures(
+    frames: Iterator[np.ndarray], path: Path, format: str, quality: int
+) -> None:
+    """Write a frame folder."""
+    chunks = (
+        torch.from_numpy(frame.copy()).permute(2, 0, 1)[None]
+        for frame in frames
+    )
+    save_frames(chunks, path, format, quality)
+
+
+def write_mp4(frames: Iterator[np.ndarray], path: Path, **options) -> None:
+    """Write a video file; ``options`` are those of ``VideoWriter``."""
+    with VideoWriter(path, **options) as writer:
+        for frame in frames:
+            writer.append(frame.transpose(2, 0, 1))
+
+
+# Doing the jobs
+
+
+def run_jobs(
+    args: argparse.Namespace, plan: Callable[[argparse.Namespace], list[Job]]
+) -> None:
+    """Do the jobs that are not done yet, and report.
+
+    Args:
+        args: The command line, from :func:`make_parser`. All of it but
+            ``out``, ``num_workers`` and ``keep_damaged`` has a say in how the
+            videos look, and is kept.
+        plan: Lists the jobs.
+
+    Raises:
+        InputError: If OUT was made with other options or by something else,
+            cannot be written, lies in SRC, or another process is at work in
+            it; if two jobs want one place; if no job can be done.
+    """
+    out, src = args.out, args.src.resolve()
+    if out.resolve().is_relative_to(src):
+        raise InputError(f'{out}: OUT must not lie in SRC, {args.src}')
+    zipped = out.suffix == '.zip'
+    folder = out.with_name(f'.{out.name}.parts') if zipped else out
+    report_file = out.with_suffix('.report.json') if zipped else out / REPORT
+    settings = {'tool': Path(sys.argv[0]).stem} | vars(args)
+    settings['src'] = str(src)
+    for key in ('out', 'num_workers', 'keep_damaged'):
+        del settings[key]
+    _check_settings(out, folder, settings)
+
+    jobs = plan(args)
+    _check_names(jobs)
+    skipped = {job.source: job.problem for job in jobs if job.problem}
+    jobs = [job for job in jobs if not job.problem]
+    if not jobs:
+        raise InputError(f'{args.src}: {_none_usable(skipped)}')
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone_in(folder):
+            work = _prepare(folder, settings, zipped)
+            packed = _folders_in(out) if zipped and out.exists() else set()
+            todo = [
+                job
+                for job in jobs
+                if job.name not in packed and not (folder / job.name).exists()
+            ]
+            problems = _do(todo, folder, args.num_workers)
+            if zipped:
+                _pack(folder, [j for j in jobs if j.name not in packed], out)
+            skipped |= problems
+            made = [j.name for j in todo if j.source not in problems]
+            begun = {job.name for job in todo}
+            there = [job.name for job in jobs if job.name not in begun]
+            report = {'made': made, 'there already': there, 'skipped': skipped}
+            _write_json(work, report_file, report)
+            if zipped:
+                (folder / SETTINGS).unlink()  # what is left is no output
+            shutil.rmtree(folder if zipped else work)
+    except OSError as error:
+        raise InputError(f'{out} cannot be written: {error}') from error
+    if not made and not there:
+        raise InputError(f'{args.src}: {_none_usable(skipped)}')
+    print(
+        ('' if made else 'nothing to do: ')
+        + f'{out}: {len(made)} made, {len(there)} there already, '
+        f'{len(skipped)} skipped; see {report_file}'
+    )
+    for source, problem in list(skipped.items())[:MAX_LINES]:
+        print(f'skipped {source}: {problem}')
+    if len(skipped) > MAX_LINES:
+        print(f'skipped {len(skipped) - MAX_LINES} more')
+
+
+def _none_usable(skipped: dict[str, str]) -> str:
+    reasons = [f'{source} ({problem})' for source, problem in skipped.items()]
+    return (
+        f'none of {len(skipped)} videos can be used: {join_some(reasons, 5)}'
+    )
+
+
+def _check_settings(out: Path, folder: Path, settings: dict) -> None:
+    """Refuse an output that was not made just like this."""
+    file = folder / SETTINGS
+    try:
+        if folder != out and out.exists():
+            with zipfile.ZipFile(out) as archive:
+                old = json.loads(archive.read(SETTINGS))
+        elif file.exists():
+            old = json.loads(file.read_text())
+        elif folder == out and out.exists():
+            if all(path.name == UNFINISHED for path in out.iterdir()):
+                return
+            raise KeyError
+        else:
+            return
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile):
+        raise InputError(
+            f'{out} exists and was not made by a converter: remove it or give '
+            'another OUT'
+        ) from None
+    # Of another tool, only its name is of interest.
+    changed = [
+        f'{key}={old.get(key)}, now {value}'
+        for key, value in settings.items()
+        if old.get(key) != value
+    ][: 1 if old.get('tool') != settings['tool'] else None]
+    if changed:
+        where = out if out.exists() else folder
+        raise InputError(
+            f'{where} was made with {"; ".join(changed)}: give the same '
+            'options, or another OUT, or remove it'
+        )
+
+
+def _check_names(jobs: list[Job]) -> None:
+    """Refuse jobs that would overwrite each other."""
+    sources = {}
+    for job in jobs:
+        if job.name in sources:
+            raise InputError(
+                f'{sources[job.name]} and {job.source} would both become '
+                f'{job.name}: rename one of them'
+            )
+        sources[job.name] = job.source
+    for job in jobs:
+        for parent in map(str, PurePosixPath(job.name).parents):
+            if parent in sources:
+                raise InputError(
+                    f'{sources[parent]} would become a folder of frames '
+                    f'around {job.source}: rename one of them'
+                )
+
+
+@contextmanager
+def _alone_in(folder: Path):
+    """Hold a lock on a folder, where the file system can lock."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f'another process is at work in {folder}'
+                ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _prepare(folder: Path, settings: dict, zipped: bool) -> Path:
+    """Clean up after a killed run; give the folder for unfinished videos."""
+    if zipped and not (folder / SETTINGS).exists():
+        for path in folder.iterdir():  # it was about to be removed
+            shutil.rmtree(path)
+    work = folder / UNFINISHED
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    if not (folder / SETTINGS).exists():
+        _write_json(work, folder / SETTINGS, settings)
+    return work
+
+
+def _do(jobs: list[Job], folder: Path, num_workers: int) -> dict[str, str]:
+    """Do jobs, several at a time; give the problems, by source.
+
+    Decoding, resizing and encoding happen outside of Python's lock: threads
+    are enough.
+    """
+    stopped = threading.Event()
+    progress = tqdm(
+        total=sum(job.num_items for job in jobs),
+        desc='Converting',
+        unit='frame',
+        smoothing=0.05,
+        disable=None,
+    )
+
+    def watched(items: Iterator) -> Iterator:
+        for item in items:
+            if stopped.is_set():
+                raise KeyboardInterrupt
+            yield item
+            progress.update()
+
+    def do(number: int, job: Job) -> str:
+        path = folder / UNFINISHED / str(number) / Path(job.name).name
+        path.parent.mkdir()
+        target = folder / job.name
+        try:
+            job.write(watched(job.items()), path)
+        except DamagedVideoError as error:
+            return str(error)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
+        return ''
+
+    problems = {}
+    with progress, ThreadPoolExecutor(num_workers) as pool:
+        futures = {pool.submit(do, *job): job[1] for job in enumerate(jobs)}
+        try:
+            for future in as_completed(futures):
+                if problem := future.result():
+                    problems[futures[future].source] = problem
+        except BaseException:
+            stopped.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return problems
+
+
+def _folders_in(archive: Path) -> set[str]:
+    with zipfile.ZipFile(archive) as file:
+        return {name.rpartition('/')[0] for name in file.namelist()}
+
+
+def _pack(folder: Path, jobs: list[Job], out: Path) -> None:
+    """Add frame folders to a zip, all of them or none."""
+    names = [job.name for job in jobs if (folder / job.name).exists()]
+    if not names:
+        return
+    temporary = folder / UNFINISHED / out.name
+    if out.exists():
+        shutil.copyfile(out, temporary)
+    with zipfile.ZipFile(temporary, 'a') as archive:
+        if not out.exists():
+            archive.write(folder / SETTINGS, SETTINGS)
+        progress = tqdm(names, 'Packing', unit='video', disable=None)
+        for name in progress:
+            for file in sorted((folder / name).iterdir()):
+                archive.write(file, f'{name}/{file.name}')
+    os.replace(temporary, out)
+
+
+def _write_json(work: Path, path: Path, content: dict) -> None:
+    temporary = work / path.name
+    temporary.write_text(json.dumps(content, indent=1))
+    os.replace(temporary, path)

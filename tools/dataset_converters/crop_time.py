@@ -1,0 +1,93 @@
+r"""Shorten videos: leave out the first frames, keep at most so many.
+
+Frame folders give folders of the same pictures, copied byte by byte; video
+files are encoded again, as mp4.
+
+Example, without titles and at most 1024 frames:
+    python tools/dataset_converters/crop_time.py data/clips data/short_clips \
+        --drop-first 50 --max-frames 1024
+"""
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from conversion import (
+    Job,
+    count,
+    fps_of,
+    make_parser,
+    output_names,
+    positive_int,
+    problem_of,
+    read_frames,
+    refuse_zip,
+    run_jobs,
+    write_mp4,
+)
+
+from stylegan_v_mm.datasets.video_sources import (
+    VideoFile,
+    ZippedFrames,
+    find_videos,
+)
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.tool import run_tool
+
+
+def copy_files(files: Iterator[Path], folder: Path) -> None:
+    """Copy files to a folder that is not there yet."""
+    folder.mkdir()
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+
+
+def plan(args: argparse.Namespace) -> list[Job]:
+    """List the videos to be made."""
+    refuse_zip(args.out)
+    jobs = []
+    sources = find_videos(args.src)
+    for source, name in zip(sources, output_names(sources)):
+        if isinstance(source, ZippedFrames):
+            raise InputError(f'{args.src}: unpack the zip first')
+        inds = np.arange(len(source))[args.drop_first :][: args.max_frames]
+        if isinstance(source, VideoFile):
+            name += '.mp4'
+            items = partial(read_frames, source, inds)
+            write = partial(write_mp4, fps=fps_of(source), crf=args.crf)
+        else:
+            files = [Path(source.path, source.files[i]) for i in inds]
+            items, write = partial(iter, files), copy_files
+        short = '' if len(inds) else f'it has only {len(source)} frames'
+        problem = problem_of(source, args.keep_damaged) or short
+        jobs.append(Job(source.name, name, len(inds), items, write, problem))
+    return jobs
+
+
+def main() -> None:
+    """Read the command line and shorten."""
+    parser = make_parser(
+        __doc__,
+        'folder of videos or of frame folders, or a video file',
+        'folder to make',
+    )
+    parser.add_argument(
+        '--drop-first', type=count, default=0, help='frames to leave out'
+    )
+    parser.add_argument(
+        '--max-frames', type=positive_int, help='frames to keep; default: all'
+    )
+    parser.add_argument(
+        '--crf',
+        type=float,
+        default=16,
+        help='quality of x264, from 0 (best) to 51; default: 16',
+    )
+    run_jobs(parser.parse_args(), plan)
+
+
+if __name__ == '__main__':
+    run_tool(main)

@@ -1,0 +1,99 @@
+r"""Make a set of frozen videos: of each video, copies of one random frame.
+
+A distance of videos that is small between this set and the videos themselves
+does not see motion.
+
+Example:
+    python tools/dataset_converters/freeze_videos.py data/clips data/frozen \
+        --num-frames 16
+"""
+
+import argparse
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from conversion import (
+    Job,
+    add_picture_options,
+    count,
+    make_parser,
+    output_names,
+    positive_int,
+    problem_of,
+    read_frames,
+    run_jobs,
+    write_pictures,
+)
+
+from stylegan_v_mm.datasets.video_sources import find_videos
+from stylegan_v_mm.tool import run_tool
+
+
+def write_frozen(
+    frames: Iterator[np.ndarray], path: Path, num_frames: int, **options
+) -> None:
+    """Write a frame folder whose files are one: it takes no more space."""
+    write_pictures(frames, path, **options)
+    (first,) = path.iterdir()
+    for i in range(1, num_frames):
+        copy = path / f'{i:06d}{first.suffix}'
+        try:
+            os.link(first, copy)
+        except OSError:  # this file system has no links, or not so many
+            shutil.copyfile(first, copy)
+
+
+def plan(args: argparse.Namespace) -> list[Job]:
+    """List the frame folders to be made."""
+    jobs = []
+    sources = find_videos(args.src)
+    for source, name in zip(sources, output_names(sources)):
+        # Another video more or less does not change the others' frames.
+        key = zlib.crc32(os.fsencode(source.name))
+        rng = np.random.default_rng([args.seed, key])
+        inds = rng.integers(max(len(source), 1), size=1)
+        jobs.append(
+            Job(
+                source.name,
+                name,
+                1,
+                partial(read_frames, source, inds, args.resolution),
+                partial(
+                    write_frozen,
+                    num_frames=args.num_frames or len(source),
+                    format=args.format,
+                    quality=args.quality,
+                ),
+                problem_of(source, args.keep_damaged),
+            )
+        )
+    return jobs
+
+
+def main() -> None:
+    """Read the command line and freeze."""
+    parser = make_parser(
+        __doc__,
+        'folder or zip of videos, or a video file',
+        'folder to make, or a file that ends in .zip',
+    )
+    parser.add_argument(
+        '--num-frames', type=positive_int, help='default: as the video has'
+    )
+    parser.add_argument('--seed', type=count, default=0)
+    parser.add_argument(
+        '--resolution',
+        type=positive_int,
+        help='crop the central square and resize it; default: as it is',
+    )
+    add_picture_options(parser)
+    run_jobs(parser.parse_args(), plan)
+
+
+if __name__ == '__main__':
+    run_tool(main)

@@ -1,0 +1,136 @@
+r"""Turn videos into frame folders, or a zip of them, that train fastest.
+
+Class folders and other folders stay as they are: SRC/run/1.mp4 becomes
+OUT/run/1/000000.png, ... or the same in OUT.zip.
+
+Example:
+    python tools/dataset_converters/videos_to_frames.py data/ucf101 \
+        data/ucf101_128.zip --resolution 128 --format jpg --quality 95
+"""
+
+import argparse
+from functools import partial
+
+import av
+import numpy as np
+from conversion import (
+    Job,
+    add_picture_options,
+    make_parser,
+    output_names,
+    positive_float,
+    positive_int,
+    problem_of,
+    read_frames,
+    run_jobs,
+    write_pictures,
+)
+
+from stylegan_v_mm.datasets.video_sources import (
+    VideoFile,
+    VideoSource,
+    find_videos,
+)
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.video_io import VideoIndex
+
+
+def frame_times(index: VideoIndex) -> np.ndarray | None:
+    """Read at which times a video's frames are shown.
+
+    Args:
+        index: Of the video.
+
+    Returns:
+        [num_frames], seconds from 0 on; None if the file tells neither times
+        nor a frame rate.
+    """
+    stamps = index.pts - index.pts[0]
+    if len(index.key_pts) and np.all(np.diff(stamps) > 0):
+        with av.open(index.path, metadata_errors='ignore') as file:
+            return stamps * float(file.streams.video[0].time_base)
+    return np.arange(index.num_frames) / index.fps if index.fps else None
+
+
+def resample(times: np.ndarray, fps: float) -> np.ndarray:
+    """Choose the frame that is shown at each of the times 0, 1/fps, 2/fps...
+
+    Args:
+        times: [num_frames], seconds, when each frame is first shown, from 0
+            on. The last one is shown for as long as the mean of the others.
+        fps: Frames per second wanted.
+
+    Returns:
+        [T], int64, ascending.
+    """
+    spacing = times[-1] / (len(times) - 1) if len(times) > 1 else 1 / fps
+    # A thousandth of a frame of slack against rounding.
+    slack = 1e-3 * spacing
+    count = np.ceil((times[-1] + spacing - slack) * fps)
+    wanted = np.arange(count) / fps
+    return np.searchsorted(times, wanted + slack, side='right') - 1
+
+
+def choose_frames(
+    source: VideoSource, fps: float | None, max_frames: int | None
+) -> tuple[np.ndarray, str]:
+    """Give the frames of a video to be written, and what hinders it."""
+    inds = np.arange(len(source))
+    if fps and len(source):
+        if not isinstance(source, VideoFile):
+            raise InputError(
+                f'{source.name}: --fps needs video files, frame folders have '
+                'no frame rate'
+            )
+        times = frame_times(source.index)
+        if times is None:
+            return inds, 'its frame rate is unknown'
+        inds = resample(times, fps)
+    return inds[:max_frames], ''
+
+
+def plan(args: argparse.Namespace) -> list[Job]:
+    """List the frame folders to be made."""
+    write = partial(write_pictures, format=args.format, quality=args.quality)
+    jobs = []
+    sources = find_videos(args.src)
+    for source, name in zip(sources, output_names(sources)):
+        inds, hindrance = choose_frames(source, args.fps, args.max_frames)
+        jobs.append(
+            Job(
+                source.name,
+                name,
+                len(inds),
+                partial(read_frames, source, inds, args.resolution),
+                write,
+                problem_of(source, args.keep_damaged) or hindrance,
+            )
+        )
+    return jobs
+
+
+def main() -> None:
+    """Read the command line and convert."""
+    parser = make_parser(
+        __doc__,
+        'folder or zip of videos, or a video file',
+        'folder to make, or a file that ends in .zip',
+    )
+    parser.add_argument(
+        '--resolution',
+        type=positive_int,
+        help='crop the central square and resize it; default: as it is',
+    )
+    parser.add_argument(
+        '--fps', type=positive_float, help='frames per second; default: all'
+    )
+    parser.add_argument(
+        '--max-frames', type=positive_int, help='of a video; default: all'
+    )
+    add_picture_options(parser)
+    run_jobs(parser.parse_args(), plan)
+
+
+if __name__ == '__main__':
+    run_tool(main)
