@@ -1,15 +1,18 @@
 """Runner, loop, optimizers and hooks."""
 
 from .checkpoint_hook import SafeCheckpointHook
-from .hooks import TrainingSpeedHook, VideoPreviewHook
+from .hooks import DivergenceHook, TrainingSpeedHook, VideoPreviewHook
 from .loops import ClipTrainLoop
 from .runner import GANOptimWrapperConstructor, VideoGANRunner
+from .visualizer import VideoVisualizer
 
 __all__ = [
     'ClipTrainLoop',
+    'DivergenceHook',
     'GANOptimWrapperConstructor',
     'SafeCheckpointHook',
     'TrainingSpeedHook',
     'VideoGANRunner',
     'VideoPreviewHook',
+    'VideoVisualizer',
 ]

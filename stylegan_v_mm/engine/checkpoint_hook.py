@@ -38,6 +38,8 @@ class SafeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Start to listen; clear away what a killed run left half-written."""
         super().before_train(runner)
+        # mmengine would warn at each checkpoint that there are none to save.
+        self.save_param_scheduler = bool(runner.param_schedulers)
         self._signalled = False
         self._handler_before = signal.signal(signal.SIGTERM, self._on_signal)
         self._remove(*Path(self.out_dir).glob('.*.pth.tmp'))

@@ -43,8 +43,8 @@ class ClipTrainLoop(BaseLoop):
         dataloader (DataLoader or dict): Batches of clips; its sampler is a
             ``ClipSampler``.
         max_iters (int): Iterations of the whole training.
-        val_begin (int): First iteration after which to validate. Defaults to
-            1.
+        val_begin (int): First iteration after which to validate; 0 also
+            validates before the first one. Defaults to 1.
         val_interval (int): Iterations from one validation to the next.
             Defaults to 1000.
 
@@ -95,6 +95,8 @@ class ClipTrainLoop(BaseLoop):
         loader.sampler.seed = runner.seed
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
+        if runner.val_loop and self._iter == self.val_begin == 0:
+            runner.val_loop.run()
         batches = iter(loader)
         try:
             while self._iter < self.max_iters and not self.stop_training:

@@ -1,17 +1,34 @@
-"""What training shows of itself."""
+"""What training shows of itself, and when it stops."""
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from PIL import Image
 
-from stylegan_v_mm.engine import TrainingSpeedHook, VideoPreviewHook
+from stylegan_v_mm.checkpoint import load_checkpoint
+from stylegan_v_mm.config import load_runner_config
+from stylegan_v_mm.engine import (
+    DivergenceHook,
+    TrainingSpeedHook,
+    VideoGANRunner,
+    VideoPreviewHook,
+    VideoVisualizer,
+)
 from stylegan_v_mm.engine.hooks import write_filmstrip
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.video_io import write_video
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_speed_counts_frames():
@@ -46,6 +63,11 @@ def runner(tmp_path):
         train_dataloader=SimpleNamespace(dataset=dataset),
         work_dir=str(tmp_path),
         logger=MMLogger.get_current_instance(),
+        visualizer=VideoVisualizer.get_instance(
+            tmp_path.name,
+            vis_backends=[dict(type='LocalVisBackend')],
+            save_dir=str(tmp_path),
+        ),
         iter=9,
         max_iters=12,
     )
@@ -70,6 +92,33 @@ def test_previews_show_own_and_shared_motion(runner, tmp_path):
     # Labels of the data take turns, the same in both grids.
     labels = [(s, ((1, 0), (0, 1))[s % 2]) for s in range(4)]
     assert list(runner.model.calls) == labels * 2
+
+
+def test_previews_reach_tensorboard(runner, tmp_path):
+    events = pytest.importorskip(
+        'tensorboard.backend.event_processing.event_accumulator'
+    )
+    runner.visualizer = VideoVisualizer.get_instance(
+        f'{tmp_path.name}_tensorboard',
+        vis_backends=[dict(type='TensorboardVisBackend')],
+        save_dir=str(tmp_path),
+    )
+    hook = VideoPreviewHook(10, num_videos=4, num_frames=5, fps=10)
+    hook.after_train_iter(runner, 9)
+    runner.visualizer.close()
+    log = events.EventAccumulator(str(tmp_path / 'vis_data'))
+    log.Reload()
+    (event,) = log.Images('preview')
+    assert (event.step, event.width, event.height) == (10, 40, 18)
+    path = tmp_path / 'a.gif'
+    path.write_bytes(event.encoded_image_string)
+    with av.open(str(path)) as container:
+        frame = next(container.decode()).to_ndarray(format='rgb24')
+    # The last video of each grid.
+    assert (frame[10:, 10:14] == 120).all()
+    assert (frame[10:, 14:18] == 120).all()
+    assert (frame[10:, 32:36] == 120).all()
+    assert (frame[10:, 36:40] == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -98,3 +147,218 @@ def test_the_filmstrip_shows_equally_spaced_frames(tmp_path):
     assert [image[2, 11 * i, 0] for i in range(3)] == [0, 5, 10]
     assert (image[:, 7:11] == 255).all()
     assert [p.name for p in tmp_path.iterdir()] == ['a.png']
+
+
+CONFIG = f"""
+_base_ = ['{ROOT}/configs/stylegan_v/demo_moving_shapes.py']
+data_root = '{{data_root}}'
+resolution = 16
+batch_size = 4
+max_iters = 8
+log_interval = preview_interval = checkpoint_interval = 2
+model = dict(
+    ema_kimg=0.01,
+    generator=dict(
+        z_dim=8, w_dim=8, motion_z_dim=8, motion_v_dim=8, time_enc_dim=4,
+        channel_max=8,
+    ),
+    discriminator=dict(channel_max=8),
+)
+"""
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    """A config and two videos to train on."""
+    folder = tmp_path_factory.mktemp('divergence')
+    for i in range(2):
+        video = torch.full((40, 3, 16, 16), 100 * i, dtype=torch.uint8)
+        write_video(folder / f'videos/{i}.mp4', video, 25)
+    path = folder / 'config.py'
+    path.write_text(CONFIG.format(data_root=folder / 'videos'))
+    return path
+
+
+@pytest.fixture
+def train(config, tmp_path):
+    """Train, and do something to the model after one of the iterations."""
+
+    def train(iteration, harm, **options):
+        class Harm(Hook):
+            def after_train_iter(self, runner, *args, **kwargs):
+                if runner.iter + 1 == iteration:
+                    harm(runner.model)
+
+        options['custom_hooks.2.num_frames'] = 2  # of the previews
+        run = load_runner_config(str(config), options, 'none', str(tmp_path))
+        run.experiment_name = tmp_path.name
+        runner = VideoGANRunner.from_cfg(run)
+        runner.register_hook(Harm())
+        runner.train()
+
+    return train
+
+
+def poison(model, network, value):
+    """Overwrite one number of the weights."""
+    last = [*getattr(model, network).parameters()][-1]
+    with torch.no_grad():
+        last.view(-1)[-1] = value
+
+
+def assert_good(folder, *numbers):
+    """Exactly these checkpoints are there, and finite."""
+    names = {path.name for path in folder.glob('*.pth*')}
+    assert names == {f'iter_{number}.pth' for number in numbers}
+    assert not list(folder.glob('.*.pth*'))
+    for name in names:
+        weights = load_checkpoint(folder / name)['state_dict']
+        assert all(value.isfinite().all() for value in weights.values())
+
+
+@pytest.mark.parametrize(
+    ('network', 'value', 'iteration'),
+    [
+        ('generator', float('nan'), 4),
+        ('generator', float('inf'), 5),
+        ('discriminator', -float('inf'), 4),
+        ('generator_ema', float('nan'), 4),
+    ],
+)
+def test_weights_that_are_not_finite_stop_training(
+    train, tmp_path, network, value, iteration
+):
+    # A checkpoint and a preview were due after the fourth iteration, and the
+    # older checkpoint would have been removed.
+    with pytest.raises(InputError) as error:
+        train(
+            iteration,
+            lambda model: poison(model, network, value),
+            **{'default_hooks.checkpoint.max_keep_ckpts': 1},
+        )
+    last_good = (iteration - 1) // 2 * 2
+    assert f'in iteration {iteration}: {network}.' in str(error.value)
+    assert f'--resume {tmp_path}/iter_{last_good}.pth' in str(error.value)
+    assert_good(tmp_path, last_good)
+    previews = sorted(path.name for path in tmp_path.glob('previews/*'))
+    assert previews[-1] == f'iter_{last_good:07d}.mp4'
+
+
+def scale_logits(model, factor):
+    """Let the discriminator exaggerate."""
+    model.discriminator.register_forward_hook(
+        lambda network, inputs, logits: logits * factor
+    )
+
+
+def test_a_loss_that_is_not_finite_stops_training(train, tmp_path):
+    with pytest.raises(InputError, match='iteration 4: loss_g is ') as error:
+        train(3, lambda model: scale_logits(model, torch.inf))
+    assert f'{tmp_path}/iter_2.pth' in str(error.value)
+    # The weights are finite, yet they lead nowhere.
+    assert_good(tmp_path, 2)
+
+
+def test_the_log_shows_what_was_found(train, tmp_path):
+    with pytest.raises(InputError):
+        train(3, lambda model: poison(model, 'generator', float('nan')),
+              log_interval=1)  # fmt: skip
+    (log,) = tmp_path.glob('*/vis_data/scalars.json')
+    assert [line.count('"iter": ') for line in log.open()] == [1, 1, 1]
+
+
+def test_a_discriminator_that_wins_outright_stops_training(train, tmp_path):
+    with pytest.raises(InputError, match=r'4: logits_real=.+e\+.*fake'):
+        train(3, lambda model: scale_logits(model, 1e7))
+    assert_good(tmp_path, 2)
+
+
+def test_without_a_checkpoint_training_starts_anew(train, tmp_path):
+    with pytest.raises(InputError, match='no checkpoint was written before'):
+        train(1, lambda model: poison(model, 'generator', float('nan')))
+    assert_good(tmp_path)
+
+
+def look(tmp_path, gaps, iteration=60):
+    """Let the hook look at a run whose logits had these gaps."""
+    hub = MessageHub.get_instance(f'{tmp_path.name}_{len(gaps)}_{gaps[-1]}')
+    for gap in gaps:
+        hub.update_scalar('train/logits_real', gap / 2 + 7)
+        hub.update_scalar('train/logits_fake', -gap / 2 + 7)
+    runner = SimpleNamespace(
+        message_hub=hub,
+        model=torch.nn.Linear(2, 2),
+        work_dir=str(tmp_path),
+        iter=iteration,
+    )
+    outputs = dict(logits_real=0, logits_fake=0)
+    DivergenceHook().after_train_iter(runner, iteration, {}, outputs)
+
+
+def test_only_lasting_gaps_of_logits_count(tmp_path):
+    look(tmp_path, [0] * 49 + [4.9e5])
+    look(tmp_path, [1e6] * 10 + [9.9e3] * 50)
+    look(tmp_path, [-9.9e3] * 50)
+    with pytest.raises(InputError):
+        look(tmp_path, [0] * 49 + [5.1e5])
+    with pytest.raises(InputError):
+        look(tmp_path, [0] * 9 + [-1.1e4] * 50)
+
+
+def test_checkpoints_of_later_iterations_are_not_named(tmp_path):
+    for number in (20, 40, 60, 100, 9):
+        (tmp_path / f'iter_{number}.pth').touch()
+    with pytest.raises(InputError, match=r'before is \S+/iter_40\.pth'):
+        look(tmp_path, [1e5], 59)
+    with pytest.raises(InputError, match=r'before is \S+/iter_60\.pth'):
+        look(tmp_path, [2e5], 60)
+
+
+POISON = """
+import torch
+from mmengine.dist import get_rank
+from stylegan_v_mm.engine import DivergenceHook
+from stylegan_v_mm.registry import HOOKS
+
+@HOOKS.register_module()
+class Poison(DivergenceHook):
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == 3 and get_rank() == 1:
+            with torch.no_grad():
+                next(runner.model.generator.parameters()).mul_(torch.nan)
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return str(s.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_all_processes_stop_together(config, tmp_path):
+    (tmp_path / 'poison.py').write_text(POISON)
+    path = tmp_path / 'config.py'
+    path.write_text(
+        f"_base_ = ['{config}']\n"
+        "custom_imports = dict(imports=['poison'])\n"
+        "custom_hooks = [dict(type='Poison'), dict(type='DivergenceHook')]\n"
+    )
+    result = subprocess.run(
+        [ROOT / 'tools/dist_train.sh', path, '2', '--work-dir', tmp_path],
+        env={
+            **os.environ,
+            'PORT': free_port(),
+            'OMP_NUM_THREADS': '1',
+            'PYTHON': sys.executable,
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode != 0
+    # The weights of one process went wrong, and both say so.
+    message = 'error: training has gone wrong in iteration 4: generator.'
+    assert result.stderr.count(message) == 2
+    assert_good(tmp_path, 2)

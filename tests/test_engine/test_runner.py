@@ -1,7 +1,12 @@
-"""Tests of the runner's settings of the process."""
+"""The runner's settings of the process, and what it refuses."""
 
 import subprocess
 import sys
+
+import pytest
+
+from stylegan_v_mm.engine import GANOptimWrapperConstructor, VideoGANRunner
+from stylegan_v_mm.errors import InputError
 
 # How often the kernel had to give a page while large tensors come and go.
 SCRIPT = """
@@ -32,3 +37,15 @@ def test_freed_memory_is_reused():
     )
     before, after = map(int, result.stdout.split())
     assert after < before / 20
+
+
+def test_accumulation_has_one_place():
+    cfg = dict(generator=dict(accumulative_counts=2))
+    with pytest.raises(InputError, match=r'optim_wrapper\.generator\.accum'):
+        GANOptimWrapperConstructor(cfg)
+
+
+def test_processes_do_not_have_seeds_of_their_own():
+    runner = VideoGANRunner.__new__(VideoGANRunner)
+    with pytest.raises(InputError, match='diff_rank_seed=True: remove it'):
+        runner.set_randomness(0, diff_rank_seed=True)

@@ -262,16 +262,24 @@ def test_half_precision_is_augmented_in_float32():
     assert out.isfinite().all()
 
 
-def test_r1_passes_through():
-    """The penalty of a linear judge of flipped clips is that of the clips."""
-    videos = clips().requires_grad_()
-    weight = torch.randn(3, 2, 3, 16, 16, requires_grad=True)
-    logits = (VideoAugment('blit', p=1)(videos) * weight).sum((1, 2, 3, 4))
+@pytest.mark.parametrize('pipeline', ['bgc', 'bgcfnc'])
+def test_r1_passes_through(pipeline):
+    """For a linear judge of A x + b, R1 is |A' w|^2, its gradient 2 A A' w."""
+    augment = VideoAugment(pipeline, p=0.8)
+
+    def transform(videos):
+        torch.manual_seed(7)
+        return augment(videos)
+
+    videos = clips().double().requires_grad_()
+    weight = torch.randn(videos.shape).double().requires_grad_()
+    logits = (transform(videos) * weight).sum((1, 2, 3, 4))
     (grad,) = torch.autograd.grad(logits.sum(), videos, create_graph=True)
-    penalty = grad.square().sum()
-    penalty.backward()
-    assert weight.grad.isfinite().all()
-    assert weight.grad.abs().sum() > 0
+    grad.square().sum().backward()
+    with torch.no_grad():
+        expected = 2 * (transform(videos + grad) - transform(videos))
+    torch.testing.assert_close(weight.grad, expected)
+    assert expected.abs().max() > 0.1
 
 
 # -- control ----------------------------------------------------------------

@@ -33,10 +33,15 @@ DISCRIMINATOR = dict(
 N, T = 4, 3
 
 
-def make(c_dim=0, generator=None, **options):
+def make(c_dim=0, generator=None, mbstd_group_size=4, **options):
     gan = StyleGANV(
         dict(GENERATOR, c_dim=c_dim, **SHARED, **(generator or {})),
-        dict(DISCRIMINATOR, c_dim=c_dim, **SHARED),
+        dict(
+            DISCRIMINATOR,
+            c_dim=c_dim,
+            mbstd_group_size=mbstd_group_size,
+            **SHARED,
+        ),
         **dict(dict(r1_gamma=2.0), **options),
     )
     for network in (gan.generator, gan.discriminator):
@@ -343,6 +348,38 @@ def test_gradients_that_are_no_numbers_are_cleaned():
     gan.apply_gradients(wrapper, network)
     assert network.weight.tolist() == [[0, -1e5, 1e5, -3]]
     assert network.weight.grad is None
+
+
+def test_parts_of_a_batch_add_up_to_it():
+    """With statistics of single clips, two halves are the whole."""
+    gan = make(d_reg_interval=1, mbstd_group_size=1)
+    data = batch(gan)
+    twin = copy.deepcopy(gan)
+    twin.accumulative_counts = 2
+    parts = twin.split(data)
+    assert [len(part['video']) for part in parts] == [N // 2] * 2
+    for name in ('generator', 'discriminator', 'r1'):
+        network = name if name == 'generator' else 'discriminator'
+        whole, halves = (
+            model.step(network, getattr(model, f'{name}_loss'), each, steps)
+            for model, each, steps in (
+                (gan, [data], optimizers(gan)),
+                (twin, parts, optimizers(twin)),
+            )
+        )
+        for key, value in whole.items():
+            torch.testing.assert_close(halves[key], value)
+        for ours, theirs in zip(
+            getattr(twin, network).parameters(),
+            getattr(gan, network).parameters(),
+        ):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_parts_have_to_be_equal():
+    gan = make(accumulative_counts=3)
+    with pytest.raises(InputError, match=r'4 clips.*accumulative_counts=3'):
+        gan.train_step(batch(gan), optimizers(gan))
 
 
 # Moving average
