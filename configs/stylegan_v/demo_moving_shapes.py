@@ -1,10 +1,5 @@
 # A toy that trains in minutes on two CPU cores: coloured shapes that move.
-_base_ = [
-    '../_base_/models/stylegan_v.py',
-    '../_base_/datasets/videos.py',
-    '../_base_/schedules/stylegan_v.py',
-    '../_base_/default_runtime.py',
-]
+_base_ = ['./ucf101.py']
 data_root = 'data/moving_shapes'
 resolution = 32
 batch_size = 8
@@ -27,10 +22,8 @@ model = dict(
 num_test_videos = 128
 detector = dict(_delete_=True, type='RandomI3D')
 # FVD hardly notices videos that stand still: measure how much moves, too.
-test_evaluator = [
-    *_base_.test_evaluator,
-    dict(
-        type='FrameDifference', lag=8, num_frames=16,
-        num_real='= num_test_videos', resolution='= resolution',
-        real_data=dict(data_root='= data_root')),
-]  # fmt: skip
+frame_difference = dict(
+    type='FrameDifference', lag=8, num_frames=16, resolution='= resolution',
+    num_real='= num_test_videos', real_data=dict(data_root='= data_root'),
+)  # fmt: skip
+test_evaluator = [*_base_.test_evaluator, frame_difference]

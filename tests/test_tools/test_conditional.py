@@ -1,0 +1,55 @@
+"""Conditional training learns what its labels mean."""
+
+import pytest
+import torch
+from real_process import ROOT, run_tool
+
+from stylegan_v_mm.datasets import VideoDataset
+from stylegan_v_mm.inference import load_gan
+
+CONFIG = f"""
+_base_ = ['{ROOT}/configs/stylegan_v/demo_three_classes.py']
+data_root = '{{data_root}}'
+resolution = 16
+max_iters = 1000
+preview_interval = checkpoint_interval = 1000
+model = dict(
+    generator=dict(channel_max=32), discriminator=dict(channel_max=32))
+"""
+
+
+@pytest.mark.slow
+def test_clips_look_like_their_class(tmp_path):
+    data, config = tmp_path / 'videos', tmp_path / 'config.py'
+    config.write_text(CONFIG.format(data_root=data))
+    made = run_tool(
+        'dataset_converters/moving_shapes.py',
+        data,
+        *['--num-videos=60', '--num-frames=40', '--resolution=16'],
+        '--by-class=colour',
+    )
+    assert made.returncode == 0, made.stderr
+    trained = run_tool('train.py', config, '--work-dir', tmp_path / 'work')
+    assert trained.returncode == 0, trained.stderr
+
+    # The mean picture of each class of real videos.
+    videos = VideoDataset(data, labels='folder')
+    assert videos.metainfo['classes'] == ('blue', 'green', 'red')
+    pictures = torch.stack(
+        [
+            torch.from_numpy(source.read(range(16))).float().mean(0)
+            for source in videos.sources
+        ]
+    ).flatten(1)
+    labels = torch.from_numpy(videos.labels)
+    means = labels.T @ pictures / labels.sum(0)[:, None]
+
+    gan = load_gan(str(config), str(tmp_path / 'work/iter_1000.pth'))
+    t, right = torch.arange(16), 0
+    for label, c in enumerate(torch.eye(3)):
+        for seed in range(20):
+            clip = torch.cat(list(gan.sample_video(seed, t, c))).float()
+            picture = clip.mean(0).permute(1, 2, 0).flatten()
+            nearest = (means - picture).square().sum(1).argmin()
+            right += int(nearest) == label
+    assert right / 60 > 0.8
