@@ -2,27 +2,24 @@
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.device import get_device
 from mmengine.dist import (
     broadcast_object_list,
-    get_rank,
-    get_world_size,
     is_main_process,
 )
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..errors import InputError
 from ..files import user_cache
-from ..registry import DATASETS, METRICS, MODELS
+from ..registry import METRICS, MODELS
 from .frechet import FeatureStats, frechet_distance
+from .real_clips import own_share, real_clips
 
 # To be raised with every change that moves the statistics of real clips.
 _CACHE_VERSION = 1
@@ -83,12 +80,6 @@ class FrechetVideoDistance(BaseMetric):
                 f'2, frame_stride={frame_stride} and batch_size={batch_size} '
                 'at least 1'
             )
-        known = {'data_root', 'labels', 'images'}
-        if not {'data_root'} <= set(real_data) <= known:
-            raise InputError(
-                'FrechetVideoDistance: real_data needs data_root and may have '
-                f'labels and images, got {sorted(real_data)}'
-            )
         self.detector = MODELS.build(detector)
         if num_frames < self.detector.min_num_frames:
             raise InputError(
@@ -111,25 +102,8 @@ class FrechetVideoDistance(BaseMetric):
         if self.detector.is_random:
             self.name = 'FVD-random'
 
-        self.real_videos = DATASETS.build(
-            dict(
-                type='VideoDataset',
-                **real_data,
-                min_num_frames=self.span,
-                max_num_frames=sys.maxsize,
-                seed=0,
-                pipeline=[
-                    dict(
-                        type='SampleClip',
-                        num_frames=num_frames,
-                        method='consecutive',
-                        frame_stride=frame_stride,
-                    ),
-                    dict(type='LoadClip'),
-                    dict(type='ResizeCrop', resolution=resolution),
-                    dict(type='PackClip'),
-                ],
-            )
+        self.real_videos = real_clips(
+            real_data, num_frames, resolution, frame_stride
         )
         available = len(self.real_videos)
         if available < 2:
@@ -254,11 +228,8 @@ class FrechetVideoDistance(BaseMetric):
 
     def _compute_real_stats(self) -> FeatureStats:
         """Sum over this process's share of the real clips, then over all."""
-        available = len(self.real_videos)
-        count = min(self.num_real, available)
-        inds = np.arange(count) * available // count
         loader = DataLoader(
-            Subset(self.real_videos, inds[get_rank() :: get_world_size()]),
+            own_share(self.real_videos, self.num_real),
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             # Its own, as a loader draws from torch's global one, which a

@@ -1,10 +1,5 @@
 """What training shows of itself, and when it stops."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import av
@@ -14,6 +9,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from PIL import Image
+from real_process import ROOT, train_on_two
 
 from stylegan_v_mm.checkpoint import load_checkpoint
 from stylegan_v_mm.config import load_runner_config
@@ -27,8 +23,6 @@ from stylegan_v_mm.engine import (
 from stylegan_v_mm.engine.hooks import write_filmstrip
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.video_io import write_video
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_the_speed_counts_frames():
@@ -329,12 +323,6 @@ class Poison(DivergenceHook):
 """
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return str(s.getsockname()[1])
-
-
 @pytest.mark.slow
 def test_all_processes_stop_together(config, tmp_path):
     (tmp_path / 'poison.py').write_text(POISON)
@@ -344,19 +332,7 @@ def test_all_processes_stop_together(config, tmp_path):
         "custom_imports = dict(imports=['poison'])\n"
         "custom_hooks = [dict(type='Poison'), dict(type='DivergenceHook')]\n"
     )
-    result = subprocess.run(
-        [ROOT / 'tools/dist_train.sh', path, '2', '--work-dir', tmp_path],
-        env={
-            **os.environ,
-            'PORT': free_port(),
-            'OMP_NUM_THREADS': '1',
-            'PYTHON': sys.executable,
-        },
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    result = train_on_two(path, tmp_path, cwd=tmp_path)
     assert result.returncode != 0
     # The weights of one process went wrong, and both say so.
     message = 'error: training has gone wrong in iteration 4: generator.'

@@ -5,14 +5,13 @@ import os
 import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
 import torch
-from real_process import ROOT, run_tool
+from real_process import ROOT, run_tool, train_on_two
 
 from stylegan_v_mm.checkpoint import load_checkpoint
 from stylegan_v_mm.config import load_runner_config
@@ -240,27 +239,10 @@ def assert_same_update(work_dir, reference, initial):
         assert (left - right).norm() / right.norm() < 1e-3
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return str(s.getsockname()[1])
-
-
 @pytest.mark.slow
 def test_two_processes_train_as_one(job, reference, tmp_path):
-    command = [ROOT / 'tools/dist_train.sh', job.config, '2']
-    command += ['--work-dir', tmp_path, '--cfg-options', *OPTIONS]
-    result = subprocess.run(
-        [*command, 'max_iters=6'],
-        env={
-            **os.environ,
-            'PORT': free_port(),
-            'OMP_NUM_THREADS': '1',
-            'PYTHON': sys.executable,
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
+    result = train_on_two(
+        job.config, tmp_path, '--cfg-options', *OPTIONS, 'max_iters=6'
     )
     assert result.returncode == 0, result.stderr
     one, two = log(reference), log(tmp_path)

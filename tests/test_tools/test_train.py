@@ -1,9 +1,7 @@
 """tools/train.py as a real process: what it leaves, resuming, launching."""
 
 import json
-import os
 import re
-import socket
 import subprocess
 import sys
 
@@ -11,7 +9,7 @@ import av
 import pytest
 import torch
 from PIL import Image
-from real_process import ROOT, run_tool
+from real_process import run_tool, train_on_two
 
 from stylegan_v_mm.checkpoint import load_checkpoint
 
@@ -94,34 +92,9 @@ def test_resuming_without_a_checkpoint_starts_anew(job, tmp_path):
     assert (tmp_path / 'iter_1.pth').exists()
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return str(s.getsockname()[1])
-
-
 @pytest.mark.slow
 def test_two_processes_train_one_model(job, tmp_path):
-    result = subprocess.run(
-        [
-            ROOT / 'tools/dist_train.sh',
-            job.config,
-            '2',
-            '--work-dir',
-            tmp_path,
-            '--cfg-options',
-            'max_iters=2',
-        ],
-        env={
-            **os.environ,
-            'PORT': free_port(),
-            'OMP_NUM_THREADS': '1',
-            'PYTHON': sys.executable,
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    result = train_on_two(job.config, tmp_path, '--cfg-options', 'max_iters=2')
     assert result.returncode == 0, result.stderr
     state = load_checkpoint(tmp_path / 'iter_2.pth')['state_dict']
     # The batch of 4 is divided, not doubled.

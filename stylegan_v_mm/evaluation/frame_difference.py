@@ -1,16 +1,14 @@
 """How much moves in generated videos, against real ones; needs no weights."""
 
-import sys
-
-import numpy as np
 import torch
 from mmengine.device import get_device
-from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
 
 from ..errors import InputError
-from ..registry import DATASETS, METRICS
+from ..registry import METRICS
+from .real_clips import own_share, real_clips
 
 
 def frame_difference(video: Tensor, lag: int) -> float:
@@ -70,25 +68,7 @@ class FrameDifference(BaseMetric):
         self.lag = lag
         self.num_frames = num_frames
         self.num_real = num_real
-        self.real_videos = DATASETS.build(
-            dict(
-                type='VideoDataset',
-                **real_data,
-                min_num_frames=num_frames,
-                max_num_frames=sys.maxsize,
-                seed=0,
-                pipeline=[
-                    dict(
-                        type='SampleClip',
-                        num_frames=num_frames,
-                        method='consecutive',
-                    ),
-                    dict(type='LoadClip'),
-                    dict(type='ResizeCrop', resolution=resolution),
-                    dict(type='PackClip'),
-                ],
-            )
-        )
+        self.real_videos = real_clips(real_data, num_frames, resolution)
         # Sum and number over generated and real clips.
         self._fake = torch.zeros(2, dtype=torch.float64)
         self._real: Tensor | None = None
@@ -144,12 +124,9 @@ class FrameDifference(BaseMetric):
 
     def _real_differences(self) -> Tensor:
         """Measure this process's share of the real clips."""
-        available = len(self.real_videos)
-        count = min(self.num_real, available)
-        inds = np.arange(count) * available // count
         differences = [
-            frame_difference(self.real_videos[int(i)]['video'], self.lag)
-            for i in inds[get_rank() :: get_world_size()]
+            frame_difference(clip['video'], self.lag)
+            for clip in own_share(self.real_videos, self.num_real)
         ]
         return torch.tensor(
             [sum(differences), len(differences)], dtype=torch.float64

@@ -7,7 +7,7 @@ from mmengine.evaluator import Evaluator
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import FrameDifference
-from stylegan_v_mm.evaluation.motion import frame_difference
+from stylegan_v_mm.evaluation.frame_difference import frame_difference
 from stylegan_v_mm.video_io import write_video
 
 
