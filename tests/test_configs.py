@@ -214,7 +214,8 @@ def test_a_small_run(path, tmp_path, run_script, inception):
     )
     if full.num_classes:
         text += 'num_classes = 2\n'
-    config = tmp_path / 'config.py'
+    # mmengine's visualizers go by the config's name and the second.
+    config = tmp_path / path.name
     config.write_text(text)
 
     work_dir = tmp_path / 'work'

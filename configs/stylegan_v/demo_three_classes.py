@@ -1,5 +1,5 @@
-# The toy with labels: red, green and blue shapes, a folder for each. Make the
-# data by
+# The toy with labels: red, green and blue shapes.
+# data/three_colours/<class>/<video>.mp4, made by
 # python tools/dataset_converters/moving_shapes.py data/three_colours \
 #     --num-videos 300 --resolution 32 --by-class colour
 _base_ = ['./demo_moving_shapes.py']

@@ -22,7 +22,7 @@ def measure(job, out, *options):
 
 def test_the_distance_is_printed_and_does_not_depend_on_batches(job, tmp_path):
     one, text = measure(job, tmp_path / 'a.json')
-    assert list(one) == ['FVD-random']
+    assert list(one) == ['FVD-random', 'FrameDiff8', 'FrameDiff8-real']
     assert one['FVD-random'] > 0
     assert f'FVD-random: {one["FVD-random"]:.4f}' in text
     two, _ = measure(job, tmp_path / 'b.json', 'test_dataloader.batch_size=1')
