@@ -58,6 +58,8 @@ ALLOWED = {
         'datasets',
     },
     'evaluation.frechet': {'errors'},
+    'evaluation.measures': {'errors'},
+    'evaluation.results': {'errors', 'version'},
     'evaluation': {'errors', 'files', 'registry', 'evaluation'},
     'engine': {
         'errors',

@@ -71,8 +71,11 @@ def main() -> int:
     )
 
     print(f'\nTrained {config.max_iters} iterations in {minutes:.1f} minutes.')
-    for name, value in before.items():
-        print(f'{name} before training: {value:.4g}, after: {after[name]:.4g}')
+    for name in ('FVD-random', 'FrameDiff8'):
+        print(
+            f'{name} before training: {before[name]:.4g}, after: '
+            f'{after[name]:.4g}'
+        )
     print(f'videos:     {WORK_DIR}/samples.mp4')
     print(f'picture:    {WORK_DIR}/preview.png')
     print(f'checkpoint: {checkpoint}')

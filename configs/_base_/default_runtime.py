@@ -9,6 +9,7 @@ log_level = 'INFO'
 log_interval = 50  # iterations
 preview_interval = 5000
 checkpoint_interval = 5000
+save_best = None  # 'FVD16': keep what measures best, see val_interval
 preview_frames = 64
 fps = 25  # of previews
 tensorboard = False  # whether to write for it; needs the package tensorboard
@@ -28,6 +29,7 @@ default_hooks = dict(
         type='SafeCheckpointHook',
         interval='= checkpoint_interval',
         max_keep_ckpts=3,
+        save_best='= save_best',
     ),
 )
 custom_hooks = [

@@ -21,9 +21,9 @@ model = dict(
     ema_kimg=1)  # fmt: skip
 num_test_videos = 128
 detector = dict(_delete_=True, type='RandomI3D')
-# FVD hardly notices videos that stand still: measure how much moves, too.
-frame_difference = dict(
-    type='FrameDifference', lag=8, num_frames=16, resolution='= resolution',
+# FVD hardly notices videos that stand still: measure how they move, too.
+motion = dict(
+    type='MotionReport', num_frames=16, resolution='= resolution',
     num_real='= num_test_videos', real_data=dict(data_root='= data_root'),
 )  # fmt: skip
-test_evaluator = [*_base_.test_evaluator, frame_difference]
+test_evaluator = [*_base_.test_evaluator, motion]

@@ -21,6 +21,9 @@ preview_frames = 1
 # FID of as many generated as real images; the file: docs/metrics.md.
 num_test_videos = 50000
 num_test_frames = 1
+num_test_images = '= num_test_videos'
+image_detector = '= detector'
+test_evaluator = ['= fid50k_full']
 detector = dict(
     type='InceptionTorchScript', path='checkpoints/inception-2015-12-05.pt'
 )

@@ -13,13 +13,14 @@ from .video_dataset import VideoDataset
 
 @DATASETS.register_module()
 class SeedDataset(Dataset):
-    """Seeds 0, 1, 2, ... of clips to generate, each from time 0 on.
+    """Seeds of clips to generate, one after another, each from time 0 on.
 
     With labels, a seed draws a real video and takes its label: classes are
     as frequent as in the data.
 
     An item is a dict of
 
+    - ``index`` (int): of the item, for metrics that take the first ones
     - ``seed`` (int)
     - ``t`` [T], float64: 0, s, 2 s, ... frames
     - ``c`` [c_dim], float32
@@ -32,9 +33,14 @@ class SeedDataset(Dataset):
             there are ``labels``.
         labels: Of the real videos, see ``VideoDataset``.
         images: Whether the real videos are images, see ``VideoDataset``.
+        first_seed: The first seed, at least 0. Defaults to 0.
+        extra_videos: Number of seeds after these, for metrics of frames,
+            which take more and shorter clips than those of videos. A batch
+            may hold both: collate them into lists (``pseudo_collate``).
+        extra_frames: Frames in each of their clips.
 
     Raises:
-        InputError: A number is below 1, or the labels cannot be read.
+        InputError: A number is out of range, or the labels cannot be read.
     """
 
     def __init__(
@@ -45,15 +51,24 @@ class SeedDataset(Dataset):
         data_root: str | os.PathLike | None = None,
         labels: str | None = None,
         images: bool = False,
+        first_seed: int = 0,
+        extra_videos: int = 0,
+        extra_frames: int = 1,
     ) -> None:
-        if min(num_videos, num_frames, frame_stride) < 1:
+        least = [num_videos, num_frames, frame_stride, extra_frames]
+        if min(*least, first_seed + 1, extra_videos + 1) < 1:
             raise InputError(
                 f'SeedDataset: num_videos={num_videos}, num_frames='
-                f'{num_frames} and frame_stride={frame_stride} must be at '
-                'least 1'
+                f'{num_frames}, frame_stride={frame_stride} and extra_frames='
+                f'{extra_frames} must be at least 1, first_seed={first_seed} '
+                f'and extra_videos={extra_videos} at least 0'
             )
         self.num_videos = num_videos
-        self.t = torch.arange(num_frames, dtype=torch.float64) * frame_stride
+        self.extra_videos = extra_videos
+        self.first_seed = first_seed
+        most = max(num_frames, extra_frames)
+        t = torch.arange(most, dtype=torch.float64) * frame_stride
+        self.t, self.extra_t = t[:num_frames], t[:extra_frames]
         #: [V, c_dim], float32, labels to draw from.
         self.labels = np.zeros((1, 0), np.float32)
         #: Names of the classes (``classes``), empty if they have none.
@@ -72,14 +87,16 @@ class SeedDataset(Dataset):
         return self.labels.shape[1]
 
     def __len__(self) -> int:
-        return self.num_videos
+        return self.num_videos + self.extra_videos
 
     def __getitem__(self, index: int) -> dict:
-        if not 0 <= index < self.num_videos:
-            raise IndexError(f'{index} of {self.num_videos} seeds')
-        video = np.random.default_rng(index).integers(len(self.labels))
+        if not 0 <= index < len(self):
+            raise IndexError(f'{index} of {len(self)} seeds')
+        seed = self.first_seed + index
+        video = np.random.default_rng(seed).integers(len(self.labels))
         return {
-            'seed': index,
-            't': self.t,
+            'index': index,
+            'seed': seed,
+            't': self.t if index < self.num_videos else self.extra_t,
             'c': torch.from_numpy(self.labels[video]),
         }

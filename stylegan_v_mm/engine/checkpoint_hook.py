@@ -8,6 +8,7 @@ from mmengine.dist import all_reduce, master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from ..errors import InputError
 from ..registry import HOOKS
 
 
@@ -21,22 +22,61 @@ class SafeCheckpointHook(CheckpointHook):
     SIGTERM, by which clusters preempt a job, ends training after the current
     iteration with a checkpoint, on all processes if one of them gets it.
 
+    ``best_METRIC_iter_N.pth`` has the weights that measured best so far. It
+    does not count among ``max_keep_ckpts``. A resumed run goes on from the
+    best value before.
+
     Args:
         interval (int): Iterations from one checkpoint to the next.
         max_keep_ckpts (int): How many to keep; older ones are removed once
             the new one is on the disk. Defaults to -1, all.
-        kwargs: Of mmengine's ``CheckpointHook``, such as ``save_best``.
+        save_best (str, optional): Name of the metric to keep the best
+            weights by, such as ``'FVD16'``. Defaults to None, not kept.
+        kwargs: Of mmengine's ``CheckpointHook``, such as ``rule``,
+            ``'less'`` or ``'greater'``, for a metric of unknown name.
+
+    Raises:
+        InputError: Whether more or less of ``save_best`` is better is not
+            known; or, when training starts, nothing is measured.
     """
 
+    # mmengine looks whether a metric's name contains one of these.
+    _default_less_keys = ('FVD', 'FID', 'KVD', 'KID', 'loss')
+    _default_greater_keys = (
+        'IS',
+        'ISv',
+        'Precision',
+        'Recall',
+        'Density',
+        'Coverage',
+    )
+
     def __init__(
-        self, interval: int, max_keep_ckpts: int = -1, **kwargs
+        self,
+        interval: int,
+        max_keep_ckpts: int = -1,
+        save_best: str | None = None,
+        **kwargs,
     ) -> None:
-        super().__init__(interval, by_epoch=False, **kwargs)
+        try:
+            super().__init__(
+                interval, by_epoch=False, save_best=save_best, **kwargs
+            )
+        except ValueError as error:
+            raise InputError(
+                f'save_best={save_best!r}: is more or less of it better? Set '
+                "default_hooks.checkpoint.rule to 'greater' or 'less'"
+            ) from error
         self.num_kept = max_keep_ckpts
         self._signalled = False
 
     def before_train(self, runner: Runner) -> None:
         """Start to listen; clear away what a killed run left half-written."""
+        if self.save_best and runner.val_loop is None:
+            raise InputError(
+                f'save_best={self.save_best[0]!r}, but nothing is measured: '
+                'set val_interval, too'
+            )
         super().before_train(runner)
         # mmengine would warn at each checkpoint that there are none to save.
         self.save_param_scheduler = bool(runner.param_schedulers)
@@ -91,6 +131,25 @@ class SafeCheckpointHook(CheckpointHook):
             names = map(self.filename_tmpl.format, kept[: -self.num_kept])
             self._remove(*(Path(self.out_dir, name) for name in names))
             hub.update_info('keep_ckpt_ids', kept[-self.num_kept :])
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not self.save_best:
+            return
+        (name,) = self.save_best
+        if name not in metrics:
+            raise InputError(
+                f'save_best={name!r}: there is no such metric, only '
+                f'{", ".join(metrics)}'
+            )
+        # mmengine would remove the best so far before it writes the new one.
+        best, self.best_ckpt_path = self.best_ckpt_path, None
+        super()._save_best_checkpoint(runner, metrics)
+        if self.best_ckpt_path is None:
+            self.best_ckpt_path = best
+            return
+        stem = f'best_{name}_'.replace('/', '_')  # as mmengine names it
+        files = Path(self.out_dir).glob(stem + self.filename_tmpl.format('*'))
+        self._remove(*set(files) - {Path(self.best_ckpt_path)})
 
     @master_only
     def _remove(self, *paths: Path) -> None:

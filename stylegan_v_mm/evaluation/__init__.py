@@ -1,16 +1,36 @@
 """Metrics of generated videos, and the detectors they rest on."""
 
-from .detectors import I3DTorchScript, InceptionTorchScript, RandomI3D
-from .frame_difference import FrameDifference
+from .detectors import (
+    I3D,
+    C3DTorchScript,
+    I3DTorchScript,
+    InceptionTorchScript,
+    RandomI3D,
+    VideoTorchScript,
+)
 from .frechet import FeatureStats, frechet_distance
-from .metrics import FrechetVideoDistance
+from .metrics import (
+    FrechetVideoDistance,
+    InceptionScore,
+    KernelDistance,
+    PrecisionRecall,
+)
+from .mmagic_frames import MMagicFrames
+from .motion_report import MotionReport
 
 __all__ = [
+    'I3D',
+    'C3DTorchScript',
     'FeatureStats',
-    'FrameDifference',
     'FrechetVideoDistance',
     'I3DTorchScript',
+    'InceptionScore',
     'InceptionTorchScript',
+    'KernelDistance',
+    'MMagicFrames',
+    'MotionReport',
+    'PrecisionRecall',
     'RandomI3D',
+    'VideoTorchScript',
     'frechet_distance',
 ]

@@ -3,39 +3,82 @@
 A detector has
 
 * ``features(video)``: uint8 [N, T, 3, H, W], RGB, on any device -> float32
-  [N, ``num_features``] on the detector's device,
-* ``min_num_frames``: the least T,
+  [N, ``num_features``] on the detector's device, or
+  ``probabilities(video)``: the same -> float32 [N, classes], or both,
+* ``min_num_frames``: the least T, and ``max_num_frames`` the most, if there
+  is one,
 * ``digest``: a text that changes when its features do, for caches,
 * ``is_random``: True if it was never trained, so that its distances compare
-  with nothing but themselves.
+  with nothing but themselves,
+* ``name``: what the names of results tell about it, if anything.
 """
 
 import hashlib
-import math
-from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.device import get_device
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..files import local_file, sha256_of
 from ..registry import MODELS
+from .i3d import InceptionI3D
 
 
-def _check_video(video: Tensor, min_num_frames: int) -> None:
+def _check_video(video: Tensor, least: int, most: int | None = None) -> None:
+    """Refuse what is no batch of clips of ``least`` to ``most`` frames."""
     shape = list(video.shape)
     if video.dtype != torch.uint8 or len(shape) != 5 or shape[2] != 3:
         raise InputError(
             f'a detector takes uint8 [N, T, 3, H, W], got {video.dtype} '
             f'{shape}'
         )
-    if shape[1] < min_num_frames:
+    if shape[1] < least or (most and shape[1] > most):
         raise InputError(
-            f'I3D needs clips of at least {min_num_frames} frames, got '
-            f'{shape[1]}'
+            f'the detector takes clips of {"just" if most else "at least"} '
+            f'{least} frames, got {shape[1]}: set num_frames'
         )
+
+
+def _checked_file(path: str, sha256: str | None) -> tuple[Path, str]:
+    """Find or download a detector's file; return it and its checksum."""
+    file = local_file(
+        path,
+        'docs/metrics.md says where to get this detector; '
+        "detector=dict(type='RandomI3D') needs none, for smoke tests",
+    )
+    digest = sha256_of(file)
+    if sha256 is not None and digest != sha256.lower():
+        raise InputError(
+            f'{file} has the SHA-256 checksum {digest}, but {sha256} is '
+            'wanted: delete the file and get it again'
+        )
+    return file, digest
+
+
+def _full_precision() -> AbstractContextManager:
+    """Keep TensorFloat-32 out: it would move the distances."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
+def _resize(x: Tensor, size: int, antialias: bool = False) -> Tensor:
+    """[N, T, 3, H, W] -> [N, 3, T, size, size], between pixels' centres."""
+    frames = F.interpolate(
+        x.flatten(0, 1),
+        size=(size, size),
+        mode='bilinear',
+        antialias=antialias,
+    )
+    return frames.unflatten(0, x.shape[:2]).transpose(1, 2).contiguous()
+
+
+# Flags by which the published files can be told apart.
+_FLAGS = {'rescale', 'resize', 'return_features', 'no_output_bias'}
 
 
 class TorchScriptDetector(nn.Module):
@@ -53,44 +96,37 @@ class TorchScriptDetector(nn.Module):
     """
 
     is_random = False
-    #: Name of the network, and the arguments by which it is known.
+    #: Name of the network, and the flags of its ``forward``.
     network = ''
-    arguments: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
     def __init__(self, path: str, sha256: str | None = None) -> None:
         super().__init__()
-        file = local_file(
-            path,
-            'docs/metrics.md says where to get this detector; '
-            "detector=dict(type='RandomI3D') needs none, for smoke tests",
-        )
-        self.digest = sha256_of(file)
-        if sha256 is not None and self.digest != sha256.lower():
-            raise InputError(
-                f'{file} has the SHA-256 checksum {self.digest}, but '
-                f'{sha256} is wanted: delete the file and get it again'
-            )
+        file, self.digest = _checked_file(path, sha256)
         try:
             self.script = torch.jit.load(file, map_location='cpu').eval()
             arguments = self.script.forward.schema.arguments
         except (RuntimeError, ValueError, AttributeError) as error:
             raise InputError(
-                f'{file} is no TorchScript model '
+                f'{file} is no TorchScript '
                 f'({type(error).__name__}: {str(error).strip()[:200]})'
             ) from error
         takes = {argument.name for argument in arguments}
-        if not takes.issuperset(self.arguments):
+        if takes & _FLAGS != set(self.flags):
             raise InputError(
                 f'{file} is the TorchScript of another model: {self.network} '
-                f'takes {", ".join(self.arguments)}'
+                f'takes {", ".join(["a tensor", *self.flags])}'
             )
 
     @torch.no_grad()
     def call(self, x: Tensor, **flags: bool) -> Tensor:
-        """Call the network, in full precision."""
+        """Call the network, in full precision and as it is written.
+
+        Fused, its operations round otherwise, and each new size compiles
+        anew.
+        """
         device = next(self.script.parameters()).device
-        # TensorFloat-32 would move the distances.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with _full_precision(), torch.jit.fuser('none'):
             return self.script(x.to(device), **flags).float()
 
 
@@ -108,7 +144,7 @@ class I3DTorchScript(TorchScriptDetector):
     # Three halvings of time, and two steps must be left for the last pooling.
     min_num_frames = 9
     network = 'I3D'
-    arguments = ('rescale', 'resize', 'return_features')
+    flags = ('rescale', 'resize', 'return_features')
 
     def features(self, video: Tensor) -> Tensor:
         """Compute logits [N, 400] of clips, see the top of the module."""
@@ -127,156 +163,249 @@ class InceptionTorchScript(TorchScriptDetector):
 
     For clips of one frame, images. The file does all the rest: it is called
     on bytes [N, 3, H, W] with ``return_features=True`` (the 2048 numbers
-    before the last layer). For arguments and errors see
-    :class:`TorchScriptDetector`.
+    before the last layer) or ``no_output_bias=True`` (probabilities of the
+    1008 outputs, whose last layer then has no bias). For arguments and errors
+    see :class:`TorchScriptDetector`.
     """
 
     num_features = 2048
-    min_num_frames = 1
+    min_num_frames = max_num_frames = 1
     network = 'Inception'
-    arguments = ('return_features', 'no_output_bias')
+    flags = ('return_features', 'no_output_bias')
 
     def features(self, video: Tensor) -> Tensor:
         """Compute features [N, 2048] of images [N, 1, 3, H, W], uint8."""
-        _check_video(video, self.min_num_frames)
-        if video.shape[1] != 1:
-            raise InputError(
-                'Inception takes clips of one frame, got '
-                f'{video.shape[1]}: set num_frames=1'
-            )
+        _check_video(video, 1, 1)
         return self.call(video[:, 0], return_features=True)
 
-
-def same_pad(
-    x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]
-) -> Tensor:
-    """Pad with zeros as TensorFlow's ``SAME`` does, odd rests at the end.
-
-    What follows makes ceil(size / stride) of each size.
-
-    Args:
-        x (Tensor): [N, C, T, H, W].
-        kernel (tuple): Its three sizes.
-        stride (tuple): Its three strides.
-
-    Returns:
-        Tensor: Padded in T, H and W.
-    """
-    padding = []
-    for size, k, s in zip(x.shape[2:], kernel, stride):
-        total = max((math.ceil(size / s) - 1) * s + k - size, 0)
-        # torch lists the last dimension first.
-        padding = [total // 2, total - total // 2, *padding]
-    return F.pad(x, padding)
-
-
-class Conv(nn.Module):
-    """Convolution without bias, batch normalisation, ReLU."""
-
-    def __init__(self, cin: int, cout: int, kernel: int, stride: int = 1):
-        super().__init__()
-        self.conv = nn.Conv3d(cin, cout, kernel, stride, bias=False)
-        self.bn = nn.BatchNorm3d(cout, eps=1e-3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, cin, T, H, W] -> [N, cout, T, H, W], sizes over the stride."""
-        x = same_pad(x, self.conv.kernel_size, self.conv.stride)
-        return F.relu(self.bn(self.conv(x)))
-
-
-class MaxPool(nn.MaxPool3d):
-    """Max pooling of what is at least 0, so that zeros are neutral."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, T, H, W] -> the same, sizes over the stride."""
-        return super().forward(same_pad(x, self.kernel_size, self.stride))
-
-
-class Mixed(nn.Module):
-    """Inception module: 1, 1 + 3, 1 + 3 and pooling + 1, side by side.
-
-    Args:
-        cin (int): Input channels.
-        widths (tuple): Output channels of the six convolutions, in that
-            order.
-    """
-
-    def __init__(self, cin: int, widths: tuple[int, ...]):
-        super().__init__()
-        a, b, b_out, c, c_out, d = widths
-        pool = MaxPool((3, 3, 3), (1, 1, 1))
-        self.branches = nn.ModuleList(
-            [
-                Conv(cin, a, 1),
-                nn.Sequential(Conv(cin, b, 1), Conv(b, b_out, 3)),
-                nn.Sequential(Conv(cin, c, 1), Conv(c, c_out, 3)),
-                nn.Sequential(pool, Conv(cin, d, 1)),
-            ]
-        )
-        self.cout = a + b_out + c_out + d
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, cin, T, H, W] -> [N, cout, T, H, W]."""
-        return torch.cat([branch(x) for branch in self.branches], 1)
-
-
-class I3D(nn.Module):
-    """Inflated Inception-v1, from clips to 400 logits.
-
-    Carreira & Zisserman, "Quo Vadis, Action Recognition?" (CVPR 2017), figure
-    3; widths of the modules: Szegedy et al. 2015, table 1. The last pooling
-    spans all of height and width, as the paper's 7 x 7 does for 224 x 224
-    pixels, so that other resolutions will do.
-
-    Args:
-        width (float): Share of the paper's channels. Defaults to 1.
-    """
-
-    def __init__(self, width: float = 1):
-        super().__init__()
-
-        def scaled(*channels: int) -> list[int]:
-            return [round(width * number) for number in channels]
-
-        c1, c2, c3 = scaled(64, 64, 192)
-        stages = OrderedDict(
-            conv1=Conv(3, c1, 7, 2),
-            pool1=MaxPool((1, 3, 3), (1, 2, 2)),
-            conv2=Conv(c1, c2, 1),
-            conv3=Conv(c2, c3, 3),
-            pool2=MaxPool((1, 3, 3), (1, 2, 2)),
-        )
-        cin = c3
-        for name, widths in [
-            ('mixed_3b', (64, 96, 128, 16, 32, 32)),
-            ('mixed_3c', (128, 128, 192, 32, 96, 64)),
-            ('pool3', 3),
-            ('mixed_4b', (192, 96, 208, 16, 48, 64)),
-            ('mixed_4c', (160, 112, 224, 24, 64, 64)),
-            ('mixed_4d', (128, 128, 256, 24, 64, 64)),
-            ('mixed_4e', (112, 144, 288, 32, 64, 64)),
-            ('mixed_4f', (256, 160, 320, 32, 128, 128)),
-            ('pool4', 2),
-            ('mixed_5b', (256, 160, 320, 32, 128, 128)),
-            ('mixed_5c', (384, 192, 384, 48, 128, 128)),
-        ]:
-            if isinstance(widths, int):
-                stages[name] = MaxPool((widths,) * 3, (2, 2, 2))
-            else:
-                stages[name] = Mixed(cin, scaled(*widths))
-                cin = stages[name].cout
-        self.stages = nn.Sequential(stages)
-        self.logits = nn.Conv3d(cin, 400, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, T, H, W] in [-1, 1], T at least 9 -> logits [N, 400]."""
-        x = self.stages(x)
-        x = F.avg_pool3d(x, (2, *x.shape[3:]), stride=1)
-        return self.logits(x).mean([2, 3, 4])
+    def probabilities(self, video: Tensor) -> Tensor:
+        """Compute probabilities [N, 1008] of images [N, 1, 3, H, W], uint8."""
+        _check_video(video, 1, 1)
+        return self.call(video[:, 0], no_output_bias=True)
 
 
 @MODELS.register_module()
-class RandomI3D(nn.Module):
+class VideoTorchScript(TorchScriptDetector):
+    """Any network of one's own for clips, from a TorchScript file.
+
+    It takes float32 [N, 3, T, R, R], any N, and gives ``num_features``
+    numbers for each clip. With a self-supervised VideoMAE this is the
+    content-debiased FVD (Ge et al. 2024, "On the Content Bias in Frechet
+    Video Distance"), which sees motion more and single frames less.
+
+    Frames become float, [0, 1], and R x R, bilinear between the centres of
+    pixels without antialiasing; then ``mean`` is taken away and the rest
+    divided by ``std``. The network is called once at the start, on grey.
+
+    Args:
+        path (str): See :class:`TorchScriptDetector`.
+        name (str): Ends the names of results: ``FVD16-VideoMAE``.
+        num_features (int): Width of the features.
+        sha256 (str, optional): See :class:`TorchScriptDetector`.
+        num_frames (int): Frames in a clip, T, just so many. Defaults to 16.
+        resolution (int): Height and width, R. Defaults to 224.
+        mean (sequence): Of red, green and blue. Defaults to ImageNet's.
+        std (sequence): The same, above 0. Defaults to ImageNet's.
+
+    Raises:
+        InputError: A number is out of range; see
+            :class:`TorchScriptDetector`; or the network cannot be called so,
+            or gives something else.
+    """
+
+    network = 'a detector of your own'
+
+    def __init__(
+        self,
+        path: str,
+        name: str,
+        num_features: int,
+        sha256: str | None = None,
+        num_frames: int = 16,
+        resolution: int = 224,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+    ) -> None:
+        if (
+            not name
+            or min(num_features, num_frames, resolution) < 1
+            or not len(mean) == len(std) == 3
+            or min(std) <= 0
+        ):
+            raise InputError(
+                f'VideoTorchScript: name={name!r} must not be empty, '
+                f'num_features={num_features}, num_frames={num_frames} and '
+                f'resolution={resolution} must be at least 1, mean={mean} and '
+                f'std={std} three numbers, the latter above 0'
+            )
+        super().__init__(path, sha256)
+        self.name = name
+        self.num_features = num_features
+        self.min_num_frames = self.max_num_frames = num_frames
+        self.resolution = resolution
+        for key, values in (('mean', mean), ('std', std)):
+            values = torch.tensor(values, dtype=torch.float32)
+            self.register_buffer(key, values.view(3, 1, 1, 1))
+        self.digest = (
+            f'VideoTorchScript {self.digest} resolution={resolution} '
+            f'mean={[*map(float, mean)]} std={[*map(float, std)]}'
+        )
+        self._try(path)
+
+    def _try(self, path: str) -> None:
+        """Call the network before anything is generated.
+
+        Where it will run, as traced networks may be tied to a device; on two
+        clips, as they may be tied to one.
+        """
+        if next(self.script.parameters(), None) is None:
+            raise InputError(
+                f'{path} has no parameters that could go to a GPU: save it '
+                'unfrozen'
+            )
+        self.to(get_device())
+        size = self.num_features
+        grey = torch.full((2, self.min_num_frames, 3, 8, 8), 128)
+        wanted = f'{self.name} must give [2, {size}] for [2, 3, T, R, R]'
+        try:
+            found = list(self.features(grey.to(torch.uint8)).shape)
+        except (RuntimeError, AttributeError, torch.jit.Error) as error:
+            # The last line tells, the others where.
+            reason = str(error).strip().split('\n')[-1][:300]
+            raise InputError(
+                f'{path}: {wanted}, T={self.min_num_frames}, '
+                f'R={self.resolution}, on {get_device()}, but fails '
+                f'({type(error).__name__}: {reason})'
+            ) from error
+        if found != [2, size]:
+            raise InputError(f'{path}: {wanted}, this one gives {found}')
+
+    def features(self, video: Tensor) -> Tensor:
+        """Compute features [N, ``num_features``], see the module's top."""
+        _check_video(video, self.min_num_frames, self.max_num_frames)
+        x = _resize(video.to(self.mean.device).float() / 255, self.resolution)
+        return self.call((x - self.mean) / self.std)
+
+
+@MODELS.register_module()
+class C3DTorchScript(TorchScriptDetector):
+    """C3D trained on UCF-101, from the published ``c3d_ucf101.pt``.
+
+    For clips of 16 frames. The file does all the rest: it is called on bytes
+    [N, 3, 16, H, W] and gives the probabilities of 101 classes. For arguments
+    and errors see :class:`TorchScriptDetector`.
+    """
+
+    min_num_frames = max_num_frames = 16
+    network = 'C3D'
+
+    def probabilities(self, video: Tensor) -> Tensor:
+        """Compute probabilities [N, 101] of clips [N, 16, 3, H, W], uint8.
+
+        Raises:
+            InputError: The file gives anything else.
+        """
+        _check_video(video, 16, 16)
+        found = self.call(video.transpose(1, 2))
+        if found.shape != (len(video), 101) or not torch.allclose(
+            found.sum(1), found.new_ones(len(video)), atol=1e-3
+        ):
+            raise InputError(
+                'a C3D file must give the probabilities of 101 classes, this '
+                f'one gives {list(found.shape)} numbers for {len(video)} '
+                f'clips, with the sum {found.sum():.4g}'
+            )
+        return found
+
+
+class _EagerI3D(nn.Module):
+    """What the detectors of our own network have in common.
+
+    Args:
+        **kwargs: Of :class:`InceptionI3D`.
+    """
+
+    num_features = 400
+    min_num_frames = I3DTorchScript.min_num_frames
+    #: Height and width for the network, and how frames get there.
+    resolution: int
+    antialias: bool
+
+    def __init__(self, **kwargs: float) -> None:
+        super().__init__()
+        # torch's own initialisation must not move a training run's numbers.
+        with torch.random.fork_rng(devices=[]):
+            self.i3d = InceptionI3D(**kwargs).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def features(self, video: Tensor) -> Tensor:
+        """Compute logits [N, 400] of clips, see the top of the module."""
+        _check_video(video, self.min_num_frames)
+        x = video.to(self.i3d.logits.conv3d.weight.device)
+        x = _resize(x.float() / 127.5 - 1, self.resolution, self.antialias)
+        with _full_precision():
+            return self.i3d(x)
+
+
+@MODELS.register_module()
+class I3D(_EagerI3D):
+    """I3D trained on Kinetics-400, from a file of weights.
+
+    Runs without TorchScript. The file is a plain state dict with the names
+    of the PyTorch ports: ``Conv3d_1a_7x7.conv3d.weight``,
+    ``Mixed_3b.b1a.bn.running_mean``, ``logits.conv3d.bias`` and so on.
+    Nothing in it is executed.
+
+    Frames become float, [-1, 1], and 224 x 224, bilinear between the centres
+    of pixels (torch's ``align_corners=False``, no antialiasing), as in the
+    PyTorch ports of FVD. TensorFlow's reference interpolates between the
+    pixels' top left corners: the two agree where no resizing is needed.
+
+    Args:
+        path (str): The file or its URL; a download is kept in the user's
+            cache.
+        sha256 (str, optional): Hexadecimal checksum that the file must have.
+            Defaults to None, not checked.
+        eps (float): What batch normalisation adds to the variance, see
+            :class:`InceptionI3D`. Defaults to 1e-3, the reference's; 1e-5
+            gives the numbers of ``cd-fvd`` and VideoGPT.
+
+    Raises:
+        InputError: The file is missing, cannot be downloaded, has another
+            checksum, cannot be read safely or holds other weights.
+    """
+
+    is_random = False
+    resolution = 224
+    antialias = False
+
+    def __init__(
+        self, path: str, sha256: str | None = None, eps: float = 1e-3
+    ) -> None:
+        super().__init__(eps=eps)
+        file, digest = _checked_file(path, sha256)
+        self.digest = f'I3D {digest} eps={eps}'
+        try:
+            weights = torch.load(file, map_location='cpu', weights_only=True)
+        except Exception as error:
+            # torch raises a dozen types here, EOFError, UnpicklingError...
+            reason = str(error).split('\n')[0]
+            raise InputError(
+                f'{file} is no file of weights that can be read safely '
+                f'({type(error).__name__}: {reason}); '
+                "type='I3DTorchScript' reads TorchScript"
+            ) from error
+        try:
+            self.i3d.load_state_dict(weights)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            reason = ' '.join(str(error).split())[:300]
+            raise InputError(
+                f'{file} holds no weights of I3D with 400 classes: {reason}'
+            ) from error
+
+
+@MODELS.register_module()
+class RandomI3D(_EagerI3D):
     """I3D with random weights, for smoke tests only.
 
     Its distances fall when generated videos become more like the real ones,
@@ -288,17 +417,13 @@ class RandomI3D(nn.Module):
         seed (int): Fixes the weights, on every machine. Defaults to 0.
     """
 
-    num_features = 400
-    min_num_frames = 9
     is_random = True
     resolution = 64
+    antialias = True
 
     def __init__(self, seed: int = 0) -> None:
-        super().__init__()
-        # torch's own initialisation must not move a training run's numbers.
-        with torch.random.fork_rng(devices=[]):
-            self.i3d = I3D(width=0.25).eval().requires_grad_(False)
-        nn.init.zeros_(self.i3d.logits.bias)
+        super().__init__(width=0.25)
+        nn.init.zeros_(self.i3d.logits.conv3d.bias)
         # The raw numbers of a bit generator are the same in all versions of
         # numpy, unlike normal numbers made from them.
         bits = np.random.Philox(seed)
@@ -307,21 +432,6 @@ class RandomI3D(nn.Module):
             if isinstance(module, nn.Conv3d):
                 digest.update(_draw_weight(module.weight, bits))
         self.digest = f'RandomI3D {digest.hexdigest()}'
-
-    @torch.no_grad()
-    def features(self, video: Tensor) -> Tensor:
-        """Compute logits [N, 400] of clips, see the top of the module."""
-        _check_video(video, self.min_num_frames)
-        x = video.to(self.i3d.logits.weight.device).flatten(0, 1).float()
-        x = F.interpolate(
-            x / 127.5 - 1,
-            size=(self.resolution, self.resolution),
-            mode='bilinear',
-            antialias=True,
-        )
-        x = x.unflatten(0, video.shape[:2]).transpose(1, 2).contiguous()
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            return self.i3d(x)
 
 
 def _draw_weight(weight: Tensor, bits: np.random.Philox) -> bytes:

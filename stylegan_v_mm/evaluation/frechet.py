@@ -1,14 +1,56 @@
-"""Mean and covariance of features, and the Frechet distance of two such."""
+"""Features of clips, summed or kept, and the Frechet distance of two sets."""
 
 import os
+import uuid
 from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_gather_object, all_reduce
 from torch import Tensor
 
 from ..errors import InputError
+
+
+def _write(path: str | os.PathLike, **arrays: np.ndarray) -> None:
+    """Write a file, which appears under its name when it is whole."""
+    # A name of its own: several processes may write the same at once.
+    temporary = Path(f'{path}.{uuid.uuid4().hex}.tmp')
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open('wb') as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(path: str | os.PathLike, *names: str) -> list[np.ndarray]:
+    try:
+        with np.load(path) as content:
+            return [content[name] for name in names]
+    except Exception as error:
+        # numpy and zipfile raise a dozen types here.
+        raise InputError(
+            f'{path}: no statistics can be read ({error})'
+        ) from error
+
+
+def _checked(
+    features: Tensor, width: int | None, dtype: torch.dtype
+) -> Tensor:
+    features = features.detach().to('cpu', dtype)
+    if features.ndim != 2 or width not in (None, features.shape[1]):
+        raise InputError(
+            f'features must be [N, {width or "F"}], got '
+            f'{list(features.shape)}: the detector is of another kind than '
+            'its config says'
+        )
+    if not features.isfinite().all():
+        raise InputError(
+            'features are not finite: the detector is damaged, get it again'
+        )
+    return features
 
 
 class FeatureStats:
@@ -32,27 +74,17 @@ class FeatureStats:
         self.sum = torch.zeros(num_features, dtype=torch.float64)
         self.outer = self.sum.new_zeros(num_features, num_features)
 
-    def append(self, features: Tensor) -> None:
+    def append(self, features: Tensor, key: int | None = None) -> None:
         """Add features.
 
         Args:
             features (Tensor): [N, F], any device and dtype.
+            key (int, optional): Not used, see :class:`FeatureRows`.
 
         Raises:
             InputError: They have another shape or are not finite.
         """
-        features = features.detach().to('cpu', torch.float64)
-        if features.ndim != 2 or features.shape[1] != len(self.sum):
-            raise InputError(
-                f'features must be [N, {len(self.sum)}], got '
-                f'{list(features.shape)}: the detector is of another kind '
-                'than its config says'
-            )
-        if not features.isfinite().all():
-            raise InputError(
-                'features are not finite: the detector is damaged, get it '
-                'again'
-            )
+        features = _checked(features, len(self.sum), torch.float64)
         self.num += len(features)
         self.sum += features.sum(0)
         self.outer += features.T @ features
@@ -85,14 +117,7 @@ class FeatureStats:
         Raises:
             OSError: It cannot be written.
         """
-        temporary = Path(f'{path}.{os.getpid()}.tmp')
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open('wb') as file:
-                np.savez(file, num=self.num, sum=self.sum, outer=self.outer)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        _write(path, num=self.num, sum=self.sum, outer=self.outer)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> 'FeatureStats':
@@ -101,18 +126,144 @@ class FeatureStats:
         Raises:
             InputError: The file is missing or damaged.
         """
-        try:
-            with np.load(path) as content:
-                stats = cls(len(content['sum']))
-                stats.num = int(content['num'])
-                stats.sum += torch.from_numpy(content['sum'])
-                stats.outer += torch.from_numpy(content['outer'])
-        except Exception as error:
-            # numpy, zipfile and torch raise a dozen types here.
-            raise InputError(
-                f'{path}: no statistics can be read ({error})'
-            ) from error
+        num, sums, outer = _read(path, 'num', 'sum', 'outer')
+        stats = cls(len(sums))
+        stats.num = int(num)
+        stats.sum += torch.from_numpy(sums)
+        stats.outer += torch.from_numpy(outer)
         return stats
+
+    def __add__(self, other: 'FeatureStats') -> 'FeatureStats':
+        """Sums over both sets."""
+        return self._combine(other, 1)
+
+    def __sub__(self, other: 'FeatureStats') -> 'FeatureStats':
+        """Sums without those of a part."""
+        return self._combine(other, -1)
+
+    def _combine(self, other: 'FeatureStats', sign: int) -> 'FeatureStats':
+        stats = FeatureStats(len(self.sum))
+        stats.num = self.num + sign * other.num
+        stats.sum = self.sum + sign * other.sum
+        stats.outer = self.outer + sign * other.outer
+        return stats
+
+
+# Groups of clips that are left out in turn, for standard errors.
+NUM_GROUPS = 10
+
+
+class GroupedStats:
+    """Statistics of ten groups of clips, by the last digit of their keys.
+
+    Args:
+        num_features (int): Width of the features, F.
+    """
+
+    def __init__(self, num_features: int) -> None:
+        self.groups = [FeatureStats(num_features) for _ in range(NUM_GROUPS)]
+
+    def append(self, features: Tensor, key: int) -> None:
+        """Add features [N, F] to the group of a key, see FeatureStats."""
+        self.groups[key % NUM_GROUPS].append(features)
+
+    def all_reduce(self) -> None:
+        """Add up what all processes have, for each of them."""
+        for group in self.groups:
+            group.all_reduce()
+
+    @property
+    def num(self) -> int:
+        """Number of features."""
+        return sum(group.num for group in self.groups)
+
+    @property
+    def total(self) -> FeatureStats:
+        """Statistics of all groups together."""
+        first, *others = self.groups
+        return sum(others, first)
+
+
+class FeatureRows:
+    """Features that come in any order, kept in the order of their keys.
+
+    So what is computed from them depends neither on batches nor on the
+    number of processes; a key that comes twice counts once.
+
+    Example:
+        >>> rows = FeatureRows()
+        >>> for key in (4, 2, 4):
+        ...     rows.append(torch.tensor([[key / 8]]), key)
+        >>> rows.num, rows.features.tolist()
+        (2, [[0.25], [0.5]])
+    """
+
+    def __init__(self) -> None:
+        # numpy's: a tensor is pickled with all that it is a part of.
+        self._rows: dict[int, np.ndarray] = {}
+
+    def append(self, features: Tensor, key: int) -> None:
+        """Add features.
+
+        Args:
+            features (Tensor): [N, F], any device and dtype; kept in float32.
+            key (int): Its place among the others.
+
+        Raises:
+            InputError: They have another shape or are not finite.
+        """
+        features = _checked(features, None, torch.float32)
+        self._rows[key] = features.numpy().copy()
+
+    def all_reduce(self) -> None:
+        """Join what all processes have, for each of them."""
+        for rows in all_gather_object(self._rows):
+            self._rows |= rows
+
+    @property
+    def num(self) -> int:
+        """Number of features."""
+        return sum(map(len, self._rows.values()))
+
+    @property
+    def features(self) -> Tensor:
+        """[N, F], float32."""
+        rows = [self._rows[key] for key in sorted(self._rows)]
+        return torch.from_numpy(np.concatenate(rows or [np.zeros((0, 1))]))
+
+    @property
+    def groups(self) -> Tensor:
+        """[N], int64, the last digit of the key of each row."""
+        keys = sorted(self._rows)
+        digits = [
+            np.full(len(self._rows[key]), key % NUM_GROUPS) for key in keys
+        ]
+        return torch.from_numpy(np.concatenate(digits))
+
+    @property
+    def stats(self) -> FeatureStats:
+        """Mean and covariance."""
+        features = self.features
+        stats = FeatureStats(features.shape[1])
+        for part in features.split(1024):
+            stats.append(part)
+        return stats
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write to a file, see :meth:`FeatureStats.save`."""
+        _write(path, features=self.features)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> 'FeatureRows':
+        """Read what :meth:`save` wrote, under the key 0.
+
+        Raises:
+            InputError: The file is missing or damaged.
+        """
+        (features,) = _read(path, 'features')
+        rows = cls()
+        rows._rows[0] = features
+        return rows
 
 
 def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
@@ -151,8 +302,7 @@ def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
         )
     values_a, vectors_a = torch.linalg.eigh(a.cov)
     values_b, vectors_b = torch.linalg.eigh(b.cov)
-    # Rounding makes zero eigenvalues slightly negative.
-    root_a, root_b = values_a.clamp(min=0).sqrt(), values_b.clamp(min=0).sqrt()
+    root_a, root_b = _roots(values_a, a), _roots(values_b, b)
     # The two roots without the outer bases: these are orthogonal and change
     # no singular value.
     product = root_a[:, None] * (vectors_a.T @ vectors_b) * root_b
@@ -163,3 +313,14 @@ def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
         - 2 * torch.linalg.svdvals(product).sum()
     )
     return max(distance.item(), 0.0)
+
+
+def _roots(values: Tensor, stats: FeatureStats) -> Tensor:
+    """Take roots of eigenvalues of the covariance, of noise as of zeros.
+
+    Rounding makes zeros of the order of 1e-16 of the mean square, either
+    sign; their roots would be 1e-8 of it, each another one for the same
+    features in another order.
+    """
+    noise = 1e-14 * stats.outer.trace() / stats.num
+    return torch.where(values > noise, values, 0).sqrt()

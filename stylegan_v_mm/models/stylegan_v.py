@@ -477,7 +477,7 @@ class StyleGANV(BaseModel):
         motion_seed: int | None = None,
         truncation_psi: float = 1,
         truncation_cutoff: int | None = None,
-        chunk: int = 32,
+        chunk: int = 16,
     ) -> Iterator[Tensor]:
         """Render a video of the average generator, chunk by chunk.
 
@@ -493,7 +493,7 @@ class StyleGANV(BaseModel):
             truncation_psi (float): See the generator's ``map``. Defaults to
                 1. A conditional model truncates towards its class's mean.
             truncation_cutoff (int, optional): See there.
-            chunk (int): Frames rendered at a time. Defaults to 32.
+            chunk (int): Frames rendered at a time. Defaults to 16.
 
         Yields:
             Tensor: The next frames, uint8 [<= chunk, 3, H, W], on the CPU.

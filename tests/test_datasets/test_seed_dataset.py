@@ -1,16 +1,20 @@
 """Seeds, their times, and labels in the shares of the real data."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import default_collate
 
+from stylegan_v_mm.config import load_config
 from stylegan_v_mm.datasets import SeedDataset
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.registry import DATASETS
 from stylegan_v_mm.video_io import write_video
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -43,6 +47,45 @@ def test_a_batch_is_what_the_model_takes():
     assert batch['seed'].tolist() == [0, 1, 2]
     assert batch['t'].tolist() == [[0, 1]] * 3
     assert batch['c'].shape == (3, 0)
+
+
+def test_more_and_shorter_clips_come_after_the_long_ones():
+    dataset = SeedDataset(
+        3, 5, frame_stride=2, first_seed=10, extra_videos=2, extra_frames=7
+    )
+    items = list(dataset)
+    assert len(dataset) == len(items) == 5
+    assert [item['index'] for item in items] == [0, 1, 2, 3, 4]
+    assert [item['seed'] for item in items] == [10, 11, 12, 13, 14]
+    assert [len(item['t']) for item in items] == [5, 5, 5, 7, 7]
+    assert items[4]['t'].tolist() == [0, 2, 4, 6, 8, 10, 12]
+
+
+def test_no_clip_of_the_four_usual_metrics_is_made_twice():
+    """2048 of 128 frames, and what 50,000 frames, 16 of each, still need."""
+    names = ('16f', '128f', '128f_subsample8f')
+    options = dict(
+        num_test_frames=128,
+        num_test_images=50000,
+        test_evaluator=[
+            *(f'= fvd2048_{name}' for name in names),
+            '= fid50k_full',
+        ],
+    )
+    config = load_config(ROOT / 'configs/stylegan_v/ucf101.py', options)
+    dataset = DATASETS.build(config.test_dataloader.dataset)
+    seeds, lengths = zip(*((i['seed'], len(i['t'])) for i in dataset))
+    assert len(set(seeds)) == len(dataset) == 50000 // 16
+    assert sum(lengths) == 2048 * 128 + (50000 - 2048 * 16)
+    *distances, fid = config.test_evaluator
+    assert [metric.num_fake for metric in distances] == [2048] * 3
+    assert [metric.num_frames for metric in distances] == [16, 128, 16]
+    assert [metric.get('frame_stride', 1) for metric in distances] == [1, 1, 8]
+    assert (fid.num_fake, fid.clips_per_video, fid.num_frames) == (
+        50000,
+        16,
+        1,
+    )
 
 
 def test_labels_are_as_frequent_as_in_the_data(videos):
@@ -89,7 +132,9 @@ def test_without_labels_the_data_are_not_read():
     assert dataset[0]['c'].shape == (0,)
 
 
-@pytest.mark.parametrize('name', ['num_videos', 'num_frames', 'frame_stride'])
+@pytest.mark.parametrize(
+    'name', ['num_videos', 'num_frames', 'frame_stride', 'extra_frames']
+)
 def test_numbers_must_be_positive(name):
     settings = dict(num_videos=2, num_frames=2, frame_stride=2)
     with pytest.raises(InputError, match=f'{name}=0'):

@@ -1,23 +1,30 @@
-"""Detectors: shapes and sizes of I3D, files that are wrong, weights."""
+"""Detectors: how files are called, files that are wrong, random weights."""
 
 import hashlib
 import http.server
+import re
 import threading
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import (
+    I3D,
+    C3DTorchScript,
+    FrechetVideoDistance,
     I3DTorchScript,
     InceptionTorchScript,
     RandomI3D,
+    VideoTorchScript,
 )
-from stylegan_v_mm.evaluation.detectors import I3D, Conv, same_pad
+from stylegan_v_mm.evaluation.i3d import InceptionI3D
 from stylegan_v_mm.registry import MODELS
 
 
@@ -64,8 +71,59 @@ class PublishedInception(nn.Module):
         return self.scale * torch.cat([flags, pixel, rest], 1)
 
 
-class OtherCall(nn.Module):
+class PublishedC3D(nn.Module):
+    """Called as the published file is; the first outputs are what came in."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones([]))
+
     def forward(self, x: Tensor) -> Tensor:
+        assert x.dtype == torch.uint8
+        first = x[:, :, 0, 0, 0].float()  # The colour of the first pixel.
+        last = x[:, :, 15, -1, -1].float()
+        seen = torch.cat([first, last], 1) / 2048
+        rest = (1 - seen.sum(1, keepdim=True)) / 95
+        return self.scale * torch.cat([seen, rest.repeat(1, 95)], 1)
+
+
+class OtherCall(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones([]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x[:, :, 0, 0, 0].float()
+
+
+class PublishedI3D(nn.Module):
+    """What is known of the published file, around a network of ours."""
+
+    def __init__(self, network, size):
+        super().__init__()
+        example = torch.zeros(1, 3, 9, size, size)
+        # The network takes its padding from sizes, which scripting cannot do.
+        self.network = torch.jit.trace(network, example, check_trace=False)
+        self.size = size
+
+    def forward(
+        self,
+        x: Tensor,
+        rescale: bool = False,
+        resize: bool = False,
+        return_features: bool = False,
+    ) -> Tensor:
+        n, c, t, h, w = x.shape
+        x = x.float()
+        if resize:
+            x = x.transpose(1, 2).reshape(n * t, c, h, w)
+            x = F.interpolate(x, [self.size, self.size], mode='bilinear')
+            x = x.reshape(n, t, c, self.size, self.size).transpose(1, 2)
+        if rescale:
+            x = 2 * x / 255 - 1
+        x = self.network(x)
+        if not return_features:
+            x = x.softmax(1)
         return x
 
 
@@ -81,7 +139,7 @@ def noise(*shape, seed=0):
     return torch.from_numpy(rng.integers(0, 256, shape, np.uint8))
 
 
-# The published file.
+# The published files.
 
 
 def test_the_script_gets_bytes_in_its_order_and_all_flags(script):
@@ -145,11 +203,252 @@ def test_inception_gets_the_bytes_of_images(tmp_path, script):
     assert features.shape == (4, detector.num_features)
     assert features[:, :3].tolist() == [[1, 0, 0]] * 4
     assert torch.equal(features[:, 3:6], images[:, 0, :, 0, -1].float())
-    with pytest.raises(InputError, match='one frame, got 2'):
-        detector.features(noise(4, 2, 3, 8, 6))
-    for cls, other in ((InceptionTorchScript, script), (I3DTorchScript, path)):
+    found = detector.probabilities(images)
+    assert found[:, :3].tolist() == [[0, 0, 1]] * 4
+    assert torch.equal(found[:, 3:6], images[:, 0, :, 0, -1].float())
+    for method in (detector.features, detector.probabilities):
+        with pytest.raises(InputError, match='just 1 frames, got 2'):
+            method(noise(4, 2, 3, 8, 6))
+    for cls, other in (
+        (InceptionTorchScript, script),
+        (I3DTorchScript, path),
+        (C3DTorchScript, script),
+        (C3DTorchScript, path),
+    ):
         with pytest.raises(InputError, match='another model'):
             cls(other)
+
+
+def test_c3d_gives_probabilities_of_16_frames(tmp_path):
+    path = tmp_path / 'c3d_ucf101.pt'
+    torch.jit.script(PublishedC3D()).save(str(path))
+    detector = MODELS.build(dict(type='C3DTorchScript', path=str(path)))
+    video = noise(3, 16, 3, 8, 6)
+    found = detector.probabilities(video)
+    assert found.shape == (3, 101)
+    torch.testing.assert_close(found.sum(1), torch.ones(3))
+    assert torch.equal(found[:, :3] * 2048, video[:, 0, :, 0, 0].float())
+    assert torch.equal(found[:, 3:6] * 2048, video[:, 15, :, -1, -1].float())
+    for length in (15, 17):
+        with pytest.raises(InputError, match=f'just 16 frames, got {length}'):
+            detector.probabilities(noise(3, length, 3, 8, 6))
+    with torch.no_grad():
+        detector.script.scale.fill_(2)
+    with pytest.raises(InputError, match=r'\[3, 101\] numbers.* sum 6\b'):
+        detector.probabilities(video)
+    torch.jit.script(OtherCall()).save(str(path))
+    with pytest.raises(InputError, match=r'\[3, 3\] numbers for 3 clips'):
+        C3DTorchScript(path).probabilities(video)
+
+
+# Files of one's own.
+
+
+class Everything(nn.Module):
+    """Features are what came in."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones([]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x.flatten(1)
+
+
+class TakesFour(Everything):
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[2] == 4, 'four frames'
+        return self.scale * x[:, :2, 0, 0, 0]
+
+
+class GivesTwo(Everything):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x, self.scale
+
+
+class TakesOne(Everything):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * x.reshape(1, -1)[:, :2]
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Save a network, and read it with two features of four frames."""
+
+    def make(network, **changes):
+        path = tmp_path / f'{type(network).__name__}.pt'
+        torch.jit.script(network).save(str(path))
+        settings = dict(
+            path=str(path),
+            name='Own',
+            num_features=2,
+            num_frames=4,
+            resolution=12,
+        )
+        return VideoTorchScript(**(settings | changes))
+
+    return make
+
+
+def test_a_file_of_ones_own_gets_normalised_clips(own):
+    """Centres of pixels, ImageNet's colours, in float64."""
+    detector = own(Everything(), num_features=3 * 4 * 12 * 12)
+    video = noise(2, 4, 3, 20, 9)
+
+    def matrix(size):
+        place = ((np.arange(12) + 0.5) * size / 12 - 0.5).clip(0, size - 1)
+        return np.maximum(0, 1 - abs(place[:, None] - np.arange(size)))
+
+    expected = np.einsum(
+        'yh,xw,ntchw->nctyx', matrix(20), matrix(9), video.numpy() / 255
+    )
+    for c, (mean, std) in enumerate(
+        [(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)]
+    ):
+        expected[:, c] = (expected[:, c] - mean) / std
+    found = detector.features(video)
+    assert found.shape == (2, detector.num_features)
+    np.testing.assert_allclose(
+        found.view(2, 3, 4, 12, 12), expected, rtol=0, atol=1e-5
+    )
+    assert not detector.is_random
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+def test_a_videomae_sees_what_it_sees_in_cd_fvd(tmp_path, monkeypatch):
+    """Its network, small, its own preprocessing, and the guide's export."""
+    network = pytest.importorskip(
+        'cdfvd.third_party.VideoMAEv2.videomaev2_finetune',
+        reason='compares with the package cd-fvd',
+    )
+    utils = pytest.importorskip('cdfvd.third_party.VideoMAEv2.utils')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        mae = network.VisionTransformer(
+            patch_size=56,
+            embed_dim=24,
+            depth=2,
+            num_heads=2,
+            num_classes=5,
+            use_mean_pooling=True,
+        ).eval()
+    video = noise(3, 16, 3, 40, 40)
+    # [N, T, H, W, C]
+    clips = utils.preprocess_videomae(video.permute(0, 1, 3, 4, 2).numpy())
+    with torch.no_grad():
+        expected = mae.forward_features(clips)
+    guide = (Path(__file__).parents[2] / 'docs/metrics.md').read_text()
+    (export,) = re.findall(r'```python\n([^`]*cdfvd[^`]*)```', guide)
+    monkeypatch.setattr(utils, 'load_videomae_model', lambda device: mae)
+    monkeypatch.chdir(tmp_path)
+    Path('checkpoints').mkdir()
+    exec(export, {'__name__': 'guide'})
+    detector = VideoTorchScript(
+        'checkpoints/videomae.pt',
+        'VideoMAE',
+        24,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+    )
+    # Nothing in it is tied to a device.
+    assert 'Device = prim::Constant' not in str(detector.script.inlined_graph)
+    assert expected.std(0).max() > 0.01
+    assert (detector.features(video) - expected).abs().max() < 1e-4
+
+
+def test_ones_own_detector_is_in_the_name_and_in_the_cache(own, tmp_path):
+    for i in range(2):
+        (tmp_path / 'real' / str(i)).mkdir(parents=True)
+        for j, frame in enumerate(noise(4, 12, 12, 3, seed=i).numpy()):
+            path = tmp_path / 'real' / str(i) / f'{j}.png'
+            Image.fromarray(frame).save(path)
+    digest = own(TakesFour()).digest
+    assert own(TakesFour(), name='Other').digest == digest
+    others = [
+        own(TakesFour(), **change).digest
+        for change in (
+            dict(resolution=13),
+            dict(mean=(0, 0, 0)),
+            dict(std=(1, 1, 1)),
+        )
+    ]
+    assert len({digest, *others}) == 4
+
+    def fvd(num_frames):
+        return FrechetVideoDistance(
+            num_frames=num_frames,
+            num_real=None,
+            resolution=12,
+            real_data=dict(data_root=str(tmp_path / 'real')),
+            detector=dict(
+                type='VideoTorchScript',
+                path=str(tmp_path / 'TakesFour.pt'),
+                name='Own',
+                num_features=2,
+                num_frames=4,
+            ),
+        )
+
+    metric = fvd(4)
+    samples = [dict(video=noise(4, 3, 12, 12, seed=i)) for i in range(3)]
+    metric.process({}, samples)
+    assert list(metric.evaluate(3)) == ['FVD4-Own', 'FVD4-Own-se']
+    with pytest.raises(InputError, match=r'num_frames=5.*at most 4'):
+        fvd(5)
+    with pytest.raises(InputError, match=r'num_frames=3.*at least 4'):
+        fvd(3)
+    with pytest.raises(InputError, match='just 4 frames, got 5'):
+        metric.detector.features(noise(1, 5, 3, 12, 12))
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+def test_what_is_wrong_with_a_file_of_ones_own_is_told_at_once(own, tmp_path):
+    wrong = [
+        (TakesFour(), dict(num_features=3), r'\[2, 3\].* gives \[2, 2\]'),
+        (TakesFour(), dict(num_frames=5), r'T=5, R=12, .*four frames'),
+        (GivesTwo(), {}, r'GivesTwo\.pt: Own must give \[2, 2\] .*but fails'),
+        (TakesOne(), {}, r'gives \[1, 2\]'),
+        (PublishedCall(), {}, 'another model: a detector of your own'),
+        (TakesFour(), dict(sha256='0' * 64), 'SHA-256'),
+        (TakesFour(), dict(name=''), "name=''"),
+        (TakesFour(), dict(num_features=0), 'num_features=0'),
+        (TakesFour(), dict(num_frames=0), 'num_frames=0'),
+        (TakesFour(), dict(resolution=0), 'resolution=0'),
+        (TakesFour(), dict(mean=(0, 0)), r'mean=\(0, 0\)'),
+        (TakesFour(), dict(std=(1, 0, 1)), r'std=\(1, 0, 1\)'),
+    ]
+    for network, changes, text in wrong:
+        with pytest.raises(InputError, match=f'(?s){text}'):
+            own(network, **changes)
+    path = tmp_path / 'frozen.pt'
+    frozen = torch.jit.freeze(torch.jit.script(TakesFour().eval()))
+    frozen.save(str(path))
+    with pytest.raises(InputError, match=r'frozen\.pt.*unfrozen'):
+        own(TakesFour(), path=str(path))
+
+
+def test_scripts_run_unfused_and_in_full_precision(script):
+    """While they run, and only then."""
+    detector = I3DTorchScript(script)
+    seen = []
+
+    class Watch(OtherCall):
+        def forward(self, x, **flags):
+            seen.append(state())
+            return super().forward(x)
+
+    def state():
+        return (
+            torch._C._jit_texpr_fuser_enabled(),
+            torch.backends.cudnn.allow_tf32,
+        )
+
+    before = state()
+    assert before == (True, True)
+    detector.script = Watch()
+    detector.features(noise(1, 9, 3, 8, 6))
+    assert seen == [(False, False)]
+    assert state() == before
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -175,144 +474,142 @@ def test_a_url_is_downloaded_once_and_kept(script, cache_home):
     assert kept[0].endswith(script.name)
 
 
-# I3D.
+# Files of weights.
 
 
-def test_parameters_are_as_many_as_published():
-    # k^3 cin cout for each convolution of figure 3; the widths of the
-    # Inception modules are GoogLeNet's (Szegedy et al. 2015, table 1), its
-    # 5x5 being 3x3x3 here. E.g. conv1 has 7^3 * 3 * 64 = 65,856, conv2
-    # 64 * 64 = 4,096, conv3 3^3 * 64 * 192 = 331,776.
-    stem = 7**3 * 3 * 64 + 64 * 64 + 3**3 * 64 * 192
-    assert stem == 401_728
-    table = {  # cin: 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool projection
-        '3a': (192, 64, 96, 128, 16, 32, 32),
-        '3b': (256, 128, 128, 192, 32, 96, 64),
-        '4a': (480, 192, 96, 208, 16, 48, 64),
-        '4b': (512, 160, 112, 224, 24, 64, 64),
-        '4c': (512, 128, 128, 256, 24, 64, 64),
-        '4d': (512, 112, 144, 288, 32, 64, 64),
-        '4e': (528, 256, 160, 320, 32, 128, 128),
-        '5a': (832, 256, 160, 320, 32, 128, 128),
-        '5b': (832, 384, 192, 384, 48, 128, 128),
-    }
-    filters = stem
-    channels = 64 + 64 + 192
-    for cin, a, b, b_out, c, c_out, d in table.values():
-        filters += cin * (a + b + c + d) + 27 * (b * b_out + c * c_out)
-        channels += a + b + b_out + c + c_out + d
-    # The published network, without and with its 400 logits; two numbers a
-    # channel for batch normalisation.
-    assert filters + 2 * channels == 12_287_264
-    expected = filters + 2 * channels + 1024 * 400 + 400
-    assert expected == 12_697_264
-    with torch.device('meta'):
-        network = I3D()
-    assert sum(p.numel() for p in network.parameters()) == expected
+@pytest.fixture(scope='module')
+def weights_file(tmp_path_factory, random_i3d_weights):
+    path = tmp_path_factory.mktemp('weights') / 'i3d_pretrained_400.pt'
+    torch.save(random_i3d_weights, path)
+    return path
 
 
-def test_shapes_of_the_stages_are_those_of_the_paper():
-    expected = {
-        # Figure 3: the stride of a stage and its receptive field.
-        'conv1': (64, 8, 112, 112),
-        'pool1': (64, 8, 56, 56),
-        'conv2': (64, 8, 56, 56),
-        'conv3': (192, 8, 56, 56),
-        'pool2': (192, 8, 28, 28),
-        'mixed_3b': (256, 8, 28, 28),
-        'mixed_3c': (480, 8, 28, 28),
-        'pool3': (480, 4, 14, 14),
-        'mixed_4b': (512, 4, 14, 14),
-        'mixed_4c': (512, 4, 14, 14),
-        'mixed_4d': (512, 4, 14, 14),
-        'mixed_4e': (528, 4, 14, 14),
-        'mixed_4f': (832, 4, 14, 14),
-        'pool4': (832, 2, 7, 7),
-        'mixed_5b': (832, 2, 7, 7),
-        'mixed_5c': (1024, 2, 7, 7),
-    }
-    with torch.device('meta'):
-        network = I3D()
-        x = torch.empty(1, 3, 16, 224, 224)
-    found = {}
+@pytest.fixture(scope='module')
+def i3d(weights_file):
+    return I3D(weights_file)
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+def test_script_and_weights_agree(
+    tmp_path, i3d, random_i3d_weights, monkeypatch
+):
+    network = InceptionI3D().eval()
+    network.load_state_dict(random_i3d_weights)
+    path = tmp_path / 'i3d_torchscript.pt'
+    torch.jit.script(PublishedI3D(network, 64)).save(str(path))
+    # 224 x 224 pixels are below.
+    monkeypatch.setattr(I3D, 'resolution', 64)
+    video = noise(2, 9, 3, 40, 56)
+    expected = I3DTorchScript(path).features(video)
+    found = i3d.features(video)
+    assert found.shape == (2, 400)
+    assert found.dtype == torch.float32
+    assert expected.std() > 0.3
+    assert (found - expected).abs().max() < 1e-4
+
+
+def test_bytes_become_floats_of_224_by_224(i3d, monkeypatch):
+    """Centres of pixels, in float64: (i + 0.5) in / out - 0.5."""
+    monkeypatch.setattr(i3d.i3d, 'forward', lambda x: x)
+    video = noise(1, 9, 3, 20, 300)
+    found = i3d.features(video)
+
+    def matrix(size):
+        place = (np.arange(224) + 0.5) * size / 224 - 0.5
+        place = place.clip(0, size - 1)
+        weight = np.maximum(0, 1 - abs(place[:, None] - np.arange(size)))
+        assert np.allclose(weight.sum(1), 1)
+        return weight
+
+    x = video[0].numpy() / 255 * 2 - 1
+    expected = np.einsum(
+        'yh,xw,tchw->ctyx', matrix(20), matrix(300), x, optimize=True
+    )
+    assert found.shape == (1, 3, 9, 224, 224)
+    np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-4)
+
+
+def test_features_equal_those_of_cd_fvd(weights_file, random_i3d_weights):
+    """All of it: bytes, resizing, network."""
+    utils = pytest.importorskip(
+        'cdfvd.third_party.i3d.utils',
+        reason='compares with the package cd-fvd',
+    )
+    theirs = utils.pytorch_i3d.InceptionI3d(400).eval()
+    theirs.load_state_dict(random_i3d_weights)
+    video = noise(1, 9, 3, 96, 120)
     with torch.no_grad():
-        for name, stage in network.stages.named_children():
-            x = stage(x)
-            found[name] = tuple(x.shape[1:])
-    assert found == expected
-    x = torch.empty(2, 3, 16, 224, 224, device='meta')
-    with torch.no_grad():
-        assert network(x).shape == (2, 400)
-
-
-def test_logits_average_pooled_pairs_of_times_over_space():
-    """Against the formula, on the output of the last stage."""
-    network = I3D(width=1 / 16).eval()
-    x = torch.rand(1, 3, 33, 32, 32, generator=torch.manual_seed(0)) * 2 - 1
-    with torch.no_grad():
-        logits = network(x)[0]
-        y = network.stages(x)[0]  # 64, 5, 1, 1
-        weight, bias = (
-            network.logits.weight[:, :, 0, 0, 0],
-            network.logits.bias,
+        # [N, T, H, W, C]
+        expected = theirs(
+            utils.preprocess_i3d(video.permute(0, 1, 3, 4, 2).numpy())
         )
-    assert y.shape[1] == 5
-    steps = y.mean([2, 3])
-    pairs = [(steps[:, i] + steps[:, i + 1]) / 2 for i in range(4)]
-    expected = sum(weight @ pair + bias for pair in pairs) / 4
-    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-6)
+    detector = I3D(weights_file, eps=1e-5)
+    found = detector.features(video)
+    assert expected.std() > 0.3
+    assert (found - expected).abs().max() < 1e-4
+    # The other constant is other features, and another name for caches.
+    other = I3D(weights_file)
+    assert other.digest != detector.digest
+    assert hashlib.sha256(weights_file.read_bytes()).hexdigest() in (
+        other.digest
+    )
 
 
-@pytest.mark.parametrize('size', [5, 8, 9, 16])
-@pytest.mark.parametrize(
-    ('kernel', 'stride'), [(7, 2), (3, 2), (2, 2), (3, 1)]
-)
-def test_same_padding_equals_a_sum_over_the_window(size, kernel, stride):
-    """TensorFlow: output i reads stride * i - (pad // 2) + 0 ... k - 1."""
-    rng = np.random.default_rng(0)
-    x, weight = rng.normal(size=size), rng.normal(size=kernel)
-    num = -(-size // stride)
-    pad = max((num - 1) * stride + kernel - size, 0)
-    expected = [
-        sum(
-            weight[j] * x[place]
-            for j in range(kernel)
-            if 0 <= (place := stride * i - pad // 2 + j) < size
-        )
-        for i in range(num)
-    ]
-    for axis in range(3):
-        shape = [1, 1, 1]
-        shape[axis] = -1
-        kernels, strides = [1, 1, 1], [1, 1, 1]
-        kernels[axis], strides[axis] = kernel, stride
-        padded = same_pad(
-            torch.from_numpy(x).view(1, 1, *shape), kernels, strides
-        )
-        found = F.conv3d(
-            padded, torch.from_numpy(weight).view(1, 1, *shape), None, strides
-        )
-        np.testing.assert_allclose(found.flatten(), expected, rtol=1e-12)
+def test_weights_move_no_random_numbers(weights_file):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    detector = MODELS.build(dict(type='I3D', path=str(weights_file)))
+    assert torch.equal(torch.rand(3), expected)
+    assert not detector.is_random
+    assert not any(p.requires_grad for p in detector.parameters())
+    assert not any(module.training for module in detector.i3d.modules())
 
 
-def test_a_convolution_is_normalised_by_its_statistics():
-    conv = Conv(2, 3, 1).eval()
-    bn = conv.bn
-    for i, values in enumerate(
-        (bn.running_mean, bn.running_var, bn.weight.data, bn.bias.data)
+class Trap:
+    """A pickle that would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
+
+
+@pytest.mark.filterwarnings('ignore:.*TorchScript archive')
+def test_wrong_files_of_weights_are_named(
+    tmp_path, weights_file, random_i3d_weights, script
+):
+    with pytest.raises(InputError, match=f'(?s)SHA-256.*{"0" * 64}'):
+        I3D(weights_file, sha256='0' * 64)
+    path = tmp_path / 'other.pt'
+    whole = weights_file.read_bytes()
+    unreadable = r'(?s)other\.pt .*read safely.*I3DTorchScript'
+    for content in (
+        b'',
+        b'<html>',
+        whole[: len(whole) // 2],
+        script.read_bytes(),
     ):
-        values.copy_(torch.tensor([0.5, 1.0, 1.5]) + i)
-    x = torch.randn(1, 2, 2, 3, 3, generator=torch.manual_seed(0))
-    y = torch.einsum('oi,nithw->nothw', conv.conv.weight[..., 0, 0, 0], x)
-
-    def per_channel(v):
-        return v.view(1, 3, 1, 1, 1)
-
-    y = (y - per_channel(bn.running_mean)) / (
-        per_channel(bn.running_var) + 1e-3
-    ) ** 0.5
-    y = (y * per_channel(bn.weight) + per_channel(bn.bias)).clamp(min=0)
-    torch.testing.assert_close(conv(x), y)
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=unreadable):
+            I3D(path)
+    torch.save({'a': Trap(tmp_path / 'trapped')}, path)
+    with pytest.raises(InputError, match=unreadable):
+        I3D(path)
+    assert not (tmp_path / 'trapped').exists()
+    bias = 'logits.conv3d.bias'
+    for content in (
+        {},
+        [torch.ones(3)],
+        {1: torch.ones(3)},
+        {**random_i3d_weights, bias: torch.ones(600)},
+        {**random_i3d_weights, bias: 'none'},
+        {**random_i3d_weights, 'more': torch.ones(3)},
+    ):
+        torch.save(content, path)
+        with pytest.raises(InputError, match=r'other\.pt .* 400 classes'):
+            I3D(path)
 
 
 # Random weights.
@@ -325,7 +622,7 @@ def random():
 
 def test_random_weights_are_the_same_everywhere(random):
     """Values and checksum of 24 bits a weight from numpy's Philox(0)."""
-    weight = random.i3d.stages.conv1.conv.weight
+    weight = random.i3d.Conv3d_1a_7x7.conv3d.weight
     raw = np.random.Philox(0).random_raw(weight.numel()) >> np.uint64(40)
     first = raw[: 3 * 7**3].astype(np.float64)
     first = (first - first.mean()) / first.std()
@@ -362,14 +659,14 @@ def test_random_features_have_not_collapsed(random):
 
     hooks = [
         stage.register_forward_hook(watch(name))
-        for name, stage in random.i3d.stages.named_children()
+        for name, stage in random.i3d.named_children()
     ]
     coarse = noise(12, 3, 3, 4, 4).float()
     video = F.interpolate(coarse, (3, 64, 64)).repeat_interleave(3, 1)
     features = random.features(video.to(torch.uint8))
     for hook in hooks:
         hook.remove()
-    assert len(seen) == 16
+    assert len(seen) == 17
     assert min(seen.values()) > 0.2
     assert max(seen.values()) < 2
     between = features.std(0).mean()

@@ -11,6 +11,7 @@ import torch
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import FeatureStats, frechet_distance
+from stylegan_v_mm.evaluation.frechet import FeatureRows, GroupedStats
 
 
 def stats_of(features, batch=7):
@@ -72,6 +73,95 @@ def test_diagonal_gaussians_have_a_closed_form():
     y = with_moments(np.array([4.0, 1.0, 1.0]), np.array([1.0, 5.0, 0.5]))
     distance = frechet_distance(stats_of(x), stats_of(y))
     assert distance == pytest.approx(19, rel=1e-12)
+
+
+def known(mean, cov, num=1000):
+    """Statistics with a mean and a covariance, without samples."""
+    stats = FeatureStats(len(mean))
+    mean, cov = map(torch.as_tensor, (mean, cov))
+    stats.num, stats.sum = num, num * mean
+    stats.outer = num * (cov + mean.outer(mean))
+    return stats
+
+
+def spread(width, seed):
+    """A rotation, and variances from 1e-3 to 1e3."""
+    rng = np.random.default_rng(seed)
+    rotation = np.linalg.qr(rng.normal(size=(width, width)))[0]
+    return rotation, 10 ** rng.uniform(-3, 3, width), rng.normal(size=width)
+
+
+@pytest.mark.parametrize('width', [3, 50, 400])
+def test_rotated_gaussians_of_one_basis_have_a_closed_form(width):
+    """Covariances that commute: |m - n|^2 + sum (s - t)^2."""
+    rotation, variances_a, mean_a = spread(width, 0)
+    _, variances_b, mean_b = spread(width, 1)
+    a, b = (
+        known(mean, rotation @ np.diag(variances) @ rotation.T)
+        for mean, variances in ((mean_a, variances_a), (mean_b, variances_b))
+    )
+    roots = np.sqrt(variances_a) - np.sqrt(variances_b)
+    expected = np.sum((mean_a - mean_b) ** 2) + np.sum(roots**2)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
+def test_any_two_planes_have_a_closed_form():
+    """2 x 2: tr sqrt(A B) = sqrt(tr(A B) + 2 sqrt(det A det B))."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x, y = rng.normal(size=(2, 2, 2))
+        mean_a, mean_b = rng.normal(size=(2, 2))
+        cov_a, cov_b = x @ x.T, y @ y.T
+        root = np.trace(cov_a @ cov_b) + 2 * np.sqrt(
+            np.linalg.det(cov_a) * np.linalg.det(cov_b)
+        )
+        expected = np.sum((mean_a - mean_b) ** 2) + np.trace(cov_a + cov_b)
+        expected -= 2 * np.sqrt(root)
+        distance = frechet_distance(known(mean_a, cov_a), known(mean_b, cov_b))
+        assert distance == pytest.approx(expected, rel=1e-6)
+
+
+def test_400_features_equal_scipys():
+    """As many as I3D has; more clips than features."""
+    x, y = correlated(900, 400, 20), correlated(800, 400, 21)
+    cov_x, cov_y = np.cov(x.T, bias=True), np.cov(y.T, bias=True)
+    root = scipy.linalg.sqrtm(cov_x @ cov_y)
+    expected = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(
+        cov_x + cov_y - 2 * root.real
+    )
+    a, b = stats_of(x, 100), stats_of(y, 100)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(a, a) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ('num', 'num_real', 'width'), [(2, 3, 400), (30, 390, 400), (20, 63, 64)]
+)
+def test_fewer_clips_than_features_are_neither_nan_nor_order(
+    num, num_real, width
+):
+    x, y = correlated(num, width, 22) + 50, correlated(num_real, width, 23)
+    a, b = stats_of(x), stats_of(y)
+    distance = frechet_distance(a, b)
+    assert 0 < distance < np.inf
+    assert frechet_distance(a, a) < 1e-6
+    for seed, batch in enumerate((1, 3, 8)):
+        mixed = np.random.default_rng(seed).permutation(x)
+        again = frechet_distance(stats_of(mixed, batch), b)
+        assert again == pytest.approx(distance, rel=1e-9)
+
+
+def test_the_golden_distance():
+    """What it was when this was written."""
+    x, y = (
+        np.random.RandomState(seed).normal(size=(40, 8)) * np.arange(1, 9)
+        for seed in (0, 1)
+    )
+    distance = frechet_distance(stats_of(x), stats_of(y + 0.5))
+    assert distance == pytest.approx(GOLDEN, rel=1e-9)
+
+
+GOLDEN = 26.5312844405962
 
 
 def test_one_feature_shows_the_biased_variance():
@@ -230,3 +320,52 @@ def test_a_distance_needs_two_samples_a_side():
     for pair in ((many, one), (one, many), (many, FeatureStats(4))):
         with pytest.raises(InputError, match='at least 2'):
             frechet_distance(*pair)
+
+
+# Features that are kept, and groups.
+
+
+def test_rows_come_in_the_order_of_their_keys_once():
+    features = torch.arange(12.0).reshape(6, 2)
+    rows = FeatureRows()
+    for key in (32, 7, 11, 7):
+        start = {7: 0, 11: 1, 32: 4}[key]
+        end = {7: 1, 11: 4, 32: 6}[key]
+        rows.append(features[start:end], key)
+    assert rows.num == 6
+    assert torch.equal(rows.features, features)
+    assert rows.groups.tolist() == [7, 1, 1, 1, 2, 2]
+    expected = stats_of(features)
+    torch.testing.assert_close(rows.stats.cov, expected.cov)
+    with pytest.raises(InputError, match='not finite'):
+        rows.append(torch.tensor([[np.nan]]), 1)
+
+
+def test_rows_are_saved_and_read(tmp_path):
+    rows = FeatureRows()
+    features = torch.from_numpy(correlated(9, 3, 0)).float()
+    rows.append(features, 5)
+    rows.save(tmp_path / 'rows.npz')
+    assert torch.equal(
+        FeatureRows.load(tmp_path / 'rows.npz').features, features
+    )
+    stats_of(features).save(tmp_path / 'sums.npz')
+    for damaged in ('sums.npz', 'none.npz'):
+        with pytest.raises(InputError, match=damaged):
+            FeatureRows.load(tmp_path / damaged)
+
+
+def test_groups_make_the_whole_and_can_be_left_out():
+    features = torch.from_numpy(correlated(37, 4, 0))
+    grouped = GroupedStats(4)
+    for key, row in enumerate(features):
+        grouped.append(row[None], key)
+    whole = grouped.total
+    assert grouped.num == whole.num == 37
+    torch.testing.assert_close(whole.cov, stats_of(features).cov)
+    for digit, group in enumerate(grouped.groups):
+        kept = stats_of(features[torch.arange(37) % 10 != digit])
+        without = whole - group
+        assert without.num == kept.num
+        torch.testing.assert_close(without.mean, kept.mean)
+        torch.testing.assert_close(without.cov, kept.cov)

@@ -1,30 +1,42 @@
-"""FVD on real files: what it measures, what it depends on, its cache."""
+"""Metrics on real files: what they measure and depend on, the cache."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from stylegan_v_mm.datasets import VideoDataset
+from stylegan_v_mm.config import load_config
+from stylegan_v_mm.datasets import SeedDataset, VideoDataset
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import (
     FeatureStats,
     FrechetVideoDistance,
+    InceptionScore,
     InceptionTorchScript,
+    KernelDistance,
+    PrecisionRecall,
     RandomI3D,
     frechet_distance,
 )
+from stylegan_v_mm.evaluation.frechet import FeatureRows
+from stylegan_v_mm.registry import MODELS
 from stylegan_v_mm.video_io import write_video
 
+ROOT = Path(__file__).parents[2]
 SIZE = 32
 
 
@@ -170,7 +182,7 @@ def test_the_value_is_the_distance_of_these_features(videos):
     assert metric.span == 19
     result = measure(metric, fake)
     expected = frechet_distance(*values)
-    assert result['FVD-random'] == pytest.approx(expected, rel=1e-4)
+    assert result['FVD10x2-random'] == pytest.approx(expected, rel=1e-4)
 
 
 class MeanColour(nn.Module):
@@ -213,7 +225,7 @@ def test_images_have_an_fid(tmp_path, monkeypatch):
     expected = np.square(mean_a - mean_b).sum() + np.trace(
         cov_a + cov_b - 2 * root
     )
-    assert measure(metric, clips) == {'FID': pytest.approx(expected)}
+    assert measure(metric, clips)['FID'] == pytest.approx(expected)
 
 
 def dataset_items(dataset):
@@ -307,17 +319,10 @@ def test_at_most_num_real_videos_count_spread_evenly(videos, monkeypatch):
         'features',
         lambda self, video: shown.extend(video) or features(self, video),
     )
-    metric.compute_metrics([stats_of(generated(3, 9))])
-    shown = shown[-5:]
+    assert metric.real.num == 5
     expected = [metric.real_videos[i]['video'] for i in (0, 2, 4, 7, 9)]
     assert len(shown) == 5
     assert all(torch.equal(a, b) for a, b in zip(shown, expected))
-
-
-def stats_of(clips):
-    stats = FeatureStats(400)
-    stats.append(RandomI3D().features(clips))
-    return stats
 
 
 def test_offsets_are_random_but_fixed(videos):
@@ -376,9 +381,8 @@ def test_names_tell_frames_and_stride(
     trained = dict(type='I3DTorchScript', path=str(script))
     metric = fvd(videos, detector=trained, **settings)
     result = measure(metric, generated(4))
-    assert list(result) == [name]
+    assert list(result) == [name, f'{name}-se']
     assert result[name] > 0
-    assert fvd(videos, **settings).name == 'FVD-random'
 
 
 # The cache.
@@ -447,7 +451,7 @@ def test_a_damaged_cache_file_is_replaced(videos, cache_home, warnings_logged):
         warnings_logged.clear()
         assert measure(fvd(videos), clips) == value
         assert [file.name in text for text in warnings_logged] == [True]
-        assert FeatureStats.load(file).num == 12
+        assert FeatureRows.load(file).num == 12
 
 
 def test_without_a_place_for_the_cache_it_works(
@@ -497,3 +501,714 @@ def test_clips_that_count_twice_are_reported(videos, warnings_logged):
         metric.process({}, [dict(video=clip) for clip in generated(3)])
     metric.evaluate(5)
     assert any('6 clips of 5 seeds' in text for text in warnings_logged)
+
+
+# All metrics of one detector.
+
+
+@MODELS.register_module(force=True)
+class Means(nn.Module):
+    """Features of clips: means over halves of height and time, exact sums.
+
+    So they depend on a clip alone, to the last bit.
+    """
+
+    min_num_frames = 1
+    num_features = 12
+    is_random = False
+    seen: list = []  # noqa: RUF012
+
+    def __init__(self, digest='means'):
+        super().__init__()
+        self.digest = digest
+
+    def features(self, video):
+        self.seen.append(tuple(video.shape[:2]))
+        half = video.shape[1] // 2
+        parts = [
+            rows.double().mean([1, 3, 4])
+            for times in (video[:, : half + 1], video[:, half:])
+            for rows in (
+                times[..., : SIZE // 2, :],
+                times[..., SIZE // 2 :, :],
+            )
+        ]
+        return torch.cat(parts, 1).float() / 32
+
+    def probabilities(self, video):
+        return self.features(video).double().softmax(1)
+
+
+def all_metrics(root, num_fake=None, **changes):
+    settings = dict(num_fake=num_fake, detector=dict(type='Means'))
+    comparing = dict(
+        num_real=40, real_data=dict(data_root=str(root)), **changes
+    )
+    metrics = [
+        cls(num_frames, resolution=SIZE, **settings, **comparing)
+        for cls in (FrechetVideoDistance, KernelDistance, PrecisionRecall)
+        for num_frames in (9, 1)
+    ]
+    return metrics + [
+        InceptionScore(num_frames, SIZE, **settings) for num_frames in (9, 1)
+    ]
+
+
+def measure_all(metrics, clips, batch=5, order=None):
+    order = range(len(clips)) if order is None else order
+    order = torch.as_tensor(list(order))
+    evaluator = Evaluator(metrics)
+    for inds in order.split(batch):
+        samples = [dict(video=clips[i]) for i in inds]
+        evaluator.process(samples, dict(index=inds))
+    return evaluator.evaluate(len(clips))
+
+
+NAMES = {
+    f'{name}{ending}'
+    for video, image in [
+        ('FVD9', 'FID'),
+        ('KVD9', 'KID'),
+        ('Precision9', 'Precision'),
+        ('Recall9', 'Recall'),
+        ('Density9', 'Density'),
+        ('Coverage9', 'Coverage'),
+        ('ISv9', 'IS'),
+    ]
+    for name in (video, image)
+    for ending in ('', '-se')
+} | {'ISv9-std', 'IS-std'}
+
+
+@pytest.fixture(scope='module')
+def frames(tmp_path_factory):
+    """Fourteen videos of 10 frames as images, which are decoded exactly."""
+    root = tmp_path_factory.mktemp('frames')
+    for i in range(14):
+        (root / f'{i:02}').mkdir()
+        write_frames(root / f'{i:02}', moving_disc(i, 10), damaged=False)
+    return root
+
+
+def test_batches_and_order_change_nothing(frames):
+    clips = generated(23, 10)
+    expected = measure_all(all_metrics(frames), clips, 1)
+    assert set(expected) == NAMES
+    shuffled = np.random.default_rng(0).permutation(23)
+    for batch in (3, 8):
+        found = measure_all(
+            all_metrics(frames, batch_size=batch, cache=False),
+            clips,
+            batch,
+            shuffled,
+        )
+        assert found == pytest.approx(expected, rel=1e-9)
+
+
+# Distances of classes.
+
+
+@pytest.fixture(scope='module')
+def classes(tmp_path_factory):
+    """Videos of 10 frames in folders of classes: 6, 5, 4 and 1."""
+    root = tmp_path_factory.mktemp('classes')
+    for i, name in enumerate('aaaaaabbbbbccccd'):
+        folder = root / name / f'{i:02}'
+        folder.mkdir(parents=True)
+        write_frames(folder, moving_disc(i, 10), damaged=False)
+    return root
+
+
+def labelled(root, **changes):
+    """Of clips as long as the videos, so that no offset is drawn."""
+    settings = dict(
+        num_frames=10,
+        detector=dict(type='Means'),
+        real_data=dict(data_root=str(root), labels='folder'),
+        per_class=True,
+    )
+    return fvd(root, **(settings | changes))
+
+
+def class_metrics(root, **changes):
+    return [labelled(root, **changes)]
+
+
+# Two of the third class would do, one does not; the last has one real video.
+GENERATED = 'aabbbcaddabbaadbab'
+
+
+def labels_of(text, names='abcd'):
+    return torch.eye(len(names))[[names.index(name) for name in text]]
+
+
+def measure_classes(metrics, clips, text=GENERATED, batch=4, order=None):
+    order = torch.as_tensor(list(order or range(len(clips))))
+    c = labels_of(text)
+    evaluator = Evaluator(metrics)
+    for inds in order.split(batch):
+        evaluator.process(
+            [dict(video=clips[i]) for i in inds], dict(index=inds, c=c[inds])
+        )
+    return evaluator.evaluate(len(clips))
+
+
+def apart(root, clips, **changes):
+    """Distances by as many metrics, each of the files of one class."""
+    texts = np.array(list(GENERATED))
+    expected = {}
+    for name in 'ab':
+        settings = dict(num_frames=10, detector=dict(type='Means'))
+        metric = fvd(root / name, **(settings | changes))
+        found = measure(metric, clips[texts == name])
+        expected[f'{metric.name}/{name}'] = found[metric.name]
+    expected[f'{metric.name}-class-mean'] = np.mean([*expected.values()])
+    metric = fvd(root, **(settings | changes))
+    return expected | measure_all([metric], clips)
+
+
+@pytest.mark.parametrize('batch', [1, 3, 8])
+@pytest.mark.parametrize('num_real', [None, 100])
+def test_classes_are_compared_as_if_apart(
+    classes, monkeypatch, batch, num_real
+):
+    texts = []
+    logger = MMLogger.get_current_instance()
+    monkeypatch.setattr(logger, 'info', texts.append)
+    clips = generated(18, 10)
+    expected = apart(classes, clips)
+    assert expected['FVD10/a'] != pytest.approx(expected['FVD10/b'], rel=0.01)
+    texts.clear()
+    found = measure_classes(
+        class_metrics(
+            classes, batch_size=batch, num_real=num_real, cache=False
+        ),
+        clips,
+        batch=batch,
+        order=np.random.default_rng(batch).permutation(18).tolist(),
+    )
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert next(iter(found)) == 'FVD10'
+    (line,) = (text for text in texts if 'too few' in text)
+    assert line.endswith('c (1, 4), d (3, 1)')
+
+
+def test_frames_of_classes_are_compared_as_if_apart(classes):
+    clips = generated(18, 10)
+    settings = dict(num_frames=1, clips_per_video=3, num_real=None)
+    # All frames of the only video of a class are enough, and so are those
+    # of the only generated one.
+    found = measure_classes(class_metrics(classes, **settings), clips)
+    assert {'FID/c', 'FID/d'} < set(found)
+    expected = apart(classes, clips, **settings)
+    del expected['FID-class-mean']
+    found = {name: found[name] for name in expected}
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_labels_come_from_the_seeds(classes):
+    """Lists of labels, as the config's loader gives them."""
+    seeds = SeedDataset(18, 10, data_root=str(classes), labels='folder')
+    clips = generated(18, 10)
+    evaluator = Evaluator(class_metrics(classes))
+    for batch in DataLoader(seeds, batch_size=4, collate_fn=pseudo_collate):
+        samples = [dict(video=clips[seed]) for seed in batch['seed']]
+        evaluator.process(samples, batch)
+    text = ''.join('abcd'[seeds[i]['c'].argmax()] for i in range(18))
+    expected = measure_classes(class_metrics(classes), clips, text)
+    assert evaluator.evaluate(18) == expected
+    assert {'FVD10/a', 'FVD10/b'} < set(expected)
+
+
+def test_classes_are_cached_until_labels_change(
+    classes, tmp_path, cache_home, monkeypatch
+):
+    clips = generated(18, 10)
+    names = [f'{v.parent.name}/{v.name}' for v in classes.glob('*/*')]
+
+    def run(labels):
+        """Measure with labels of a file, without names of classes."""
+        path = tmp_path / 'labels.csv'
+        lines = [f'{name},{label}\n' for name, label in labels.items()]
+        path.write_text('video,label\n' + ''.join(lines))
+        real_data = dict(data_root=str(classes), labels=str(path))
+        before = statistics(cache_home)
+        found = measure_classes(
+            class_metrics(classes, real_data=real_data), clips
+        )
+        return found, len(statistics(cache_home) - before)
+
+    measure_all([fvd(classes, **UNLABELLED)], clips)
+    labels = {name: 'abcd'.index(name[0]) for name in names}
+    found, new = run(labels)
+    assert new == 1
+    expected = measure_classes(class_metrics(classes), clips)
+    numbers = str.maketrans('abcd', '0123')
+    assert found == {
+        name[:-1] + name[-1].translate(numbers) if '/' in name else name: value
+        for name, value in expected.items()
+    }
+    with monkeypatch.context() as patch:
+        patch.delattr(VideoDataset, '__getitem__')
+        assert run(labels) == (found, 0)
+    swapped = {name: [1, 0, 2, 3][label] for name, label in labels.items()}
+    other, new = run(swapped)
+    assert new == 1
+    assert other['FVD10'] == found['FVD10']
+    assert other['FVD10/0'] != found['FVD10/0']
+
+
+UNLABELLED = dict(num_frames=10, detector=dict(type='Means'))
+
+
+def test_without_classes_they_cannot_be_compared(classes, tmp_path):
+    with pytest.raises(InputError, match='no labels: set labels of real_data'):
+        labelled(classes, real_data=dict(data_root=str(classes)))
+    path = tmp_path / 'labels.json'
+    names = [f'{v.parent.name}/{v.name}' for v in classes.glob('*/*')]
+    path.write_text(json.dumps({'labels': [[n, [0.5, 0.5]] for n in names]}))
+    real_data = dict(data_root=str(classes), labels=str(path))
+    with pytest.raises(InputError, match='other labels'):
+        labelled(classes, real_data=real_data)
+    metric = labelled(classes)
+    samples = [dict(video=clip) for clip in generated(2, 10)]
+    for batch in (
+        {},
+        dict(c=torch.zeros(2, 0)),
+        dict(c=torch.eye(3)[:2]),
+        dict(c=torch.full((2, 4), 0.25)),
+        dict(c=torch.eye(4)[:1]),
+    ):
+        with pytest.raises(InputError, match='label of 4 classes'):
+            metric.process(batch, samples)
+
+
+def test_no_class_with_enough_clips_gives_no_mean(classes):
+    found = measure_classes(class_metrics(classes), generated(4, 10), 'abcd')
+    assert set(found) == {'FVD10', 'FVD10-se'}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('make', 'data'), [('all_metrics', 'frames'), ('class_metrics', 'classes')]
+)
+def test_two_processes_change_nothing(make, data, request, tmp_path):
+    """Shares of 12 and 11 clips, and real ones divided otherwise."""
+    root = request.getfixturevalue(data)
+    program = textwrap.dedent("""
+        import json, sys
+        import numpy as np, torch
+        import torch.distributed as dist
+        sys.path.insert(0, sys.argv[4])
+        import test_metrics
+        torch.set_num_threads(1)
+        rank, folder, root = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+        dist.init_process_group(
+            'gloo', f'file://{folder}/meeting', rank=rank, world_size=2)
+        clips = torch.from_numpy(np.load(f'{folder}/clips.npy'))
+        c = torch.eye(4)[torch.arange(len(clips)) % 4]
+        metrics = getattr(test_metrics, sys.argv[5])(root, cache=False)
+        evaluator = test_metrics.Evaluator(metrics)
+        for inds in torch.arange(len(clips))[rank::2].split(3):
+            evaluator.process(
+                [dict(video=clips[i]) for i in inds],
+                dict(index=inds, c=c[inds]))
+        with open(f'{folder}/{rank}.json', 'w') as file:
+            json.dump(evaluator.evaluate(len(clips)), file)
+    """)
+    clips = generated(23, 10)
+    np.save(tmp_path / 'clips.npy', clips)
+    here = os.path.dirname(__file__)
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, '-c', program),
+                *(str(rank), tmp_path, root, here, make),
+            ]
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    first, second = (
+        json.loads((tmp_path / f'{rank}.json').read_text())
+        for rank in range(2)
+    )
+    assert first == second
+    metrics = globals()[make](root)
+    expected = measure_classes(metrics, clips, ('abcd' * 6)[:23])
+    assert first == pytest.approx(expected, rel=1e-9)
+
+
+def test_golden_numbers(frames):
+    """What the metrics gave when they were written."""
+    found = measure_all(all_metrics(frames), generated(23, 10))
+    assert found == pytest.approx(GOLDEN, rel=1e-6)
+
+
+GOLDEN = {
+    'FVD9': 10.0335125548,
+    'FVD9-se': 5.22013286958,
+    'FID': 10.2401337931,
+    'FID-se': 5.23831982094,
+    'KVD9': -622816.157825,
+    'KVD9-se': 564115.256214,
+    'KID': -158400.434641,
+    'KID-se': 501319.58908,
+    'Precision9': 1,
+    'Precision9-se': 0,
+    'Recall9': 0.928571428571,
+    'Recall9-se': 0.0714285714286,
+    'Density9': 1.20869565217,
+    'Density9-se': 0.114192999979,
+    'Coverage9': 1,
+    'Coverage9-se': 0,
+    'Precision': 0.565217391304,
+    'Precision-se': 0.10568965974,
+    'Recall': 0.925,
+    'Recall-se': 0.0421763696143,
+    'Density': 1.00869565217,
+    'Density-se': 0.11960294051,
+    'Coverage': 0.7,
+    'Coverage-se': 0.0733799385705,
+    'ISv9': 1.28562710653,
+    'ISv9-std': 0.227844140008,
+    'ISv9-se': 0.0759480466692,
+    'IS': 1.29076952356,
+    'IS-std': 0.225084209116,
+    'IS-se': 0.0750280697052,
+}
+
+
+def test_metrics_of_the_same_clips_share_their_features(frames, monkeypatch):
+    metrics = all_metrics(frames)
+    assert len({id(metric.detector) for metric in metrics}) == 1
+    other = dict(detector=dict(type='Means', digest='other'))
+    assert fvd(frames, **other).detector is not metrics[0].detector
+    seen = []
+    monkeypatch.setattr(Means, 'seen', seen)
+    for metric in metrics[:6]:
+        assert metric.real.num == (14 if metric.num_frames == 9 else 40)
+    # 14 clips of 9 frames and 40 of one: in files since the first asked.
+    assert sum(num * length for num, length in seen) == 14 * 9 + 40
+    seen.clear()
+    samples = [dict(video=clip) for clip in generated(5, 10)]
+    for metric in metrics:
+        metric.process({}, samples)
+    # Features and probabilities, each of clips and of first frames.
+    assert sorted(seen) == [(5, 1)] * 2 + [(5, 9)] * 2
+
+
+def test_a_detector_gets_few_frames_at_a_time(frames, monkeypatch):
+    """Or one clip, however long."""
+    seen = []
+    monkeypatch.setattr(Means, 'seen', seen)
+    settings = dict(detector=dict(type='Means'))
+    metrics = [
+        fvd(frames, num_frames=9, **settings),
+        fvd(frames, num_frames=1, clips_per_video=10, **settings),
+    ]
+    for metric in metrics:
+        metric.process({}, [dict(video=clip) for clip in generated(10, 10)])
+    assert seen == [(7, 9), (3, 9), (64, 1), (36, 1)]
+    long = fvd(frames, **settings)
+    long.num_frames = long.span = 100
+    seen.clear()
+    long.process({}, [dict(video=clip) for clip in generated(2, 100)])
+    assert seen == [(1, 100)] * 2
+
+
+# Which generated clips.
+
+
+def test_frames_of_clips_are_images_until_there_are_enough(frames):
+    """The first three frames of each, 20 in all; scipy's distance."""
+    metric = fvd(
+        frames,
+        num_frames=1,
+        num_real=None,
+        num_fake=20,
+        clips_per_video=3,
+        detector=dict(type='Means'),
+    )
+    clips = generated(9, 10)
+    result = measure_all([metric], clips)
+    real = torch.from_numpy(
+        np.concatenate([moving_disc(i, 10) for i in range(14)])
+    )
+    means = Means()
+    sets = []
+    for images in (clips[:, :3].flatten(0, 1)[:20], real):
+        x = means.features(images[:, None]).double().numpy()
+        sets.append((x.mean(0), np.cov(x.T, bias=True)))
+    (mean_a, cov_a), (mean_b, cov_b) = sets
+    root = scipy.linalg.sqrtm(cov_a @ cov_b).real
+    expected = np.square(mean_a - mean_b).sum() + np.trace(
+        cov_a + cov_b - 2 * root
+    )
+    assert result['FID'] == pytest.approx(expected, rel=1e-4)
+
+
+def test_metrics_of_long_and_of_many_clips_share_a_loop(frames):
+    """As in published protocols: long clips first, then short ones."""
+    seeds = SeedDataset(6, 10, extra_videos=5, extra_frames=2)
+    clips = generated(11, 10)
+    settings = dict(detector=dict(type='Means'), num_real=8)
+    metrics = [
+        fvd(frames, num_frames=10, num_fake=6, **settings),
+        fvd(frames, num_frames=1, num_fake=21, clips_per_video=2, **settings),
+    ]
+    evaluator = Evaluator(metrics)
+    loader = DataLoader(seeds, batch_size=4, collate_fn=pseudo_collate)
+    for batch in loader:
+        samples = [
+            dict(video=clips[seed][: len(t)])
+            for seed, t in zip(batch['seed'], batch['t'])
+        ]
+        evaluator.process(samples, batch)
+    assert metrics[0]._fake.num == 6
+    assert metrics[1]._fake.num == 21
+    found = evaluator.evaluate(len(seeds))
+    alone = [
+        measure_all([fvd(frames, num_frames=10, **settings)], clips[:6]),
+        measure_all(
+            [
+                fvd(
+                    frames,
+                    num_frames=1,
+                    num_fake=21,
+                    clips_per_video=2,
+                    **settings,
+                )
+            ],
+            clips,
+        ),
+    ]
+    assert found == pytest.approx(alone[0] | alone[1], rel=1e-9)
+
+
+def test_a_seed_that_comes_twice_counts_once(frames):
+    """As samplers pad the last batch; where sums are kept, it is told."""
+    metric = KernelDistance(
+        9, 40, SIZE, dict(data_root=str(frames)), dict(type='Means')
+    )
+    clips = generated(7, 9)
+    once = measure_all([metric], clips)
+    assert measure_all([metric], clips, order=[*range(7), 2]) == once
+
+
+def test_fewer_clips_than_asked_for_are_told(frames, monkeypatch):
+    texts = []
+    logger = MMLogger.get_current_instance()
+    monkeypatch.setattr(logger, 'info', texts.append)
+    measure_all([fvd(frames, num_fake=30)], generated(4, 9))
+    assert any('14 real clips' in text for text in texts)
+    assert any('4 generated clips, 30 are asked' in text for text in texts)
+
+
+# Which real ones.
+
+
+def real_shown(metric, monkeypatch):
+    """All frames that the detector is shown for the real side."""
+    shown = []
+    features = Means.features
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Means,
+            'features',
+            lambda self, video: shown.extend(video) or features(self, video),
+        )
+        metric.real  # noqa: B018
+    return torch.stack(shown)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'chosen'),
+    [
+        (dict(num_real=7), [20 * i for i in range(7)]),
+        (dict(num_real=35), [4 * i for i in range(35)]),
+        (dict(num_real=35, first_real=True), list(range(35))),
+        (dict(num_real=None), list(range(140))),
+        (dict(num_real=1000), list(range(140))),
+    ],
+)
+def test_real_images_are_frames_of_all_videos(
+    frames, monkeypatch, changes, chosen
+):
+    metric = fvd(frames, num_frames=1, detector=dict(type='Means'), **changes)
+    shown = real_shown(metric, monkeypatch)
+    every = np.concatenate([moving_disc(i, 10) for i in range(14)])
+    assert torch.equal(shown[:, 0], torch.from_numpy(every[chosen]))
+
+
+def test_the_published_protocol_takes_the_first_videos(frames, monkeypatch):
+    settings = dict(num_real=5, detector=dict(type='Means'))
+    metric = fvd(frames, first_real=True, **settings)
+    shown = real_shown(metric, monkeypatch)
+    expected = real_clips(metric)
+    assert torch.equal(shown, expected[:5])
+    spread = real_shown(fvd(frames, **settings), monkeypatch)
+    assert torch.equal(spread, expected[[0, 2, 5, 8, 11]])
+
+
+def test_a_damaged_video_gives_no_images(
+    tmp_path, monkeypatch, warnings_logged
+):
+    for i in range(3):
+        (tmp_path / str(i)).mkdir()
+        write_frames(tmp_path / str(i), moving_disc(i, 9), damaged=i == 1)
+    metric = fvd(
+        tmp_path, num_frames=1, num_real=None, detector=dict(type='Means')
+    )
+    shown = real_shown(metric, monkeypatch)
+    expected = np.concatenate([moving_disc(i, 9) for i in (0, 2)])
+    assert torch.equal(shown[:, 0], torch.from_numpy(expected))
+    assert any('left out' in text for text in warnings_logged)
+
+
+@pytest.mark.parametrize('published', [False, True])
+def test_protocols_by_their_published_names(published):
+    """The numbers in the names, and the one switch."""
+    config = load_config(
+        ROOT / 'configs/stylegan_v/ucf101.py',
+        dict(
+            num_test_frames=128,
+            num_test_images=50000,
+            published_protocol=published,
+        ),
+    )
+    images = dict(num_frames=1, clips_per_video=16, num_fake=50000)
+    clips = dict(num_frames=16, num_fake=2048)
+    real = dict(num_real=2048, first_real=published)
+    for name, kind, expected in [
+        ('fvd2048_16f', FrechetVideoDistance, clips | real),
+        (
+            'fvd2048_128f',
+            FrechetVideoDistance,
+            clips | real | dict(num_frames=128),
+        ),
+        (
+            'fvd2048_128f_subsample8f',
+            FrechetVideoDistance,
+            clips | real | dict(frame_stride=8),
+        ),
+        (
+            'fid50k_full',
+            FrechetVideoDistance,
+            images | dict(num_real=None if published else 50000),
+        ),
+        (
+            'kid50k_full',
+            KernelDistance,
+            images
+            | dict(
+                num_real=1000000 if published else 50000,
+                first_real=published,
+            ),
+        ),
+        ('is50k', InceptionScore, images),
+        ('isv2048_ucf', InceptionScore, clips),
+        ('kvd2048_16f', KernelDistance, clips | real),
+        ('pr2048_16f', PrecisionRecall, clips | real),
+    ]:
+        found = config[name]
+        assert found.type == kind.__name__
+        assert found.resolution == 256
+        assert {key: found.get(key) for key in expected} == expected, name
+
+
+# Standard errors.
+
+
+def test_the_error_of_the_distance_is_a_jackknife(frames):
+    clips = generated(23, 9)
+    metric = fvd(frames, detector=dict(type='Means'))
+    found = measure_all([metric], clips)['FVD9-se']
+    real = metric.real.stats
+    features = Means().features(clips)
+    values = []
+    for digit in range(10):
+        stats = FeatureStats(12)
+        stats.append(features[torch.arange(23) % 10 != digit])
+        values.append(frechet_distance(stats, real))
+    expected = np.sqrt(9 * np.var(values))
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_two_clips_give_no_error(frames):
+    assert list(measure(fvd(frames), generated(2))) == ['FVD-random']
+
+
+# The cache, again.
+
+
+def test_without_cache_nothing_is_read_or_written(frames, cache_home):
+    clips = generated(6)
+    expected = measure(fvd(frames), clips)
+    for file in statistics(cache_home):
+        file.write_bytes(b'damaged')
+    before = {file: file.read_bytes() for file in statistics(cache_home)}
+    assert measure(fvd(frames, cache=False), clips) == expected
+    assert {f: f.read_bytes() for f in statistics(cache_home)} == before
+
+
+@pytest.mark.slow
+def test_processes_that_write_at_once_leave_a_whole_file(tmp_path):
+    """Each writes its own numbers, while another reads."""
+    program = textwrap.dedent("""
+        import sys
+        import torch
+        from stylegan_v_mm.evaluation.frechet import FeatureRows
+        rows = FeatureRows()
+        rows.append(torch.full((500, 64), float(sys.argv[1])), 0)
+        for _ in range(30):
+            rows.save(sys.argv[2])
+    """)
+    path = tmp_path / 'features.npz'
+    processes = [
+        subprocess.Popen([sys.executable, '-c', program, str(i), path])
+        for i in range(2)
+    ]
+    reads = 0
+    while any(process.poll() is None for process in processes):
+        if path.exists():
+            features = FeatureRows.load(path).features
+            assert features.shape == (500, 64)
+            assert features.eq(features[0, 0]).all()
+            reads += 1
+    assert reads > 3
+    assert [process.wait() for process in processes] == [0, 0]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# Wrong settings, again.
+
+
+def test_a_detector_without_probabilities_is_refused():
+    with pytest.raises(InputError, match=r'probabilities, which RandomI3D'):
+        InceptionScore(16, SIZE, dict(type='RandomI3D'))
+
+
+@pytest.mark.parametrize(
+    'name', ['num_frames', 'num_fake', 'clips_per_video', 'frame_stride']
+)
+def test_numbers_must_be_positive(frames, name):
+    with pytest.raises(InputError, match=f'{name}=0'):
+        fvd(frames, **{name: 0})
+
+
+def test_too_few_clips_are_refused_before_any_work(frames):
+    settings = dict(resolution=SIZE, detector=dict(type='Means'))
+    real = dict(num_real=40, real_data=dict(data_root=str(frames)))
+    with pytest.raises(InputError, match=r'num_fake=9 must be at least 10'):
+        InceptionScore(9, num_fake=9, **settings)
+    with pytest.raises(InputError, match='num_fake=5 must be at least 6'):
+        PrecisionRecall(9, num_fake=5, **settings, **real)
+    with pytest.raises(InputError, match='num_real=5 must be at least 6'):
+        PrecisionRecall(9, **settings, **(real | dict(num_real=5)))
+
+
+def test_names_of_long_clips_tell_so_with_random_weights(videos):
+    assert fvd(videos, num_frames=16).name == 'FVD-random'
+    assert fvd(videos, num_frames=17).name == 'FVD17-random'
+    assert fvd(videos, frame_stride=2).name == 'FVD9x2-random'

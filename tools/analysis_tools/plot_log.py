@@ -88,7 +88,9 @@ def read_run(work_dir: str) -> Run:
     """
     lines, starts = [], []
     for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        if later := read_lines(path):
+        later = read_lines(path)
+        # tools/test.py writes such files, too, of no training.
+        if any('kimg' in line for line in later):
             start = later[0]['step']
             lines = [line for line in lines if line['step'] < start] + later
             starts = [other for other in starts if other < start] + [start]
@@ -211,17 +213,22 @@ def draw_panel(
         ax.set_ylim(-1.05, 1.05)
     elif 'penalty' in title and np.nanmin(np.concatenate(drawn)) > 0:
         ax.set_yscale('log')
+    finish_panel(ax, title, 'kimg', legend=len(keys) > 1)
+
+
+def finish_panel(ax: Axes, title: str, x: str, legend: bool) -> None:
+    """Give a panel its title, the name of its x axis, and its looks."""
     ax.set_title(title, fontsize=11, loc='left', color=INK)
-    ax.set_xlabel('kimg', fontsize=9, color=INK)
+    ax.set_xlabel(x, fontsize=9, color=INK)
     ax.tick_params(labelsize=9, colors=INK)
     ax.grid(color='#d8dde2', linewidth=0.6)
     ax.spines[['top', 'right']].set_visible(False)
-    if len(keys) > 1:
+    if legend:
         # Above the panel, where it hides no curve.
         ax.legend(
             loc='lower right',
             bbox_to_anchor=(1, 1),
-            ncols=len(keys),
+            ncols=len(ax.get_legend_handles_labels()[0]) or 1,
             fontsize=9,
             frameon=False,
             labelcolor=INK,

@@ -1,4 +1,5 @@
 # Any videos: a folder of video files, of frame folders, or a zip of these.
+_base_ = ['../metrics/protocols.py']
 data_root = 'data/videos'
 labels = None  # 'folder' (one per class), a dataset.json or a csv
 images = False  # True: images, in folders, a zip or an LMDB; one frame each
@@ -35,35 +36,24 @@ train_dataloader = dict(
 )
 
 # tools/test.py: clips of the average generator from seeds, against one clip
-# of each real video. The detector is a file that you have to get, see
-# docs/metrics.md.
-num_test_videos = 2048
-num_test_frames = 16
-detector = dict(type='I3DTorchScript', path='checkpoints/i3d_torchscript.pt')
+# of each real video; see ../metrics/protocols.py.
 test_dataloader = dict(
     batch_size=4,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-    collate_fn=dict(type='default_collate'),
+    # Lists: clips may differ in length.
+    collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
         type='SeedDataset',
         num_videos='= num_test_videos',
         num_frames='= num_test_frames',
+        # Of 50,000 images, those that the videos above do not give.
+        extra_videos='= max('
+        '-(-num_test_images // frames_per_video) - num_test_videos, 0)',
+        extra_frames='= frames_per_video',
         data_root='= data_root',
         labels='= labels',
         images='= images',
     ),
 )
-test_evaluator = [
-    dict(
-        type='FrechetVideoDistance',
-        num_frames='= num_test_frames',
-        num_real='= num_test_videos',
-        resolution='= resolution',
-        real_data=dict(
-            data_root='= data_root', labels='= labels', images='= images'
-        ),
-        detector='= detector',
-        num_workers='= num_workers',
-    )
-]
+test_evaluator = ['= fvd2048_16f']

@@ -1,0 +1,78 @@
+# The published metrics, by their names; a config measures with those it lists:
+# test_evaluator = ['= fvd2048_16f', '= fid50k_full']
+# All take their frames from the same generated clips: 128 frames and 50,000
+# images are num_test_frames = 128 and num_test_images = 50000.
+num_test_videos = 2048  # generated, and the most real ones
+num_test_frames = 16  # frames in each generated video
+num_test_images = 0  # generated frames for FID, KID and IS
+frames_per_video = '= min(16, num_test_frames)'  # ... of each video
+published_protocol = False  # True: the first real videos, not spread; FID and
+# KID of all real frames. Published offsets of real clips are not seeded.
+cache_statistics = True  # of real clips, in the user's cache folder
+
+# Files that you have to get, see docs/metrics.md.
+detector = dict(type='I3DTorchScript', path='checkpoints/i3d_torchscript.pt')
+image_detector = dict(
+    type='InceptionTorchScript', path='checkpoints/inception-2015-12-05.pt'
+)
+action_detector = dict(type='C3DTorchScript', path='checkpoints/c3d_ucf101.pt')
+
+on_real = dict(
+    resolution='= resolution',
+    real_data=dict(
+        data_root='= data_root', labels='= labels', images='= images'
+    ),
+    first_real='= published_protocol',
+    num_workers='= num_workers',
+    cache='= cache_statistics',
+)
+on_videos = dict(
+    num_fake='= num_test_videos',
+    num_real='= num_test_videos',
+    detector='= detector',
+    **on_real,
+)
+on_images = dict(
+    num_frames=1,
+    clips_per_video='= frames_per_video',
+    num_fake='= num_test_images',
+    detector='= image_detector',
+)
+
+fvd2048_16f = dict(
+    type='FrechetVideoDistance',
+    num_frames='= min(16, num_test_frames)',
+    **on_videos,
+)
+fvd2048_128f = dict(type='FrechetVideoDistance', num_frames=128, **on_videos)
+fvd2048_128f_subsample8f = dict(
+    type='FrechetVideoDistance', num_frames=16, frame_stride=8, **on_videos
+)
+kvd2048_16f = dict(
+    type='KernelDistance', num_frames='= min(16, num_test_frames)', **on_videos
+)
+pr2048_16f = dict(
+    type='PrecisionRecall',
+    num_frames='= min(16, num_test_frames)',
+    **on_videos,
+)
+isv2048_ucf = dict(
+    type='InceptionScore',
+    num_frames=16,
+    num_fake='= num_test_videos',
+    resolution='= resolution',
+    detector='= action_detector',
+)
+fid50k_full = dict(
+    type='FrechetVideoDistance',
+    num_real='= None if published_protocol else num_test_images',
+    **on_images,
+    **on_real,
+)
+kid50k_full = dict(
+    type='KernelDistance',
+    num_real='= 1000000 if published_protocol else num_test_images',
+    **on_images,
+    **on_real,
+)
+is50k = dict(type='InceptionScore', resolution='= resolution', **on_images)

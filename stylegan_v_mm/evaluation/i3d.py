@@ -1,0 +1,173 @@
+"""I3D, the network behind published FVDs.
+
+Carreira & Zisserman, "Quo Vadis, Action Recognition?" (CVPR 2017), figure 3;
+widths of the modules: Szegedy et al. 2015, table 1. Padding, pooling and
+normalisation are those of the TensorFlow model, ``i3d-kinetics-400``; the
+parameters have the names of the PyTorch ports, so that their files load.
+"""
+
+import math
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def same_pad(
+    x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]
+) -> Tensor:
+    """Pad with zeros as TensorFlow's ``SAME`` does, odd rests at the end.
+
+    What follows makes ceil(size / stride) of each size.
+
+    Args:
+        x (Tensor): [N, C, T, H, W].
+        kernel (tuple): Its three sizes.
+        stride (tuple): Its three strides.
+
+    Returns:
+        Tensor: Padded in T, H and W.
+    """
+    padding = []
+    for size, k, s in zip(x.shape[2:], kernel, stride):
+        total = max((math.ceil(size / s) - 1) * s + k - size, 0)
+        # torch lists the last dimension first.
+        padding = [total // 2, total - total // 2, *padding]
+    return F.pad(x, padding)
+
+
+class Unit(nn.Module):
+    """Convolution without bias, batch normalisation, ReLU.
+
+    Args:
+        cin (int): Input channels.
+        cout (int): Output channels.
+        kernel (int): Size in time, height and width.
+        stride (int): Stride in all three. Defaults to 1.
+        eps (float): Added to the variance. Defaults to 1e-3.
+    """
+
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        kernel: int,
+        stride: int = 1,
+        eps: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        self.conv3d = nn.Conv3d(cin, cout, kernel, stride, bias=False)
+        self.bn = nn.BatchNorm3d(cout, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, cin, T, H, W] -> [N, cout, T, H, W], sizes over the stride."""
+        x = same_pad(x, self.conv3d.kernel_size, self.conv3d.stride)
+        return F.relu(self.bn(self.conv3d(x)))
+
+
+class MaxPool(nn.MaxPool3d):
+    """Max pooling of what is at least 0, so that zeros are neutral."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, T, H, W] -> the same, sizes over the stride."""
+        return super().forward(same_pad(x, self.kernel_size, self.stride))
+
+
+class Mixed(nn.Module):
+    """Inception module: 1, 1 + 3, 1 + 3 and pooling + 1, side by side.
+
+    Args:
+        cin (int): Input channels.
+        widths (tuple): Output channels of the six convolutions, in that
+            order.
+        eps (float): Of their normalisation.
+    """
+
+    def __init__(self, cin: int, widths: tuple[int, ...], eps: float) -> None:
+        super().__init__()
+        a, b, b_out, c, c_out, d = widths
+        self.b0 = Unit(cin, a, 1, eps=eps)
+        self.b1a = Unit(cin, b, 1, eps=eps)
+        self.b1b = Unit(b, b_out, 3, eps=eps)
+        self.b2a = Unit(cin, c, 1, eps=eps)
+        self.b2b = Unit(c, c_out, 3, eps=eps)
+        self.b3a = MaxPool((3, 3, 3), (1, 1, 1))
+        self.b3b = Unit(cin, d, 1, eps=eps)
+        self.cout = a + b_out + c_out + d
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, cin, T, H, W] -> [N, cout, T, H, W]."""
+        branches = (
+            self.b0(x),
+            self.b1b(self.b1a(x)),
+            self.b2b(self.b2a(x)),
+            self.b3b(self.b3a(x)),
+        )
+        return torch.cat(branches, 1)
+
+
+class Logits(nn.Module):
+    """Average of two times and all of space, linear, average over times.
+
+    The paper's 7 x 7 is all of space for 224 x 224 pixels; here other
+    resolutions will do.
+
+    Args:
+        cin (int): Input channels.
+        num_classes (int): Output channels.
+    """
+
+    def __init__(self, cin: int, num_classes: int) -> None:
+        super().__init__()
+        self.conv3d = nn.Conv3d(cin, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, cin, T, H, W], T at least 2 -> [N, num_classes]."""
+        x = F.avg_pool3d(x, (2, *x.shape[3:]), stride=1)
+        return self.conv3d(x).mean([2, 3, 4])
+
+
+class InceptionI3D(nn.Sequential):
+    """Inflated Inception-v1, from clips to 400 logits.
+
+    Takes [N, 3, T, H, W] in [-1, 1], T at least 9, gives [N, 400].
+
+    Args:
+        width (float): Share of the paper's channels. Defaults to 1.
+        eps (float): What batch normalisation adds to the variance, which a
+            file of weights does not say. Defaults to 1e-3, TensorFlow's.
+    """
+
+    def __init__(self, width: float = 1, eps: float = 1e-3) -> None:
+        def scaled(*channels: int) -> list[int]:
+            return [round(width * number) for number in channels]
+
+        c1, c2, c3 = scaled(64, 64, 192)
+        stages = OrderedDict(
+            Conv3d_1a_7x7=Unit(3, c1, 7, 2, eps=eps),
+            MaxPool3d_2a_3x3=MaxPool((1, 3, 3), (1, 2, 2)),
+            Conv3d_2b_1x1=Unit(c1, c2, 1, eps=eps),
+            Conv3d_2c_3x3=Unit(c2, c3, 3, eps=eps),
+            MaxPool3d_3a_3x3=MaxPool((1, 3, 3), (1, 2, 2)),
+        )
+        cin = c3
+        for name, widths in [
+            ('Mixed_3b', (64, 96, 128, 16, 32, 32)),
+            ('Mixed_3c', (128, 128, 192, 32, 96, 64)),
+            ('MaxPool3d_4a_3x3', 3),
+            ('Mixed_4b', (192, 96, 208, 16, 48, 64)),
+            ('Mixed_4c', (160, 112, 224, 24, 64, 64)),
+            ('Mixed_4d', (128, 128, 256, 24, 64, 64)),
+            ('Mixed_4e', (112, 144, 288, 32, 64, 64)),
+            ('Mixed_4f', (256, 160, 320, 32, 128, 128)),
+            ('MaxPool3d_5a_2x2', 2),
+            ('Mixed_5b', (256, 160, 320, 32, 128, 128)),
+            ('Mixed_5c', (384, 192, 384, 48, 128, 128)),
+        ]:
+            if isinstance(widths, int):
+                stages[name] = MaxPool((widths,) * 3, (2, 2, 2))
+            else:
+                stages[name] = Mixed(cin, scaled(*widths), eps)
+                cin = stages[name].cout
+        super().__init__(OrderedDict(**stages, logits=Logits(cin, 400)))

@@ -1,0 +1,200 @@
+"""mmagic's metrics of images, on the frames of clips."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.evaluator import BaseMetric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import InputError
+from ..registry import METRICS
+from .real_clips import real_clips
+
+
+def to_bgr(video: Tensor) -> Tensor:
+    """Make of a clip what mmagic's metrics take for images.
+
+    Args:
+        video (Tensor): uint8 [T, 3, H, W], RGB.
+
+    Returns:
+        Tensor: float32 [T, 3, H, W], BGR, in [0, 255].
+    """
+    return video.flip(1).float()
+
+
+class _RealFrames(Dataset):
+    """Frames of real clips, one an item, and what names them in a cache."""
+
+    data_prefix = None
+    metainfo = None
+    pipeline = None
+
+    def __init__(self, clips: Dataset, most: int, num_frames: int, about: str):
+        count = min(most, len(clips))
+        self.clips = clips
+        self.inds = np.arange(count) * len(clips) // count
+        self.num_frames = num_frames
+        # Into the key of mmagic's caches, which knows neither files nor sizes.
+        self.data_root = f'{clips.fingerprint} {self.inds.tolist()} {about}'
+        self._clip: tuple[int, Tensor | None] = (-1, None)
+
+    def __len__(self) -> int:
+        return len(self.inds) * self.num_frames
+
+    def __getitem__(self, index: int) -> Tensor:
+        number, frame = divmod(index, self.num_frames)
+        # They are read in order: each clip is decoded once.
+        if self._clip[0] != number:
+            clip = self.clips[int(self.inds[number])]['video']
+            self._clip = number, to_bgr(clip)
+        return self._clip[1][frame]
+
+
+class _Preprocessor:
+    """Stands for the part of a model that hands real images over."""
+
+    def __init__(self, device: str, key: str) -> None:
+        self.device = device
+        self.key = key
+
+    def __call__(self, frames: list[Tensor], training: bool) -> dict:
+        frames = torch.stack(frames).to(self.device)
+        return {'data_samples': SimpleNamespace(**{self.key: frames})}
+
+
+@METRICS.register_module()
+class MMagicFrames(BaseMetric):
+    """A metric of mmagic, on all frames of generated and real clips.
+
+    mmagic's metrics know images of its own models and loops: BGR, in data
+    samples of certain fields, real ones from a loader that passes a model's
+    preprocessor; of a clip they would take frames for colours. This gives
+    them frames as they want them. Results have mmagic's names, behind the
+    metric's: ``FID/fid``, ``IS/is``, ``PR/precision``.
+
+    Real frames are those of the clips of ``FrechetVideoDistance``. mmagic
+    keeps their features in its own cache.
+
+    Args:
+        metric (dict): Config of the metric, such as
+            ``dict(type='mmagic.FrechetInceptionDistance')``. ``fake_nums``
+            is set here: all frames count.
+        num_frames (int): Frames in a clip; the first ones of a generated
+            video.
+        num_real (int): The most real clips.
+        resolution (int): Height and width of the clips in pixels.
+        real_data (dict): ``data_root`` and, optionally, ``labels`` and
+            ``images`` of a ``VideoDataset``.
+        batch_size (int): Real frames at a time. Defaults to 16.
+
+    Raises:
+        InputError: mmagic is not there in full; or the real videos cannot be
+            read.
+    """
+
+    # Empty, so that mmengine neither puts one before names nor misses it.
+    default_prefix = ''
+
+    def __init__(
+        self,
+        metric: dict,
+        num_frames: int,
+        num_real: int,
+        resolution: int,
+        real_data: dict,
+        batch_size: int = 16,
+    ) -> None:
+        super().__init__()
+        clips = real_clips(real_data, num_frames, resolution)
+        try:
+            self.metric = METRICS.build(
+                {**metric, 'fake_nums': sys.maxsize, 'collect_device': 'cpu'}
+            )
+        except (ImportError, KeyError) as error:
+            raise InputError(
+                f'{metric["type"]} is not there: it needs mmagic with all '
+                f'that it imports, see docs/install.md ({error})'
+            ) from error
+        if not self.metric.prefix:
+            self.metric.prefix = self.metric.name
+        self.num_frames = num_frames
+        self.resolution = resolution
+        about = f'{num_frames} {resolution} {sorted(metric.items())}'
+        self._loader = DataLoader(
+            _RealFrames(clips, num_real, num_frames, about),
+            batch_size=batch_size,
+            collate_fn=pseudo_collate,
+            # Its own, as a loader draws from torch's global one, which a
+            # training run goes on with.
+            generator=torch.Generator(),
+        )
+        self._is_ready = False
+
+    @torch.no_grad()
+    def process(self, data_batch: dict, data_samples: list[dict]) -> None:
+        """Take in generated clips.
+
+        Args:
+            data_batch (dict): Not used; mmengine's signature.
+            data_samples (list): Dicts with ``video``, uint8 [T, 3, H, W],
+                from time 0 on.
+
+        Raises:
+            InputError: The clips are too short or of another resolution.
+        """
+        self._prepare()
+        for sample in data_samples:
+            length, _, *size = sample['video'].shape
+            if length < self.num_frames or size != [self.resolution] * 2:
+                raise InputError(
+                    f'{self.metric.prefix} takes clips of {self.num_frames} '
+                    f'frames of {self.resolution} x {self.resolution} pixels, '
+                    f'but the generated ones have {length} of {size[1]} x '
+                    f'{size[0]}'
+                )
+            frames = to_bgr(sample['video'][: self.num_frames])
+            frames = frames.to(get_device())
+            self.metric.process({}, [{'fake_img': each} for each in frames])
+
+    @torch.no_grad()
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Compute mmagic's metric from the frames of all processes.
+
+        Args:
+            size (int): Not used; mmengine's signature.
+
+        Returns:
+            dict: The results by their names, on each process.
+        """
+        results = self.metric.fake_results
+        # mmagic gathers as many from each process: a share may be one clip
+        # longer than another's.
+        count = torch.tensor(len(results))
+        all_reduce(count, 'min')
+        del results[int(count) :]
+        self.metric.fake_nums = int(count) * get_world_size()
+        metrics = self.metric.evaluate()
+        self.metric.fake_nums = sys.maxsize
+        return metrics
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Not used: mmagic's metric does it; mmengine's signature."""
+        raise NotImplementedError
+
+    def _prepare(self) -> None:
+        """Have mmagic's metric look at the real frames, once."""
+        if not self._is_ready:
+            # It asks for the device of a model, and for its preprocessor.
+            model = nn.Linear(1, 1, device=get_device())
+            model.data_preprocessor = _Preprocessor(
+                get_device(), self.metric.real_key or 'gt_img'
+            )
+            self.metric.prepare(model, self._loader)
+            self._is_ready = True

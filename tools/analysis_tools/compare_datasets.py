@@ -1,0 +1,277 @@
+r"""Measure how far a data set of videos is from another one.
+
+Example:
+    python tools/analysis_tools/compare_datasets.py data/real samples.zip \
+        --metrics fvd16 fvd128 --resolution 128 --detector i3d_torchscript.pt
+
+Both are folders of video files, folders or zips of frame folders, or video
+files, made by anybody. REAL is measured as the real videos of tools/test.py
+are: one clip of each video, at an offset that a fixed seed draws, of videos
+spread over the data set. FAKE is measured as the published code measures a
+folder of samples: the first videos in sorted order, each from frame 0. On
+either side, videos shorter than a metric's clip are left out.
+"""
+
+import argparse
+import sys
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from mmengine.evaluator import BaseMetric
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from stylegan_v_mm.datasets import VideoDataset
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.evaluation.results import append_results, format_table
+from stylegan_v_mm.files import local_file
+from stylegan_v_mm.registry import METRICS
+from stylegan_v_mm.tool import run_tool
+
+#: Frames of each video that metrics of images take.
+FRAMES_PER_VIDEO = 16
+FVD = dict(type='FrechetVideoDistance', detector='i3d')
+IMAGES = dict(
+    num_frames=1, clips_per_video=FRAMES_PER_VIDEO, detector='inception'
+)
+CHOICES = {
+    'fvd16': dict(FVD, num_frames=16),
+    'fvd16x8': dict(FVD, num_frames=16, frame_stride=8),
+    'fvd128': dict(FVD, num_frames=128),
+    'kvd16': dict(FVD, type='KernelDistance', num_frames=16),
+    'pr16': dict(FVD, type='PrecisionRecall', num_frames=16),
+    'fid': dict(IMAGES, type='FrechetVideoDistance'),
+    'kid': dict(IMAGES, type='KernelDistance'),
+    'is': dict(IMAGES, type='InceptionScore'),
+    'isv16': dict(type='InceptionScore', num_frames=16, detector='c3d'),
+    'motion': dict(type='MotionReport', num_frames=16),
+}
+
+
+def i3d_config(path: str) -> dict:
+    """Choose the class that reads an I3D file.
+
+    Args:
+        path: Of TorchScript or weights, a file or its URL; or 'random'.
+
+    Returns:
+        Config of a detector.
+
+    Raises:
+        InputError: The file is not there.
+    """
+    if path == 'random':
+        return dict(type='RandomI3D')
+    file = local_file(
+        path,
+        'docs/metrics.md says where to get it; --detector random does '
+        'without, for distances that compare with nothing but themselves',
+    )
+    script = zipfile.is_zipfile(file) and any(
+        '/code/' in name for name in zipfile.ZipFile(file).namelist()
+    )
+    return dict(type='I3DTorchScript' if script else 'I3D', path=str(file))
+
+
+def build_metrics(args: argparse.Namespace) -> list[BaseMetric]:
+    """Build the metrics of the command line, as tools/test.py would."""
+    detectors = {
+        'i3d': lambda: i3d_config(args.detector),
+        'inception': lambda: dict(
+            type='InceptionTorchScript', path=args.inception
+        ),
+        'c3d': lambda: dict(type='C3DTorchScript', path=args.c3d),
+    }
+    metrics = []
+    for name in dict.fromkeys(args.metrics):
+        config = dict(CHOICES[name], resolution=args.resolution)
+        if 'detector' in config:
+            config['detector'] = detectors[config['detector']]()
+        if config['type'] != 'InceptionScore':
+            per_video = config.get('clips_per_video', 1)
+            config['num_real'] = args.num_clips * per_video
+            config['real_data'] = dict(data_root=args.real)
+        metrics.append(METRICS.build(config))
+    return metrics
+
+
+def first_clips(
+    data_root: str, span: int, resolution: int, num_clips: int
+) -> Subset:
+    """Take clips of the first videos, from frame 0.
+
+    Args:
+        data_root: Of a ``VideoDataset``.
+        span: Frames in a row, T.
+        resolution: Height and width in pixels, R.
+        num_clips: The most videos.
+
+    Returns:
+        Items are dicts with ``video``, uint8 [T, 3, R, R].
+
+    Raises:
+        InputError: The videos cannot be read or are too short.
+    """
+    videos = VideoDataset(
+        data_root,
+        min_num_frames=span,
+        max_num_frames=sys.maxsize,
+        seed=0,
+        pipeline=[
+            dict(
+                type='SampleClip',
+                num_frames=span,
+                method='consecutive',
+                random_start=False,
+            ),
+            dict(type='LoadClip'),
+            dict(type='ResizeCrop', resolution=resolution),
+            dict(type='PackClip'),
+        ],
+    )
+    return Subset(videos, range(min(num_clips, len(videos))))
+
+
+def num_real(metric: BaseMetric) -> int:
+    """Count the real clips or frames that a metric compares with."""
+    videos = getattr(metric, 'real_videos', ())
+    available = getattr(videos, 'total', len(videos))
+    return min(available, getattr(metric, 'num_real', 0))
+
+
+def show(
+    metrics: Iterable[BaseMetric], clips: Subset, num_workers: int, label: str
+) -> None:
+    """Give clips to metrics, as a test loop would.
+
+    Args:
+        metrics: All of the same clips.
+        clips: From :func:`first_clips`.
+        num_workers: Processes that decode.
+        label: Of the progress bar.
+    """
+    loader = DataLoader(clips, batch_size=8, num_workers=num_workers)
+    with tqdm(
+        desc=label, total=len(clips), unit='clip', disable=None
+    ) as progress:
+        for batch in loader:
+            samples = [{'video': video} for video in batch['video']]
+            for metric in metrics:
+                metric.process({}, samples)
+            progress.update(len(samples))
+
+
+def main() -> None:
+    """Read the command line, measure, print and write the results."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('real', help='folder, zip or video file')
+    parser.add_argument('fake', help='folder, zip or video file')
+    parser.add_argument(
+        '--metrics', nargs='+', choices=CHOICES, default=['fvd16']
+    )
+    parser.add_argument(
+        '--resolution',
+        type=int,
+        required=True,
+        help='height and width in pixels that all frames get before anything '
+        'is measured: central square, resized',
+    )
+    parser.add_argument(
+        '--num-clips',
+        type=int,
+        default=2048,
+        help='the most of either side (default: 2048); metrics of images, '
+        f'fid, kid and is, take {FRAMES_PER_VIDEO} frames for each',
+    )
+    parser.add_argument(
+        '--detector',
+        default='checkpoints/i3d_torchscript.pt',
+        help='I3D for fvd*, kvd16 and pr16, TorchScript or weights, by path '
+        "or URL (default: %(default)s); 'random' needs no file and gives "
+        'FVD-random and so on, which compare with nothing but themselves',
+    )
+    parser.add_argument(
+        '--inception',
+        default='checkpoints/inception-2015-12-05.pt',
+        help='TorchScript for fid, kid and is (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--c3d',
+        default='checkpoints/c3d_ucf101.pt',
+        help='TorchScript for isv16 (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--num-workers', type=int, default=0, help='processes that decode'
+    )
+    parser.add_argument(
+        '--out', type=Path, help='a .jsonl file to append the results to'
+    )
+    args = parser.parse_args()
+    if args.out and not args.out.parent.is_dir():
+        raise InputError(
+            f'--out {args.out}: there is no folder {args.out.parent}'
+        )
+    if args.num_clips < 2:
+        raise InputError(
+            f'--num-clips {args.num_clips}: a distance needs at least 2'
+        )
+    # Metrics of one length share the clips.
+    by_span = defaultdict(list)
+    for metric in build_metrics(args):
+        by_span[metric.span].append(metric)
+    fakes = {
+        span: first_clips(args.fake, span, args.resolution, args.num_clips)
+        for span in by_span
+    }
+    results = []
+    for span, metrics in by_span.items():
+        clips = fakes[span]
+        show(metrics, clips, args.num_workers, f'clips of {span} frames')
+        for metric in metrics:
+            detector = getattr(metric, 'detector', None)
+            about = dict(
+                num_real=num_real(metric),
+                num_fake=len(clips) * getattr(metric, 'clips_per_video', 1),
+                real=args.real,
+                fake=args.fake,
+                resolution=args.resolution,
+                detector=detector and detector.digest,
+            )
+            values = metric.evaluate(len(clips))
+            found = [
+                dict(
+                    metric=name,
+                    value=value,
+                    standard_error=values.get(f'{name}-se'),
+                    **about,
+                )
+                for name, value in values.items()
+                if not name.endswith('-se')
+            ]
+            # At once: a later metric may fail.
+            if args.out:
+                append_results(args.out, found)
+            results += found
+    rows = [
+        [
+            result['metric'],
+            *(
+                '' if result[key] is None else f'{result[key]:.4f}'
+                for key in ('value', 'standard_error')
+            ),
+            str(result['num_real']),
+            str(result['num_fake']),
+        ]
+        for result in results
+    ]
+    heads = ['metric', 'value', 'standard error', 'real', 'fake']
+    print(format_table([heads, *rows]))
+
+
+if __name__ == '__main__':
+    run_tool(main)
