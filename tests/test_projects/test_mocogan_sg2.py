@@ -498,9 +498,11 @@ def test_train_measure_and_sample(tmp_path):
     result = run_tool(
         'test.py', config, checkpoint, '--work-dir', tmp_path / 'test'
     )
-    name, value = result.stdout.splitlines()[-1].split(': ')
-    assert name == 'FVD-random'
-    assert float(value) > 0
+    metrics = dict(
+        line.split(': ') for line in result.stdout.splitlines()[-2:]
+    )
+    assert metrics.keys() == {'FVD-random', 'FVD-random-se'}
+    assert float(metrics['FVD-random']) > 0
     run_tool(
         'generate.py',
         config,
