@@ -3,6 +3,7 @@
 import json
 import os
 from functools import partial
+from itertools import dropwhile
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ def run(run_script, monkeypatch):
 def table(result):
     """The printed table: name -> column -> number."""
     assert result.returncode == 0, result.stderr
-    head, *lines = result.stdout.splitlines()
+    # The log may come first.
+    text = result.stdout.splitlines()
+    head, *lines = dropwhile(lambda line: not line.startswith(' '), text)
     columns = head.split()
     rows = {}
     for line in lines:
