@@ -245,6 +245,8 @@ def test_two_processes_have_the_sums_of_both(tmp_path):
                 stats.append(batch)
             stats.all_reduce()
             stats.save(f'{folder}/{name}{rank}.npz')
+        # Left to the interpreter's end, gloo's threads now and then abort.
+        dist.destroy_process_group()
     """)
     features = torch.from_numpy(correlated(21, 5, 7))
     torch.save(features, tmp_path / 'features.pt')
