@@ -148,7 +148,8 @@ def test_sigterm_saves_and_ends(job, reference, tmp_path):
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(60) == 0
     numbers = [int(p.stem[5:]) for p in tmp_path.glob('iter_*.pth')]
-    assert 4 < max(numbers) < NUM_ITERS
+    # An iteration is logged before it ends: it may be the last one.
+    assert 4 <= max(numbers) < NUM_ITERS
     result = train(job, tmp_path, resume=True)
     assert result.returncode == 0, result.stderr
     assert f'iter_{max(numbers)}.pth' in result.stdout + result.stderr
