@@ -195,8 +195,11 @@ def _check_top_level(config: Config, used: set[str]) -> None:
     """Refuse top-level values that nothing uses: most are misspelt.
 
     A variable counts as used if a formula uses it or an inherited file has
-    it: the formula may have been replaced.
+    it: the formula may have been replaced. In the copy that a run leaves in
+    its work dir, formulas are computed, and variables left over.
     """
+    if not used and {'launcher', 'work_dir'} <= config.keys():
+        return
     known = set(inspect.signature(Runner.__init__).parameters) - {'self'}
     known |= _READER_KEYS | used
     for base in Config._get_base_files(config.filename):

@@ -19,6 +19,7 @@ ALLOWED = {
     'checkpoint': {'errors', 'files'},
     'transfer': {'errors'},
     'frame_sampling': {'errors'},
+    'pixels': set(),
     'video_io': {'errors'},
     'models.ops': {'errors'},
     'models.losses': set(),
@@ -43,7 +44,7 @@ ALLOWED = {
     'models.stylegan_v': {
         'errors',
         'registry',
-        'frame_sampling',
+        'pixels',
         'models.losses',
         'models.noise',
     },
@@ -71,6 +72,9 @@ ALLOWED = {
     },
     'inference': {
         'errors',
+        'files',
+        'pixels',
+        'models.noise',
         'registry',
         'config',
         'checkpoint',

@@ -1,5 +1,15 @@
 """What needs a trained generator."""
 
-from .sampling import load_gan, sample_grid, save_frames
+from .inferencer import VideoGANInferencer
+from .latents import Latents
+from .loading import find_model, load_gan
+from .writing import save_frames, save_video
 
-__all__ = ['load_gan', 'sample_grid', 'save_frames']
+__all__ = [
+    'Latents',
+    'VideoGANInferencer',
+    'find_model',
+    'load_gan',
+    'save_frames',
+    'save_video',
+]

@@ -388,6 +388,7 @@ class StyleGANVGenerator(nn.Module):
             raise InputError(f'coord_dim={coord_dim} must be at least 0')
         self.resolution = resolution
         self.z_dim = z_dim
+        self.w_dim = w_dim
         self.c_dim = c_dim
         motion_encoder = None
         if motion_v_dim > 0:

@@ -6,6 +6,7 @@ with predicted periods and phases that is aligned at the codes.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -238,6 +239,31 @@ class MotionEncoder(nn.Module):
             first = torch.zeros_like(first)
         count = int((codes.amax(1) - first).max()) + 2 + self.extra_codes
         return first, count
+
+    def wrap(self, t: Tensor, periods: Sequence[int | None]) -> Tensor:
+        """Bring the times of loops into their first round.
+
+        ``motion_v`` at a code's own time is that code's aligner alone. So
+        where the noise has a period, the end of the last stretch between two
+        codes meets the start of the first one, though the waves in between
+        have no period.
+
+        Args:
+            t (Tensor): Times [N, T], in frames, at least 0.
+            periods (sequence): Of N videos, in codes; None for no loop.
+
+        Returns:
+            Tensor: Times [N, T].
+
+        Raises:
+            InputError: LSTM motion codes never return to where they were.
+        """
+        rounds = [math.inf if period is None else period for period in periods]
+        if self.recurrent and min(rounds) < math.inf:
+            raise InputError('LSTM motion codes cannot loop')
+        frames = t.new_tensor(rounds) * self.motion_z_distance
+        # With an infinite divisor, fmod leaves times as they are.
+        return t.fmod(frames[:, None])
 
     def motion_u(self, motion_z: Tensor, c: Tensor | None) -> Tensor:
         """Compute codes from noise.

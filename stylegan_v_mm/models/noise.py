@@ -1,6 +1,8 @@
 """Random numbers that do not depend on how the work is divided."""
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -36,6 +38,67 @@ def seeded_noise(
         for row in range(first, first + count)
     ]
     return torch.from_numpy(np.stack(rows))
+
+
+@dataclass(frozen=True, eq=False)
+class MotionNoise:
+    """The endless motion noise of a video: which code lies at which place.
+
+    Attributes:
+        seed (int): What is not in ``codes`` is drawn from it, at least 0.
+        codes (Tensor, optional): Given codes [L, motion_z_dim], such as those
+            of an inversion. Defaults to None.
+        first_code (int): Place of ``codes[0]``. Defaults to 0.
+        period (int, optional): Codes until the noise repeats itself, which
+            makes a video a loop. Defaults to None, never.
+    """
+
+    seed: int
+    codes: Tensor | None = None
+    first_code: int = 0
+    period: int | None = None
+
+    def rows(self, first: int, count: int, width: int) -> Tensor:
+        """Give the codes at places ``first`` on: [count, width], float32."""
+        places = range(first, first + count)
+        if self.period is not None:
+            places = [place % self.period for place in places]
+        return torch.stack([self._row(place, width) for place in places])
+
+    def _row(self, place: int, width: int) -> Tensor:
+        index = place - self.first_code
+        if self.codes is not None and 0 <= index < len(self.codes):
+            return self.codes[index].cpu().float()
+        return seeded_noise(self.seed, MOTION, place, 1, width)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class MotionBlend:
+    """Motion noise on the way from one to another, as normal as they are.
+
+    ``cos(a) start + sin(a) end`` with ``a`` from 0 to pi / 2.
+
+    Attributes:
+        start (MotionNoise): What it is for ``share`` 0.
+        end (MotionNoise): What it is for ``share`` 1; of the same period.
+        share (float): From 0 to 1.
+    """
+
+    start: MotionNoise
+    end: MotionNoise
+    share: float
+
+    @property
+    def period(self) -> int | None:
+        """See :class:`MotionNoise`."""
+        return self.start.period
+
+    def rows(self, first: int, count: int, width: int) -> Tensor:
+        """Give the codes at places ``first`` on: [count, width], float32."""
+        angle = self.share * math.pi / 2
+        start = self.start.rows(first, count, width)
+        end = self.end.rows(first, count, width)
+        return math.cos(angle) * start + math.sin(angle) * end
 
 
 def own_rows(

@@ -6,7 +6,7 @@ Skorokhodov et al., "StyleGAN-V" (CVPR 2022), on the training of StyleGAN2-ADA
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,19 +16,16 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..pixels import from_bytes, to_bytes
 from ..registry import MODELS
 from .losses import GAN_LOSSES
-from .noise import CONTENT, MOTION, own_rows, seeded_noise
-
-
-def to_bytes(videos: Tensor) -> Tensor:
-    """Convert [-1, 1] to uint8 as the published metrics do: 127.5 x + 128."""
-    return (videos * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-
-
-def from_bytes(videos: Tensor) -> Tensor:
-    """Convert uint8 to float32 in [-1, 1]."""
-    return videos.float() / 127.5 - 1
+from .noise import (
+    CONTENT,
+    MotionBlend,
+    MotionNoise,
+    own_rows,
+    seeded_noise,
+)
 
 
 class Fakes(NamedTuple):
@@ -469,6 +466,94 @@ class StyleGANV(BaseModel):
             average.copy_(current)
 
     @torch.no_grad()
+    def content(
+        self,
+        seeds: Sequence[int],
+        c: Tensor | None = None,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+    ) -> Tensor:
+        """Compute the style vectors of seeds, with the average generator.
+
+        Args:
+            seeds (sequence): N integers, at least 0.
+            c (Tensor, optional): One-hot labels [N, c_dim].
+            truncation_psi (float): See the generator's ``map``. Defaults to
+                1. A conditional model truncates towards its class's mean.
+            truncation_cutoff (int, optional): See there.
+
+        Returns:
+            Tensor: ``ws`` [N, num_ws, w_dim].
+        """
+        network = self.generator_ema
+        device = next(network.parameters()).device
+        z = [seeded_noise(s, CONTENT, 0, 1, network.z_dim) for s in seeds]
+        z = torch.cat(z).to(device)
+        center = None
+        if c is not None:
+            c = c.to(device, torch.float32)
+        if network.c_dim > 0 and truncation_psi != 1:
+            center = network.class_center(c)
+        return network.map(z, c, truncation_psi, truncation_cutoff, center)
+
+    @torch.no_grad()
+    def render_videos(
+        self,
+        ws: Tensor,
+        motions: Sequence[MotionNoise | MotionBlend],
+        t: Tensor,
+        c: Tensor | None = None,
+        chunk: int = 16,
+    ) -> Iterator[Tensor]:
+        """Render videos of the average generator, chunk by chunk.
+
+        Every frame depends on its styles, noise, label and time alone. Memory
+        does not depend on the length, nor does the time for a frame depend
+        on where it lies (but for LSTM motion codes, whose states are computed
+        from time 0).
+
+        Args:
+            ws (Tensor): Style vectors [N, num_ws, w_dim].
+            motions (sequence): The N videos' motion noise.
+            t (Tensor): Times [T], or [N, T] for times of their own; in
+                frames, at least 0, any order.
+            c (Tensor, optional): One-hot labels [N, c_dim].
+            chunk (int): Frames rendered at a time, of all videos together,
+                but at least one of each. Defaults to 16.
+
+        Yields:
+            Tensor: The next frames, float32 [N, <= T, 3, H, W], about
+            [-1, 1].
+
+        Raises:
+            InputError: A time is negative, or LSTM motion codes are to loop.
+        """
+        network = self.generator_ema
+        device = next(network.parameters()).device
+        ws = ws.to(device)
+        t = t.to(device, torch.float64).expand(len(ws), -1)
+        # Codes in float64 are the same however the times are chunked, and
+        # their phases stay accurate for millions of frames.
+        encoder = network.motion_encoder
+        if encoder is not None:
+            encoder = copy.deepcopy(encoder).double()
+            t = encoder.wrap(t, [motion.period for motion in motions])
+            if c is not None:
+                c = c.to(device, torch.float64)
+        for times in t.split(max(1, chunk // len(ws)), 1):
+            motion_v = None
+            if encoder is not None:
+                first, count = encoder.code_range(times)
+                rows = [
+                    motion.rows(place, count, encoder.motion_z_dim)
+                    for motion, place in zip(
+                        motions, first.tolist(), strict=True
+                    )
+                ]
+                motion_z = torch.stack(rows).to(device)
+                motion_v = encoder(c, times, motion_z, first).float()
+            yield network.render(ws, motion_v, times.shape[1])
+
     def sample_video(
         self,
         seed: int,
@@ -479,55 +564,25 @@ class StyleGANV(BaseModel):
         truncation_cutoff: int | None = None,
         chunk: int = 16,
     ) -> Iterator[Tensor]:
-        """Render a video of the average generator, chunk by chunk.
-
-        Every frame depends on the seeds and its own time alone. Memory does
-        not depend on the length (but for LSTM motion codes, whose states are
-        computed from time 0).
+        """Render the video of a seed, chunk by chunk.
 
         Args:
             seed (int): Fixes content and motion.
             t (Tensor): Times [T], in frames, at least 0, any order.
             c (Tensor, optional): One-hot label [c_dim].
             motion_seed (int, optional): Fixes the motion instead of ``seed``.
-            truncation_psi (float): See the generator's ``map``. Defaults to
-                1. A conditional model truncates towards its class's mean.
+            truncation_psi (float): See :meth:`content`. Defaults to 1.
             truncation_cutoff (int, optional): See there.
             chunk (int): Frames rendered at a time. Defaults to 16.
 
         Yields:
             Tensor: The next frames, uint8 [<= chunk, 3, H, W], on the CPU.
         """
-        network = self.generator_ema
-        device = next(network.parameters()).device
-        if c is not None:
-            c = c[None].to(device, torch.float32)
-        z = seeded_noise(seed, CONTENT, 0, 1, network.z_dim).to(device)
-        center = None
-        if network.c_dim > 0 and truncation_psi != 1:
-            center = network.class_center(c)
-        ws = network.map(z, c, truncation_psi, truncation_cutoff, center)
-
-        # Codes in float64 are the same however the times are chunked, and
-        # their phases stay accurate for millions of frames.
-        encoder = network.motion_encoder
-        if encoder is not None:
-            encoder = copy.deepcopy(encoder).double()
-        motion_seed = seed if motion_seed is None else motion_seed
-        for times in t.to(device, torch.float64).split(chunk):
-            motion_v = None
-            if encoder is not None:
-                first, count = encoder.code_range(times[None])
-                motion_z = seeded_noise(
-                    motion_seed,
-                    MOTION,
-                    int(first),
-                    count,
-                    encoder.motion_z_dim,
-                )
-                motion_z = motion_z[None].to(device)
-                motion_v = encoder(c, times[None], motion_z, first).float()
-            yield to_bytes(network.render(ws, motion_v, len(times))[0]).cpu()
+        c = None if c is None else c[None]
+        ws = self.content([seed], c, truncation_psi, truncation_cutoff)
+        motion = MotionNoise(seed if motion_seed is None else motion_seed)
+        for videos in self.render_videos(ws, [motion], t, c, chunk):
+            yield to_bytes(videos[0]).cpu()
 
     def test_step(self, data: dict) -> list[dict]:
         """Render the clips that seeds stand for.

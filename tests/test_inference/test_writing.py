@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import sample_grid, save_frames
+from stylegan_v_mm.inference.writing import grids, save_frames
 
 
 def random_frames(num_frames, seed=0):
@@ -16,8 +16,8 @@ def random_frames(num_frames, seed=0):
 
 
 def test_a_grid_is_made_chunk_by_chunk():
-    videos = [random_frames(5, seed) for seed in range(3)]
-    chunks = list(sample_grid([iter(v.split(2)) for v in videos], 2))
+    videos = torch.stack([random_frames(5, seed) for seed in range(3)])
+    chunks = list(grids(videos.split(2, 1), 2))
     assert [len(chunk) for chunk in chunks] == [2, 2, 1]
     grid = torch.cat(chunks)
     assert grid.shape == (5, 3, 10, 14)

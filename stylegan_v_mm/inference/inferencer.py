@@ -1,0 +1,421 @@
+"""One object for all that users do with a trained generator."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from mmengine.infer import BaseInferencer
+from torch import Tensor, nn
+
+from ..config import load_config
+from ..errors import InputError
+from ..models.noise import MotionBlend, MotionNoise
+from ..pixels import to_bytes
+from .latents import Latents, random_labels
+from .loading import build_gan, find_model
+from .writing import SINGLE_FILES, check_writable, save_video, video_path
+
+
+class VideoGANInferencer(BaseInferencer):
+    """Sample, render and write videos of a trained generator.
+
+    Content and motion of a video depend on its seeds alone: not on batch,
+    chunk, length, frame rate or device (but for rounding).
+
+    Args:
+        model (str): A config file; or a work dir; or ``OWNER/NAME`` on the
+            Hugging Face hub. See :func:`find_model`.
+        weights (str, optional): A checkpoint file or URL, or a work dir.
+            Defaults to None, ``model``'s own.
+        device (str, optional): Defaults to the GPU if there is one.
+        metric (str, optional): Choose the best checkpoint by it, see
+            :func:`find_model`.
+        options (dict, optional): Config settings to override.
+
+    Raises:
+        InputError: A file is missing or damaged, the device is not there, or
+            the checkpoint is of another architecture.
+
+    Example:
+        >>> gan = VideoGANInferencer('work_dirs/demo')
+        >>> videos = gan.sample(num_videos=4, num_frames=64)
+        >>> videos.shape, videos.dtype
+        (torch.Size([4, 64, 3, 32, 32]), torch.uint8)
+        >>> gan.sample(seeds=[7], num_frames=256, slow_motion=4, out='7.mp4')
+        [PosixPath('7.mp4')]
+    """
+
+    # mmengine sorts the arguments of a call by these.
+    preprocess_kwargs: ClassVar = {
+        'labels',
+        'motion_seeds',
+        'truncation_psi',
+        'truncation_cutoff',
+    }
+    forward_kwargs: ClassVar = {'num_frames', 'time_offset', 'slow_motion'}
+    visualize_kwargs: ClassVar = {'out', 'fps'}
+    postprocess_kwargs: ClassVar = set()
+
+    def __init__(
+        self,
+        model: str,
+        weights: str | None = None,
+        device: str | None = None,
+        metric: str | None = None,
+        options: dict | None = None,
+        show_progress: bool = False,
+    ):
+        files = find_model(str(model), weights and str(weights), metric)
+        #: The checkpoint file or URL.
+        self.checkpoint = files.checkpoint
+        super().__init__(
+            load_config(files.config, options),
+            files.checkpoint,
+            device,
+            scope='stylegan_v_mm',
+            show_progress=show_progress,
+        )
+
+    # mmengine builds these from parts of a config that generators lack.
+    def _init_model(
+        self, cfg: dict, weights: str, device: str = 'cpu'
+    ) -> nn.Module:
+        return build_gan(cfg, weights, device)
+
+    def _init_pipeline(self, cfg: dict) -> None:
+        return None
+
+    def _init_collate(self, cfg: dict) -> None:
+        return None
+
+    def _init_visualizer(self, cfg: dict) -> None:
+        return None
+
+    @property
+    def gan(self) -> nn.Module:
+        """The ``StyleGANV``, in eval mode."""
+        return self.model
+
+    @property
+    def motion_z_distance(self) -> float:
+        """Frames from one motion code to the next; 1 without motion."""
+        encoder = self.gan.generator_ema.motion_encoder
+        return 1 if encoder is None else encoder.motion_z_distance
+
+    def loop_codes(self, num_frames: float) -> int:
+        """Choose after how many motion codes a loop closes.
+
+        Args:
+            num_frames (float): Its length in frames of the data.
+
+        Returns:
+            int: As many as keep the speed of the motion best, at least 1.
+        """
+        return max(1, round(num_frames / self.motion_z_distance))
+
+    def times(
+        self,
+        num_frames: int,
+        time_offset: float = 0,
+        slow_motion: float = 1,
+        loop_codes: int | None = None,
+    ) -> Tensor:
+        """List the times of a video's frames.
+
+        Args:
+            num_frames (int): Number of frames, T.
+            time_offset (float): Time of the first one, in frames of the data,
+                at least 0. Defaults to 0.
+            slow_motion (float): Frames for each frame of the data: 4 shows
+                three in between. Defaults to 1.
+            loop_codes (int, optional): The T frames are one round of so many
+                motion codes, and ``slow_motion`` is not used. Defaults to
+                None, no loop.
+
+        Returns:
+            Tensor: [T], float64, in frames of the data.
+
+        Raises:
+            InputError: A value is out of range.
+        """
+        if num_frames < 1:
+            raise InputError(f'num_frames={num_frames} must be at least 1')
+        if not 0 <= time_offset < 2**50:
+            raise InputError(
+                f'time_offset={time_offset} must be from 0 to 2^50 frames'
+            )
+        if not slow_motion > 0:
+            raise InputError(f'slow_motion={slow_motion} must be positive')
+        step = 1 / slow_motion
+        if loop_codes is not None:
+            step = loop_codes * self.motion_z_distance / num_frames
+        return time_offset + torch.arange(num_frames).double() * step
+
+    def latents(
+        self,
+        seeds: Sequence[int],
+        labels: int | Sequence[int] | Tensor | None = None,
+        motion_seeds: int | Sequence[int] | None = None,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        loop_codes: int | None = None,
+    ) -> Latents:
+        """Find what fixes the videos of seeds.
+
+        Args:
+            seeds (sequence): N integers, at least 0.
+            labels (int, sequence or Tensor, optional): A class for all, or
+                one each, or label vectors [N, c_dim]. Defaults to None,
+                random ones by seed.
+            motion_seeds (int or sequence, optional): One for all, or one
+                each. Defaults to None, ``seeds``.
+            truncation_psi (float): 1 for none, below 1 for less variety and
+                better looks. Defaults to 1.
+            truncation_cutoff (int, optional): Number of truncated layers.
+            loop_codes (int, optional): Motion codes until the motion repeats
+                itself, see :meth:`loop_codes`. Defaults to None, never.
+
+        Returns:
+            Latents: Of N videos.
+
+        Raises:
+            InputError: A value is out of range, or there are not N.
+        """
+        seeds = [int(seed) for seed in seeds]
+        if motion_seeds is None:
+            motion_seeds = seeds
+        elif isinstance(motion_seeds, int):
+            motion_seeds = [motion_seeds] * len(seeds)
+        if len(motion_seeds) != len(seeds):
+            raise InputError(
+                f'{len(motion_seeds)} motion seeds for {len(seeds)} videos'
+            )
+        if min(*seeds, *motion_seeds, 0) < 0:
+            raise InputError('seeds must be at least 0')
+        if loop_codes is not None and loop_codes < 1:
+            raise InputError(f'loop_codes={loop_codes} must be at least 1')
+        c = self._label_vectors(labels, seeds)
+        ws = self.gan.content(seeds, c, truncation_psi, truncation_cutoff)
+        motions = [
+            MotionNoise(int(seed), period=loop_codes) for seed in motion_seeds
+        ]
+        return Latents(ws, motions, c)
+
+    def _label_vectors(
+        self, labels: int | Sequence[int] | Tensor | None, seeds: list[int]
+    ) -> Tensor | None:
+        """Turn what :meth:`latents` takes for labels into [N, c_dim]."""
+        c_dim = self.gan.c_dim
+        if labels is None:
+            return random_labels(seeds, c_dim)
+        labels = torch.as_tensor(labels)
+        if labels.ndim == 0:
+            labels = labels.repeat(len(seeds))
+        if labels.ndim == 1:
+            if len(labels) and not 0 <= labels.min() <= labels.max() < c_dim:
+                raise InputError(
+                    f'labels {labels.tolist()}: the model has {c_dim} classes'
+                )
+            labels = torch.eye(c_dim)[labels.long()]
+        if labels.shape != (len(seeds), c_dim):
+            raise InputError(
+                f'labels of shape {list(labels.shape)} for {len(seeds)} '
+                f'videos of a model with {c_dim} classes'
+            )
+        return labels.float()
+
+    def stream(
+        self, latents: Latents, t: Tensor, chunk: int = 32
+    ) -> Iterator[Tensor]:
+        """Render videos piece by piece, in constant memory.
+
+        Args:
+            latents (Latents): Of N videos.
+            t (Tensor): Times [T] or [N, T], in frames.
+            chunk (int): Frames rendered at a time, of all videos together,
+                but at least one of each. Defaults to 32.
+
+        Yields:
+            Tensor: The next frames, uint8 [N, <= T, 3, H, W], on the CPU.
+        """
+        pieces = self.gan.render_videos(
+            latents.ws, latents.motions, t, latents.c, chunk
+        )
+        for videos in pieces:
+            yield to_bytes(videos).cpu()
+
+    def render(
+        self,
+        ws: Tensor,
+        motions: Sequence[MotionNoise | MotionBlend] | Tensor,
+        t: Tensor,
+        c: Tensor | None = None,
+        chunk: int = 32,
+    ) -> Tensor:
+        """Render videos from style vectors and motion noise.
+
+        Args:
+            ws (Tensor): [N, num_ws, w_dim].
+            motions (sequence or Tensor): Motion noise of the N videos; or
+                their codes ``motion_z`` [N, L, motion_z_dim] from time 0 on,
+                after which go on those of seed 0.
+            t (Tensor): Times [T] or [N, T], in frames, at least 0.
+            c (Tensor, optional): Labels [N, c_dim].
+            chunk (int): See :meth:`stream`.
+
+        Returns:
+            Tensor: Float32 [N, T, 3, H, W], about [-1, 1], on the model's
+            device.
+        """
+        if isinstance(motions, Tensor):
+            motions = [MotionNoise(0, codes) for codes in motions]
+        pieces = self.gan.render_videos(
+            ws, motions, torch.as_tensor(t), c, chunk
+        )
+        return torch.cat(list(pieces), 1)
+
+    def sample(
+        self,
+        num_videos: int | None = None,
+        num_frames: int = 64,
+        fps: float = 25,
+        seeds: Sequence[int] | None = None,
+        truncation_psi: float = 1,
+        labels: int | Sequence[int] | Tensor | None = None,
+        *,
+        motion_seeds: int | Sequence[int] | None = None,
+        truncation_cutoff: int | None = None,
+        time_offset: float = 0,
+        slow_motion: float = 1,
+        loop: bool = False,
+        chunk: int = 32,
+        out: str | Path | None = None,
+        format: str = 'mp4',
+    ) -> Tensor | list[Path]:
+        """Make videos from seeds.
+
+        Args:
+            num_videos (int, optional): N. Defaults to the number of seeds, or
+                1.
+            num_frames (int): Frames of each, T. Defaults to 64.
+            fps (float): Of written files. Defaults to 25.
+            seeds (sequence, optional): N integers. Defaults to None: 0, 1,
+                2, ...
+            truncation_psi (float): See :meth:`latents`. Defaults to 1.
+            labels: See :meth:`latents`.
+            motion_seeds: See :meth:`latents`.
+            truncation_cutoff (int, optional): See :meth:`latents`.
+            time_offset (float): See :meth:`times`.
+            slow_motion (float): See :meth:`times`.
+            loop (bool): Close the motion, so that the last frame leads to
+                the first one. Defaults to False.
+            chunk (int): See :meth:`stream`.
+            out (str or Path, optional): Write files instead: the name of one
+                (``.mp4``, ``.gif``, ``.webp``) for a single video; or a
+                folder for ``SEED.mp4``, ...
+            format (str): What the videos in a folder are: 'mp4', 'gif',
+                'webp'; 'png' or 'jpg' for folders of pictures.
+
+        Returns:
+            Tensor: uint8 [N, T, 3, H, W]; or the paths of written files.
+
+        Raises:
+            InputError: A value is out of range, or a file cannot be written.
+        """
+        if seeds is None:
+            seeds = range(1 if num_videos is None else num_videos)
+        if num_videos not in (None, len(seeds)) or len(seeds) < 1:
+            raise InputError(
+                f'num_videos={num_videos}, but {len(seeds)} seeds'
+            )
+        loop_codes = None
+        if loop:
+            loop_codes = self.loop_codes(num_frames / slow_motion)
+        t = self.times(num_frames, time_offset, slow_motion, loop_codes)
+        latents = self.latents(
+            seeds,
+            labels,
+            motion_seeds,
+            truncation_psi,
+            truncation_cutoff,
+            loop_codes,
+        )
+        videos = self.videos(latents, t, chunk)
+        if out is None:
+            return torch.stack([torch.cat(list(pieces)) for pieces in videos])
+        out = Path(out)
+        if out.suffix.removeprefix('.') in SINGLE_FILES:
+            if len(seeds) > 1:
+                raise InputError(f'out={out}: several videos need a folder')
+            paths = [out]
+        else:
+            paths = [video_path(out, seed, format) for seed in seeds]
+        check_writable(paths[0].parent)
+        for path, pieces in zip(paths, videos):
+            save_video(pieces, path, fps, format)
+        return paths
+
+    def videos(
+        self, latents: Latents, t: Tensor, chunk: int = 32
+    ) -> Iterator[Iterable[Tensor]]:
+        """Render one video after the other; short ones share a pass.
+
+        Args:
+            latents (Latents): Of N videos.
+            t (Tensor): Times [T], in frames.
+            chunk (int): See :meth:`stream`.
+
+        Yields:
+            iterable: The next video's frames, uint8 [<= T, 3, H, W] at a
+            time; to be used up before the next one.
+        """
+        size = max(1, chunk // len(t))
+        for i in range(0, len(latents), size):
+            group = latents[i : i + size]
+            pieces = self.stream(group, t, chunk)
+            if len(group) == 1:
+                yield (piece[0] for piece in pieces)
+            else:
+                # They are so short that the first piece is all of them.
+                yield from ([video] for video in next(pieces))
+
+    def preprocess(
+        self, inputs: list[int], batch_size: int = 1, **kwargs
+    ) -> Iterator[Latents]:
+        """Find the latents of seeds; ``kwargs`` as of :meth:`latents`."""
+        latents = self.latents(inputs, **kwargs)
+        for i in range(0, len(latents), batch_size):
+            yield latents[i : i + batch_size]
+
+    def forward(
+        self,
+        inputs: Latents,
+        num_frames: int = 64,
+        time_offset: float = 0,
+        slow_motion: float = 1,
+    ) -> list[Tensor]:
+        """Render videos, uint8 [T, 3, H, W] each; see :meth:`times`."""
+        t = self.times(num_frames, time_offset, slow_motion)
+        return list(torch.cat(list(self.stream(inputs, t)), 1))
+
+    def visualize(
+        self,
+        inputs: list[int],
+        preds: list[Tensor],
+        out: str | Path | None = None,
+        fps: float = 25,
+    ) -> list[np.ndarray]:
+        """Give arrays [T, H, W, 3]; write ``OUT/SEED.mp4`` if asked to."""
+        if out is not None:
+            check_writable(Path(out))
+            for seed, video in zip(inputs, preds):
+                save_video([video], video_path(Path(out), seed), fps)
+        return [video.permute(0, 2, 3, 1).numpy() for video in preds]
+
+    def postprocess(
+        self, preds: list[Tensor], visualization: list, *args
+    ) -> dict:
+        """Gather the results."""
+        return dict(predictions=preds, visualization=visualization)

@@ -1,0 +1,155 @@
+"""What fixes a video at every time: styles, motion noise, label."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import InputError
+from ..models.noise import MotionBlend, MotionNoise
+
+
+@dataclass(eq=False)
+class Latents:
+    """All that a generator needs to render N videos at any time.
+
+    Attributes:
+        ws (Tensor): Style vectors [N, num_ws, w_dim].
+        motions (list): The N videos' motion noise.
+        c (Tensor, optional): One-hot labels [N, c_dim].
+    """
+
+    ws: Tensor
+    motions: Sequence[MotionNoise | MotionBlend]
+    c: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.ws)
+
+    def __getitem__(self, videos: slice) -> 'Latents':
+        """Select videos by a slice."""
+        c = None if self.c is None else self.c[videos]
+        return Latents(self.ws[videos], self.motions[videos], c)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write a file ``NAME.safetensors``, complete or not at all.
+
+        Its tensors: ``ws``; ``c`` if there are labels; ``motion_seed``,
+        ``first_code`` and ``period`` (0 for none), int64 [N]; and for each
+        video with given codes ``motion_z.i`` [L, motion_z_dim].
+
+        Args:
+            path: File to write.
+
+        Raises:
+            InputError: It cannot be written.
+        """
+        path = Path(path)
+        tensors = {
+            'ws': self.ws.detach().cpu().float().contiguous(),
+            'motion_seed': torch.tensor([m.seed for m in self.motions]),
+            'first_code': torch.tensor([m.first_code for m in self.motions]),
+            'period': torch.tensor([m.period or 0 for m in self.motions]),
+        }
+        if self.c is not None:
+            tensors['c'] = self.c.detach().cpu().float().contiguous()
+        for i, motion in enumerate(self.motions):
+            if motion.codes is not None:
+                codes = motion.codes.detach().cpu().float()
+                tensors[f'motion_z.{i}'] = codes.contiguous()
+        temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, temporary)
+            os.replace(temporary, path)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f'{path} cannot be written: {error}') from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike, generator: torch.nn.Module
+    ) -> 'Latents':
+        """Read a file of :meth:`save`.
+
+        Args:
+            path: The file.
+            generator (nn.Module): A ``StyleGANVGenerator``, which the latents
+                have to fit.
+
+        Returns:
+            Latents: On the CPU.
+
+        Raises:
+            InputError: It is missing, damaged, or of another generator.
+        """
+        if not Path(path).is_file():
+            raise InputError(
+                f'there is no file {path}: tools/invert.py and '
+                'tools/generate.py --save-latents make such files'
+            )
+        try:
+            data = load_file(path)
+            ws, c = data['ws'], data.get('c')
+            table = zip(
+                *(
+                    data[name].tolist()
+                    for name in ('motion_seed', 'first_code', 'period')
+                )
+            )
+            motions = [
+                MotionNoise(
+                    seed, data.get(f'motion_z.{i}'), first, period or None
+                )
+                for i, (seed, first, period) in enumerate(table)
+            ]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise InputError(
+                f'{path} is no file of latents: {error}'
+            ) from error
+        n = len(ws)
+        shapes = {'ws': (ws, (n, generator.num_ws, generator.w_dim))}
+        if generator.c_dim > 0 or c is not None:
+            c = torch.empty(0) if c is None else c
+            shapes['c'] = c, (n, generator.c_dim)
+        encoder = generator.motion_encoder
+        for i, motion in enumerate(motions):
+            if encoder is not None and motion.codes is not None:
+                wanted = len(motion.codes), encoder.motion_z_dim
+                shapes[f'motion_z.{i}'] = motion.codes, wanted
+        for name, (tensor, shape) in shapes.items():
+            if tensor.shape != shape or len(motions) != n:
+                raise InputError(
+                    f'{path} is of another generator: {name} is '
+                    f'{list(tensor.shape)}, this one wants {list(shape)}'
+                )
+        return cls(ws, motions, c)
+
+
+def random_labels(seeds: Sequence[int], c_dim: int) -> Tensor | None:
+    """Draw the classes of videos from their seeds, all equally likely.
+
+    Args:
+        seeds (sequence): N integers.
+        c_dim (int): Number of classes.
+
+    Returns:
+        Tensor, optional: One-hot [N, c_dim]; None without classes.
+    """
+    if c_dim == 0:
+        return None
+    classes = [
+        int(
+            torch.randint(
+                c_dim, [1], generator=torch.Generator().manual_seed(seed)
+            )
+        )
+        for seed in seeds
+    ]
+    return torch.eye(c_dim)[classes]

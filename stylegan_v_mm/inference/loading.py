@@ -1,0 +1,197 @@
+"""Finding and loading trained models."""
+
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ..checkpoint import load_checkpoint, load_weights, newest_checkpoint
+from ..config import load_config
+from ..errors import InputError
+from ..registry import MODELS
+
+
+class ModelFiles(NamedTuple):
+    """What a trained model consists of."""
+
+    config: str
+    checkpoint: str
+
+
+def find_model(
+    model: str, weights: str | None = None, metric: str | None = None
+) -> ModelFiles:
+    """Find the config and the checkpoint of a model.
+
+    Args:
+        model (str): A config file; or a work dir, which holds one; or
+            ``OWNER/NAME`` on the Hugging Face hub, downloaded once into its
+            cache.
+        weights (str, optional): A checkpoint file or URL, or a work dir.
+            Defaults to None, ``model``'s own.
+        metric (str, optional): Of several checkpoints in a work dir, choose
+            the best by this metric, which ``tools/test.py`` has measured.
+            Defaults to None: the best if training kept it, else the newest.
+
+    Returns:
+        ModelFiles: The two files; the checkpoint may be a URL.
+
+    Raises:
+        InputError: Something is not there.
+    """
+    folder = Path(model)
+    if folder.suffix == '.py':
+        if weights is None:
+            raise InputError(
+                f'{model} is a config: give a checkpoint or a work dir, too'
+            )
+        config = folder
+    else:
+        if not folder.is_dir():
+            folder = download_from_hub(model)
+        configs = sorted(folder.glob('*.py'))
+        if len(configs) != 1:
+            raise InputError(
+                f'{folder} holds {len(configs)} configs (*.py): name the '
+                'config and the checkpoint instead'
+            )
+        (config,) = configs
+        weights = weights or str(folder)
+    if Path(weights).is_dir():
+        weights = str(best_checkpoint(Path(weights), metric))
+    return ModelFiles(str(config), weights)
+
+
+def best_checkpoint(folder: Path, metric: str | None = None) -> Path:
+    """Choose a checkpoint of a work dir, see :func:`find_model`.
+
+    Raises:
+        InputError: There is none, or none that is measured by the metric.
+    """
+    if metric is not None:
+        return _best_measured(folder, metric)
+    kept = sorted(folder.glob('best_*.pth'))
+    if len(kept) == 1:
+        return kept[0]
+    newest = newest_checkpoint(folder)
+    if newest is not None:
+        return newest
+    others = [
+        path
+        for suffix in ('pth', 'safetensors')
+        for path in folder.glob(f'*.{suffix}')
+    ]
+    if len(others) != 1:
+        raise InputError(
+            f'{folder} holds {len(others)} checkpoints (*.pth, *.safetensors) '
+            'none of which is named iter_N.pth: name one instead'
+        )
+    return others[0]
+
+
+# The metrics of which more is better; of all others, less is.
+_GREATER_IS_BETTER = ('IS', 'Precision', 'Recall', 'Density', 'Coverage')
+
+
+def _best_measured(folder: Path, metric: str) -> Path:
+    """Find the checkpoint with the best value in ``metrics.jsonl``."""
+    file = folder / 'metrics.jsonl'
+    hint = f'python tools/test.py CONFIG {folder} measures all checkpoints'
+    if not file.is_file():
+        raise InputError(f'there is no file {file}: {hint}')
+    values, names = {}, set()
+    for line in file.read_text().splitlines():
+        result = json.loads(line)
+        path = folder / Path(result.get('checkpoint', '')).name
+        names |= {k for k, v in result.items() if isinstance(v, float)}
+        if metric in result and path.is_file():
+            values[path] = result[metric]
+    if not values:
+        raise InputError(
+            f'{file} has no {metric} of a checkpoint that is there, only '
+            f'{", ".join(sorted(names)) or "nothing"}: {hint}'
+        )
+    greater = metric.startswith(_GREATER_IS_BETTER)
+    return (max if greater else min)(values, key=values.get)
+
+
+def download_from_hub(name: str) -> Path:
+    """Download a model from the Hugging Face hub into its cache.
+
+    Only a config, weights and measurements are taken. A config is a program:
+    use models of people you trust.
+
+    Args:
+        name (str): ``OWNER/NAME``.
+
+    Returns:
+        Path: The folder.
+
+    Raises:
+        InputError: There is no such folder here, nor such a model there; or
+            the hub cannot be reached.
+    """
+    if not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
+        raise InputError(f'there is no folder {name}')
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.utils import HfHubHTTPError
+    except ImportError as error:
+        raise InputError(
+            f'there is no folder {name}; to look for it on the Hugging Face '
+            'hub, pip install huggingface_hub'
+        ) from error
+    try:
+        folder = snapshot_download(
+            name,
+            allow_patterns=['*.py', '*.pth', '*.safetensors', '*.jsonl'],
+        )
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        reason = str(error).strip().split('\n')[0]
+        raise InputError(
+            f'there is no folder {name}, and the Hugging Face hub does not '
+            f'give it either: {reason}'
+        ) from error
+    return Path(folder)
+
+
+def load_gan(
+    config: str,
+    checkpoint: str,
+    device: str | None = None,
+    options: dict | None = None,
+) -> nn.Module:
+    """Build the model of a config and load its weights.
+
+    Args:
+        config (str): Config file.
+        checkpoint (str): File of a training run, local path or https URL.
+        device (str, optional): Defaults to the GPU if there is one.
+        options (dict, optional): Config settings to override.
+
+    Returns:
+        nn.Module: A ``StyleGANV`` in eval mode.
+
+    Raises:
+        InputError: A file is missing or damaged, the device is not there, or
+            the checkpoint is of another architecture.
+    """
+    return build_gan(load_config(config, options), checkpoint, device)
+
+
+def build_gan(
+    config: dict, checkpoint: str, device: str | None = None
+) -> nn.Module:
+    """Build the model of a config that is read already; see above."""
+    if device is None:
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    weights = load_checkpoint(checkpoint)
+    gan = MODELS.build(config['model'])
+    load_weights(gan, weights, checkpoint)
+    try:
+        return gan.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f'device {device} cannot be used: {error}') from error

@@ -1,0 +1,169 @@
+"""Writing what a generator renders: videos, animations, pictures."""
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from ..errors import InputError
+from ..video_io import VideoWriter, video_grid
+
+#: What a video may be written as: a file,
+SINGLE_FILES = ('mp4', 'gif', 'webp')
+#: or a folder of pictures.
+FORMATS = (*SINGLE_FILES, 'png', 'jpg')
+
+
+def video_path(folder: Path, seed: int, format: str = 'mp4') -> Path:
+    """Name a video by its seed: ``000007.mp4``, or a folder ``000007``.
+
+    Raises:
+        InputError: There is no such format.
+    """
+    if format not in FORMATS:
+        raise InputError(
+            f'format={format!r}: choose one of {", ".join(FORMATS)}'
+        )
+    suffix = f'.{format}' if format in SINGLE_FILES else ''
+    return folder / f'{seed:06d}{suffix}'
+
+
+def grids(
+    videos: Iterable[Tensor], num_columns: int, padding: int = 2
+) -> Iterator[Tensor]:
+    """Arrange videos in a grid, chunk by chunk.
+
+    Args:
+        videos (iterable): Their next frames, uint8 [N, T, 3, H, W] at a time.
+        num_columns (int): Videos a row.
+        padding (int): Black pixels between neighbours. Defaults to 2.
+
+    Yields:
+        Tensor: The next frames of the grid, uint8 [T, 3, H', W'].
+    """
+    for chunk in videos:
+        yield video_grid(chunk, num_columns, padding)
+
+
+def save_video(
+    chunks: Iterable[Tensor],
+    path: Path,
+    fps: float,
+    format: str = 'png',
+    quality: int = 95,
+) -> None:
+    """Write a video as the kind of file that its name asks for.
+
+    It appears under its name when it is complete. Memory does not grow with
+    its length, but for gif and webp.
+
+    Args:
+        chunks (iterable): Frames, uint8 [T, 3, H, W] at a time.
+        path (Path): Ends in .mp4, .gif or .webp; else it is a folder to make
+            for pictures.
+        fps (float): Frames a second. A gif counts hundredths of a second, a
+            webp thousandths: theirs is the nearest rate possible.
+        format (str): Of pictures, 'png' or 'jpg'. Defaults to 'png'.
+        quality (int): Of jpg pictures, 1 to 95. Defaults to 95.
+
+    Raises:
+        InputError: The path cannot be written.
+    """
+    if path.suffix == '.mp4':
+        with VideoWriter(path, fps) as writer:
+            for frames in chunks:
+                writer.append(frames)
+    elif path.suffix in ('.gif', '.webp'):
+        save_animation(chunks, path, fps)
+    else:
+        save_frames(chunks, path, format, quality)
+
+
+def pictures(chunks: Iterable[Tensor]) -> Iterator[Image.Image]:
+    """Take chunks of frames, uint8 [T, 3, H, W], apart into pictures."""
+    for frame in chain.from_iterable(chunks):
+        yield Image.fromarray(frame.permute(1, 2, 0).numpy())
+
+
+def save_animation(chunks: Iterable[Tensor], path: Path, fps: float) -> None:
+    """Write a gif or a lossless webp that repeats for ever.
+
+    Args:
+        chunks (iterable): Frames, uint8 [T, 3, H, W] at a time.
+        path (Path): Ends in .gif or .webp.
+        fps (float): See :func:`save_video`.
+
+    Raises:
+        InputError: The path cannot be written.
+    """
+    temporary = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
+    images = pictures(chunks)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        next(images).save(
+            temporary,
+            save_all=True,
+            append_images=images,
+            duration=1000 / fps,
+            loop=0,
+            # A gif has no such option, and leaves it alone.
+            lossless=True,
+        )
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f'{path} cannot be written: {error}') from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_frames(
+    chunks: Iterable[Tensor], folder: Path, suffix: str, quality: int = 95
+) -> None:
+    """Write frames as pictures ``000000.png``, ``000001.png``, ...
+
+    The folder appears under its name when all of them are written.
+
+    Args:
+        chunks (Iterable): Frames, uint8 [T, 3, H, W] at a time.
+        folder (Path): Must not exist yet.
+        suffix (str): 'png' or 'webp', which are lossless here, or 'jpg'.
+        quality (int): Of JPEG files, 1 to 95. Defaults to 95.
+
+    Raises:
+        InputError: The folder exists or cannot be written.
+    """
+    if folder.exists():
+        raise InputError(f'{folder} exists: remove it or choose another --out')
+    temporary = folder.with_name(f'.{folder.name}.{os.getpid()}.tmp')
+    options = {'jpg': {'quality': quality}, 'webp': {'lossless': True}}
+    try:
+        temporary.mkdir(parents=True)
+        for index, image in enumerate(pictures(chunks)):
+            path = temporary / f'{index:06d}.{suffix}'
+            image.save(path, **options.get(suffix, {}))
+        temporary.rename(folder)
+    except OSError as error:
+        raise InputError(f'{folder} cannot be written: {error}') from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and see that files can be written into it.
+
+    Raises:
+        InputError: They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f'.probe.{os.getpid()}'
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f'the folder {folder} is not writable: {error.strerror}'
+        ) from error
