@@ -1,15 +1,18 @@
-"""Generate videos with a trained model.
+r"""Generate videos with a trained model.
 
     python tools/generate.py CONFIG CHECKPOINT --num-videos 16 \
         --num-frames 128 --grid --out samples.mp4
+    python tools/generate.py WORK_DIR --seed 7 --slow-motion 4 --out 7.mp4
 
---out NAME.mp4 is one file: a grid, or a single video. Otherwise, --out is a
-folder that gets a file (or, with --format png or jpg, a folder of frames) for
-each video, named by its seed.
+--out NAME.mp4 (or .gif, .webp) is one file: a grid, or a single video.
+Otherwise, --out is a folder that gets a file (or, with --format png or jpg, a
+folder of pictures) for each video, named by its seed.
 """
 
 import argparse
+import dataclasses
 import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -19,45 +22,127 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import load_gan, sample_grid, save_frames
+from stylegan_v_mm.inference import Latents, VideoGANInferencer, save_video
+from stylegan_v_mm.inference.latents import decompose, interpolate
+from stylegan_v_mm.inference.writing import (
+    FORMATS,
+    SINGLE_FILES,
+    check_writable,
+    grids,
+    video_path,
+)
+from stylegan_v_mm.registry import DATASETS
 from stylegan_v_mm.tool import run_tool
-from stylegan_v_mm.video_io import VideoWriter
 
 
 def parse_args() -> argparse.Namespace:
-    """Parse and check the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
-        description='Generate videos with a trained model'
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='file of a training run')
+    parser.add_argument(
+        'model', help='config file, work dir, or OWNER/NAME on the hub'
+    )
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='file of a training run, or its work dir; not needed if the '
+        'model is a work dir',
+    )
+    parser.add_argument(
+        '--metric',
+        help='of the checkpoints in a work dir, take the best by this metric '
+        'of tools/test.py; else the best that training kept, or the newest',
+    )
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--num-videos', type=int, default=1)
-    parser.add_argument('--num-frames', type=int, default=128)
-    parser.add_argument('--fps', type=float, default=25, help='of mp4 files')
+    parser.add_argument('--num-videos', type=int)
     parser.add_argument(
         '--seed',
         type=int,
-        default=0,
-        help='of the first video; the next ones count up',
+        nargs='+',
+        default=[0],
+        help='of the first video, the next ones count up; or of each',
     )
     parser.add_argument(
+        '--motion-seed',
+        type=int,
+        nargs='+',
+        help='motions instead of those of --seed: one for all, or one each',
+    )
+    parser.add_argument(
+        '--label',
+        default='random',
+        help="a class, 'random' (all equally likely), or 'data' (as frequent "
+        'as in the data set of the config)',
+    )
+    parser.add_argument(
+        '--latents', type=Path, help='render these instead of seeds'
+    )
+    parser.add_argument(
+        '--save-latents',
+        type=Path,
+        help='.safetensors file that fixes these videos, for editing',
+    )
+
+    time = parser.add_argument_group('time')
+    time.add_argument('--num-frames', type=int, default=128)
+    time.add_argument(
+        '--fps', type=float, default=25, help='frames a second of the data'
+    )
+    time.add_argument(
+        '--fps-out',
+        type=float,
+        help='frames a second of the files, at the same speed of the motion',
+    )
+    time.add_argument(
+        '--slow-motion',
+        type=float,
+        default=1,
+        help='4: four times slower, with three new frames in between',
+    )
+    time.add_argument(
+        '--time-offset', type=float, default=0, help='frames to skip'
+    )
+    time.add_argument(
+        '--loop', action='store_true', help='the last frame leads to the first'
+    )
+
+    look = parser.add_argument_group('look')
+    look.add_argument(
         '--truncation-psi',
         type=float,
         default=1,
         help='below 1: less variety, better looks',
     )
-    parser.add_argument(
+    look.add_argument(
         '--truncation-cutoff', type=int, help='number of truncated layers'
     )
-    parser.add_argument(
-        '--label', type=int, help='class of all videos; random if not given'
+    look.add_argument(
+        '--mix-seed', type=int, help='take the styles of --mix-layers of it'
     )
-    parser.add_argument(
+    look.add_argument(
+        '--mix-layers', help='A-B, or A- for all from A on; from 0'
+    )
+    layout = look.add_mutually_exclusive_group()
+    layout.add_argument(
         '--grid', action='store_true', help='all videos in one file'
     )
+    layout.add_argument(
+        '--decomposition',
+        action='store_true',
+        help='a grid whose rows share a motion and whose columns share a '
+        'content; --num-videos is a square number',
+    )
+    layout.add_argument(
+        '--interpolate',
+        choices=['content', 'motion'],
+        help='one video that walks from seed to seed, while the other of the '
+        'two is that of the first',
+    )
+
     parser.add_argument(
-        '--format', choices=['mp4', 'png', 'jpg'], default='mp4'
+        '--format', choices=FORMATS, default='mp4', help='of files in a folder'
     )
     parser.add_argument(
         '--quality', type=int, default=95, help='of jpg files, 1 to 95'
@@ -73,94 +158,213 @@ def parse_args() -> argparse.Namespace:
         help='settings to override',
     )
     args = parser.parse_args()
-    for name in ('num_videos', 'num_frames', 'chunk'):
-        if getattr(args, name) < 1:
-            raise InputError(f'--{name.replace("_", "-")} must be at least 1')
-    if args.seed < 0:
+    check(args)
+    return args
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse what cannot work, and fill in what follows from the rest."""
+    if len(args.seed) > 1:
+        if args.num_videos not in (None, len(args.seed)):
+            raise InputError(
+                f'--num-videos {args.num_videos}, but --seed has '
+                f'{len(args.seed)}'
+            )
+    else:
+        many = 2 if args.interpolate else 4 if args.decomposition else 1
+        count = many if args.num_videos is None else args.num_videos
+        if args.latents is None and count < 1:
+            raise InputError('--num-videos must be at least 1')
+        args.seed = list(range(args.seed[0], args.seed[0] + count))
+    if args.motion_seed is not None and len(args.motion_seed) == 1:
+        args.motion_seed *= len(args.seed)
+    for name in ('num_frames', 'chunk', 'slow_motion', 'fps'):
+        value = getattr(args, name)
+        least = 1 if isinstance(value, int) else 1e-3
+        if not least <= value < math.inf:
+            raise InputError(
+                f'--{name.replace("_", "-")} must be at least {least:g}'
+            )
+    args.fps_out = args.fps if args.fps_out is None else args.fps_out
+    if not 1e-3 <= args.fps_out < math.inf:
+        raise InputError('--fps-out must be at least 0.001')
+    if min(args.seed) < 0:
         raise InputError('--seed must be at least 0')
     if not 1 <= args.quality <= 95:
         raise InputError('--quality must be from 1 to 95')
-    one_file = args.out.suffix == '.mp4'
-    if one_file and args.format != 'mp4':
+    if (args.mix_seed is None) != (args.mix_layers is None):
+        raise InputError('--mix-seed and --mix-layers need each other')
+
+    args.one_video = bool(args.grid or args.decomposition or args.interpolate)
+    args.one_file = args.out.suffix.removeprefix('.') in SINGLE_FILES
+    if args.one_file and args.format != 'mp4':
         raise InputError(
             f'--out {args.out}: --format {args.format} needs a folder'
         )
-    if one_file and args.num_videos > 1 and not args.grid:
+    if args.one_video and not args.one_file and args.format in SINGLE_FILES:
+        raise InputError(
+            f'--out {args.out} must end in .mp4, .gif or .webp: it is one file'
+        )
+    if args.latents is None:
+        check_count(len(args.seed), args)
+    one_path = args.one_video or args.one_file
+    check_writable(args.out.parent if one_path else args.out)
+    if args.save_latents is not None:
+        check_writable(args.save_latents.parent)
+
+
+def find_labels(
+    gan: VideoGANInferencer, args: argparse.Namespace
+) -> int | Tensor | None:
+    """Turn --label into what ``VideoGANInferencer.latents`` takes."""
+    if args.label == 'random':
+        return None
+    if args.label == 'data':
+        config = gan.cfg.test_dataloader.dataset
+        if config.get('labels') is None:
+            raise InputError(
+                '--label data: the config has no labels, set labels=...'
+            )
+        # A seed draws a real video and takes its label.
+        about = dict(num_videos=max(args.seed) + 1, num_frames=1, first_seed=0)
+        drawn = DATASETS.build({**config, **about})
+        return torch.stack([drawn[seed]['c'] for seed in args.seed])
+    if not re.fullmatch('[0-9]+', args.label):
+        raise InputError(
+            f"--label {args.label}: give a class from 0 on, 'random' or 'data'"
+        )
+    if int(args.label) >= gan.gan.c_dim:
+        raise InputError(
+            f'--label {args.label}: the model has {gan.gan.c_dim} classes'
+        )
+    return int(args.label)
+
+
+def mixed_layers(text: str, num_ws: int) -> slice:
+    """Read --mix-layers."""
+    match = re.fullmatch('([0-9]+)-([0-9]*)', text)
+    if match:
+        first, last = int(match[1]), int(match[2] or num_ws - 1)
+        if first <= last < num_ws:
+            return slice(first, last + 1)
+    raise InputError(
+        f'--mix-layers {text}: give A-B, or A- for all from A on, from 0 to '
+        f'{num_ws - 1}'
+    )
+
+
+def check_count(num_videos: int, args: argparse.Namespace) -> None:
+    """Refuse numbers of videos that do not go with the layout."""
+    if args.decomposition and math.isqrt(num_videos) ** 2 != num_videos:
+        raise InputError(
+            f'--num-videos {num_videos}: --decomposition needs a square '
+            'number, such as 16'
+        )
+    if num_videos > 1 and args.one_file and not args.one_video:
         raise InputError(
             f'--out {args.out}: several files need a folder; --grid makes one '
             'file'
         )
-    if args.grid and args.format == 'mp4' and not one_file:
-        raise InputError(f'--out {args.out} must end in .mp4 with --grid')
-    folder = args.out.parent if args.grid or one_file else args.out
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / '.stylegan_v_mm.probe'
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f'--out: the folder {folder} is not writable: {error.strerror}'
-        ) from error
-    return args
 
 
-def random_label(seed: int, c_dim: int) -> int:
-    """Draw the class of a video from its seed."""
-    generator = torch.Generator().manual_seed(seed)
-    return int(torch.randint(c_dim, [1], generator=generator))
+def find_latents(
+    gan: VideoGANInferencer, args: argparse.Namespace, loop_codes: int | None
+) -> Latents:
+    """Find what fixes the videos to render."""
+    if args.latents is not None:
+        latents = Latents.load(args.latents, gan.gan.generator_ema)
+        latents.motions = [
+            dataclasses.replace(motion, period=loop_codes or motion.period)
+            for motion in latents.motions
+        ]
+        check_count(len(latents), args)
+        args.seed = list(range(len(latents)))  # for names of files
+    else:
+        latents = gan.latents(
+            args.seed,
+            find_labels(gan, args),
+            args.motion_seed,
+            args.truncation_psi,
+            args.truncation_cutoff,
+            loop_codes,
+        )
+    if args.mix_seed is not None:
+        layers = mixed_layers(args.mix_layers, latents.ws.shape[1])
+        other = gan.gan.content(
+            [args.mix_seed],
+            None if latents.c is None else latents.c[:1],
+            args.truncation_psi,
+            args.truncation_cutoff,
+        )
+        latents.ws = latents.ws.clone()
+        latents.ws[:, layers] = other[:, layers]
+    if args.save_latents is not None:
+        latents.save(args.save_latents)
+    if args.decomposition:
+        return decompose(latents[: math.isqrt(len(latents))])
+    return latents
+
+
+def walk(
+    gan: VideoGANInferencer,
+    latents: Latents,
+    t: Tensor,
+    args: argparse.Namespace,
+) -> Iterator[Tensor]:
+    """Render the one video of --interpolate, chunk by chunk."""
+    stations = len(latents) if args.loop else len(latents) - 1
+    last = len(t) if args.loop else max(len(t) - 1, 1)
+    places = torch.arange(len(t)).double() * stations / last
+    for times, some in zip(t.split(args.chunk), places.split(args.chunk)):
+        frames = interpolate(latents, some, args.interpolate)
+        for piece in gan.stream(frames, times[:, None], args.chunk):
+            yield piece[:, 0]
 
 
 def main() -> None:
     """Parse the command line and generate."""
     args = parse_args()
-    gan = load_gan(args.config, args.checkpoint, args.device, args.cfg_options)
-    if args.label is not None and not 0 <= args.label < gan.c_dim:
-        raise InputError(
-            f'--label {args.label}: the model has {gan.c_dim} classes'
-        )
-    t = torch.arange(args.num_frames)
+    gan = VideoGANInferencer(
+        args.model,
+        args.checkpoint,
+        args.device,
+        args.metric,
+        args.cfg_options,
+    )
+    slow_motion = args.slow_motion * args.fps_out / args.fps
+    loop_codes = None
+    if args.loop:
+        loop_codes = gan.loop_codes(args.num_frames / slow_motion)
+    t = gan.times(args.num_frames, args.time_offset, slow_motion, loop_codes)
+    latents = find_latents(gan, args, loop_codes)
+    n = len(latents)
+    rendered = 1 if args.interpolate else n
     progress = tqdm(
-        total=args.num_videos * args.num_frames, unit='frame', smoothing=0.05
+        total=rendered * args.num_frames, unit='frame', smoothing=0.05
     )
 
-    def video(seed: int) -> Iterator[Tensor]:
-        c = None
-        if gan.c_dim > 0:
-            label = args.label
-            if label is None:
-                label = random_label(seed, gan.c_dim)
-            c = torch.eye(gan.c_dim)[label]
-        for frames in gan.sample_video(
-            seed,
-            t,
-            c,
-            truncation_psi=args.truncation_psi,
-            truncation_cutoff=args.truncation_cutoff,
-            chunk=args.chunk,
-        ):
-            yield frames
-            progress.update(len(frames))
+    def write(pieces: Iterable[Tensor], path: Path, each: int = 1) -> None:
+        def counted() -> Iterator[Tensor]:
+            for frames in pieces:
+                yield frames
+                progress.update(each * len(frames))
 
-    def write(chunks: Iterable[Tensor], path: Path) -> None:
-        if args.format != 'mp4':
-            save_frames(chunks, path, args.format, args.quality)
-            return
-        with VideoWriter(path.with_suffix('.mp4'), args.fps) as writer:
-            for frames in chunks:
-                writer.append(frames)
+        save_video(counted(), path, args.fps_out, args.format, args.quality)
 
-    seeds = range(args.seed, args.seed + args.num_videos)
     with progress:
-        if args.grid:
-            columns = math.ceil(args.num_videos**0.5)
-            write(sample_grid([video(s) for s in seeds], columns), args.out)
-        elif args.out.suffix == '.mp4':
-            write(video(args.seed), args.out)
+        if args.interpolate:
+            write(walk(gan, latents, t, args), args.out)
+        elif args.grid or args.decomposition:
+            columns = math.ceil(n**0.5)
+            videos = gan.stream(latents, t, args.chunk)
+            write(grids(videos, columns), args.out, n)
+        elif args.one_file:
+            write(next(gan.videos(latents, t, args.chunk)), args.out)
         else:
-            for seed in seeds:
-                write(video(seed), args.out / f'{seed:06d}')
-    print(f'wrote {args.out}')
+            videos = gan.videos(latents, t, args.chunk)
+            for seed, video in zip(args.seed, videos):
+                write(video, video_path(args.out, seed, args.format))
+    print(f'wrote {args.out}, with {gan.checkpoint}')
 
 
 if __name__ == '__main__':
