@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import Latents, VideoGANInferencer, save_video
-from stylegan_v_mm.inference.latents import decompose, interpolate
+from stylegan_v_mm.inference.latents import decompose
 from stylegan_v_mm.inference.writing import (
     FORMATS,
     SINGLE_FILES,
@@ -305,22 +305,6 @@ def find_latents(
     return latents
 
 
-def walk(
-    gan: VideoGANInferencer,
-    latents: Latents,
-    t: Tensor,
-    args: argparse.Namespace,
-) -> Iterator[Tensor]:
-    """Render the one video of --interpolate, chunk by chunk."""
-    stations = len(latents) if args.loop else len(latents) - 1
-    last = len(t) if args.loop else max(len(t) - 1, 1)
-    places = torch.arange(len(t)).double() * stations / last
-    for times, some in zip(t.split(args.chunk), places.split(args.chunk)):
-        frames = interpolate(latents, some, args.interpolate)
-        for piece in gan.stream(frames, times[:, None], args.chunk):
-            yield piece[:, 0]
-
-
 def main() -> None:
     """Parse the command line and generate."""
     args = parse_args()
@@ -353,7 +337,10 @@ def main() -> None:
 
     with progress:
         if args.interpolate:
-            write(walk(gan, latents, t, args), args.out)
+            video = gan.walk(
+                latents, t, args.interpolate, args.loop, args.chunk
+            )
+            write(video, args.out)
         elif args.grid or args.decomposition:
             columns = math.ceil(n**0.5)
             videos = gan.stream(latents, t, args.chunk)

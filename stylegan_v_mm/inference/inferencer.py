@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..config import load_config
 from ..errors import InputError
-from ..models.noise import MotionBlend, MotionNoise
+from ..models.noise import MotionNoise
 from ..pixels import to_bytes
 from .latents import Latents, random_labels
 from .loading import build_gan, find_model
@@ -249,7 +249,7 @@ class VideoGANInferencer(BaseInferencer):
     def render(
         self,
         ws: Tensor,
-        motions: Sequence[MotionNoise | MotionBlend] | Tensor,
+        motions: Sequence[MotionNoise] | Tensor,
         t: Tensor,
         c: Tensor | None = None,
         chunk: int = 32,
@@ -380,6 +380,59 @@ class VideoGANInferencer(BaseInferencer):
             else:
                 # They are so short that the first piece is all of them.
                 yield from ([video] for video in next(pieces))
+
+    @torch.no_grad()
+    def walk(
+        self,
+        latents: Latents,
+        t: Tensor,
+        what: str,
+        closed: bool = False,
+        chunk: int = 32,
+    ) -> Iterator[Tensor]:
+        """Render one video that walks from station to station.
+
+        Styles are mixed for a walk through contents, and motion codes for one
+        through motions: not their noise, on which phases depend wildly.
+
+        Args:
+            latents (Latents): Of N videos, the stations; what is not walked
+                is that of the first one.
+            t (Tensor): Times [T], in frames.
+            what (str): 'content' or 'motion'.
+            closed (bool): Whether the walk ends where it started, after the
+                last frame. Defaults to False: it ends at the last station.
+            chunk (int): Frames rendered at a time. Defaults to 32.
+
+        Yields:
+            Tensor: The next frames, uint8 [<= T, 3, H, W], on the CPU.
+        """
+        gan, n = self.gan, len(latents)
+        stations, last = (n, len(t)) if closed else (n - 1, len(t) - 1)
+        places = torch.arange(len(t)).double() * stations / max(last, 1)
+        for times, some in zip(t.split(chunk), places.split(chunk)):
+            start = some.floor().long()
+            share = (some - start).to(latents.ws)
+            start = start % n
+            end = (start + 1) % n
+            if what == 'content':
+                ws = latents.ws[start].lerp(
+                    latents.ws[end], share[:, None, None]
+                )
+                first = latents[:1]
+                motion_v = gan.motion_codes(first.motions, times, first.c)
+                motion_v = motion_v if motion_v is None else motion_v[0]
+                frames = gan.generator_ema.render(ws, motion_v, 1)[:, 0]
+            else:
+                motion_v = gan.motion_codes(latents.motions, times, latents.c)
+                if motion_v is not None:
+                    i = torch.arange(len(times))
+                    motion_v = motion_v[start, i].lerp(
+                        motion_v[end, i], share[:, None]
+                    )
+                ws = latents.ws[:1]
+                frames = gan.generator_ema.render(ws, motion_v, len(times))[0]
+            yield to_bytes(frames).cpu()
 
     def preprocess(
         self, inputs: list[int], batch_size: int = 1, **kwargs

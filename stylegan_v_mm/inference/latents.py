@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import InputError
-from ..models.noise import MotionBlend, MotionNoise
+from ..models.noise import MotionNoise
 
 
 @dataclass(eq=False)
@@ -25,7 +25,7 @@ class Latents:
     """
 
     ws: Tensor
-    motions: Sequence[MotionNoise | MotionBlend]
+    motions: Sequence[MotionNoise]
     c: Tensor | None = None
 
     def __len__(self) -> int:
@@ -169,38 +169,3 @@ def decompose(latents: Latents) -> Latents:
     c = None if latents.c is None else latents.c.repeat(n, 1)
     motions = [motion for motion in latents.motions for _ in range(n)]
     return Latents(latents.ws.repeat(n, 1, 1), motions, c)
-
-
-def interpolate(latents: Latents, places: Tensor, what: str) -> Latents:
-    """Walk from one video's content, or motion, to the next one's.
-
-    Args:
-        latents (Latents): Of N videos, the stations; what is not walked is
-            that of the first one.
-        places (Tensor): How far the walk has come in each of T frames [T],
-            from 0, the first station, to N; where N is the first one again.
-        what (str): 'content' or 'motion'.
-
-    Returns:
-        Latents: Of T frames, each for a video of its own.
-    """
-    start = places.floor().long()
-    share = (places - start).to(latents.ws)
-    start = start % len(latents)
-    end = (start + 1) % len(latents)
-    if what == 'motion':
-        motions = [
-            MotionBlend(latents.motions[i], latents.motions[j], s)
-            for i, j, s in zip(start.tolist(), end.tolist(), share.tolist())
-        ]
-        c = latents.c
-        return Latents(
-            latents.ws[:1].expand(len(places), -1, -1),
-            motions,
-            None if c is None else c[:1].expand(len(places), -1),
-        )
-    ws = latents.ws[start].lerp(latents.ws[end], share[:, None, None])
-    c = latents.c
-    if c is not None:
-        c = c[start].lerp(c[end], share.to(c)[:, None])
-    return Latents(ws, [latents.motions[0]] * len(places), c)

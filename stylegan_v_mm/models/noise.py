@@ -1,6 +1,5 @@
 """Random numbers that do not depend on how the work is divided."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -70,35 +69,6 @@ class MotionNoise:
         if self.codes is not None and 0 <= index < len(self.codes):
             return self.codes[index].cpu().float()
         return seeded_noise(self.seed, MOTION, place, 1, width)[0]
-
-
-@dataclass(frozen=True, eq=False)
-class MotionBlend:
-    """Motion noise on the way from one to another, as normal as they are.
-
-    ``cos(a) start + sin(a) end`` with ``a`` from 0 to pi / 2.
-
-    Attributes:
-        start (MotionNoise): What it is for ``share`` 0.
-        end (MotionNoise): What it is for ``share`` 1; of the same period.
-        share (float): From 0 to 1.
-    """
-
-    start: MotionNoise
-    end: MotionNoise
-    share: float
-
-    @property
-    def period(self) -> int | None:
-        """See :class:`MotionNoise`."""
-        return self.start.period
-
-    def rows(self, first: int, count: int, width: int) -> Tensor:
-        """Give the codes at places ``first`` on: [count, width], float32."""
-        angle = self.share * math.pi / 2
-        start = self.start.rows(first, count, width)
-        end = self.end.rows(first, count, width)
-        return math.cos(angle) * start + math.sin(angle) * end
 
 
 def own_rows(

@@ -19,13 +19,7 @@ from ..errors import InputError
 from ..pixels import from_bytes, to_bytes
 from ..registry import MODELS
 from .losses import GAN_LOSSES
-from .noise import (
-    CONTENT,
-    MotionBlend,
-    MotionNoise,
-    own_rows,
-    seeded_noise,
-)
+from .noise import CONTENT, MotionNoise, own_rows, seeded_noise
 
 
 class Fakes(NamedTuple):
@@ -497,10 +491,53 @@ class StyleGANV(BaseModel):
         return network.map(z, c, truncation_psi, truncation_cutoff, center)
 
     @torch.no_grad()
+    def motion_codes(
+        self,
+        motions: Sequence[MotionNoise],
+        t: Tensor,
+        c: Tensor | None = None,
+    ) -> Tensor | None:
+        """Compute motion codes of the average generator.
+
+        In float64: codes are the same however the times are chunked, and
+        their phases stay accurate for millions of frames.
+
+        Args:
+            motions (sequence): Motion noise of N videos.
+            t (Tensor): Times [T], or [N, T] for times of their own; in
+                frames, at least 0, any order.
+            c (Tensor, optional): One-hot labels [N, c_dim].
+
+        Returns:
+            Tensor, optional: ``motion_v`` [N, T, motion_v_dim], float32; None
+            for a generator of images.
+
+        Raises:
+            InputError: A time is negative, or LSTM motion codes are to loop.
+        """
+        encoder = self.generator_ema.motion_encoder
+        if encoder is None:
+            return None
+        device = next(encoder.parameters()).device
+        encoder = copy.deepcopy(encoder).double()
+        t = t.to(device, torch.float64).expand(len(motions), -1)
+        t = encoder.wrap(t, [motion.period for motion in motions])
+        first, count = encoder.code_range(t)
+        rows = [
+            motion.rows(place, count, encoder.motion_z_dim)
+            for motion, place in zip(motions, first.tolist())
+        ]
+        motion_z = torch.stack(rows).to(device)
+        if c is not None:
+            c = c.to(device)
+        motion_v = encoder(c, t, motion_z, first).float()
+        return motion_v.unflatten(0, t.shape)
+
+    @torch.no_grad()
     def render_videos(
         self,
         ws: Tensor,
-        motions: Sequence[MotionNoise | MotionBlend],
+        motions: Sequence[MotionNoise],
         t: Tensor,
         c: Tensor | None = None,
         chunk: int = 16,
@@ -514,10 +551,9 @@ class StyleGANV(BaseModel):
 
         Args:
             ws (Tensor): Style vectors [N, num_ws, w_dim].
-            motions (sequence): The N videos' motion noise.
-            t (Tensor): Times [T], or [N, T] for times of their own; in
-                frames, at least 0, any order.
-            c (Tensor, optional): One-hot labels [N, c_dim].
+            motions (sequence): See :meth:`motion_codes`.
+            t (Tensor): See :meth:`motion_codes`.
+            c (Tensor, optional): See :meth:`motion_codes`.
             chunk (int): Frames rendered at a time, of all videos together,
                 but at least one of each. Defaults to 16.
 
@@ -526,33 +562,15 @@ class StyleGANV(BaseModel):
             [-1, 1].
 
         Raises:
-            InputError: A time is negative, or LSTM motion codes are to loop.
+            InputError: See :meth:`motion_codes`.
         """
         network = self.generator_ema
-        device = next(network.parameters()).device
-        ws = ws.to(device)
-        t = t.to(device, torch.float64).expand(len(ws), -1)
-        # Codes in float64 are the same however the times are chunked, and
-        # their phases stay accurate for millions of frames.
-        encoder = network.motion_encoder
-        if encoder is not None:
-            encoder = copy.deepcopy(encoder).double()
-            t = encoder.wrap(t, [motion.period for motion in motions])
-            if c is not None:
-                c = c.to(device, torch.float64)
-        for times in t.split(max(1, chunk // len(ws)), 1):
-            motion_v = None
-            if encoder is not None:
-                first, count = encoder.code_range(times)
-                rows = [
-                    motion.rows(place, count, encoder.motion_z_dim)
-                    for motion, place in zip(
-                        motions, first.tolist(), strict=True
-                    )
-                ]
-                motion_z = torch.stack(rows).to(device)
-                motion_v = encoder(c, times, motion_z, first).float()
-            yield network.render(ws, motion_v, times.shape[1])
+        ws = ws.to(next(network.parameters()).device)
+        for times in t.split(max(1, chunk // len(ws)), -1):
+            motion_v = self.motion_codes(motions, times, c)
+            if motion_v is not None:
+                motion_v = motion_v.flatten(0, 1)
+            yield network.render(ws, motion_v, times.shape[-1])
 
     def sample_video(
         self,

@@ -1,0 +1,175 @@
+"""Finding models: files, work dirs, the hub."""
+
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.inference import find_model
+
+
+@pytest.fixture
+def folder(work_dir, tmp_path):
+    """A work dir of its own, to be changed."""
+    return Path(shutil.copytree(work_dir, tmp_path / 'work'))
+
+
+def test_a_config_and_a_checkpoint(folder):
+    files = str(folder / 'small.py'), str(folder / 'iter_1.pth')
+    assert find_model(*files) == files
+    assert find_model(files[0], str(folder)) == files
+    assert find_model(str(folder)) == files
+    assert find_model(str(folder), 'https://x/y.pth').checkpoint == (
+        'https://x/y.pth'
+    )
+
+
+def test_the_newest_checkpoint_or_the_best(folder):
+    whole = (folder / 'iter_1.pth').read_bytes()
+    (folder / 'iter_20.pth').write_bytes(whole)
+    assert find_model(str(folder)).checkpoint.endswith('iter_20.pth')
+    # A damaged one does not count.
+    (folder / 'iter_30.pth').write_bytes(whole[:1000])
+    assert find_model(str(folder)).checkpoint.endswith('iter_20.pth')
+    (folder / 'best_FVD16_iter_5.pth').write_bytes(whole)
+    assert find_model(str(folder)).checkpoint.endswith('iter_5.pth')
+
+
+def test_the_best_by_a_metric(folder):
+    whole = (folder / 'iter_1.pth').read_bytes()
+    rows = [
+        ('iter_1', {'FVD16': 90.0, 'ISv16': 3.0}),
+        ('iter_2', {'FVD16': 50.0, 'ISv16': 2.0}),
+        ('iter_3', {'FVD16': 70.0, 'ISv16': 7.0}),
+        ('iter_4', {'FVD16': 10.0, 'ISv16': 9.0}),  # has been removed
+    ]
+    for name, _ in rows[:3]:
+        (folder / f'{name}.pth').write_bytes(whole)
+    lines = [
+        json.dumps({'checkpoint': f'work_dirs/x/{name}.pth', **values})
+        for name, values in rows
+    ]
+    (folder / 'metrics.jsonl').write_text('\n'.join(lines))
+
+    def best(metric):
+        return Path(find_model(str(folder), metric=metric).checkpoint).stem
+
+    assert best('FVD16') == 'iter_2'
+    assert best('ISv16') == 'iter_3'
+    with pytest.raises(InputError, match=r'no KID.*FVD16, ISv16.*test\.py'):
+        best('KID')
+    (folder / 'metrics.jsonl').unlink()
+    with pytest.raises(InputError, match=r'metrics\.jsonl.*test\.py'):
+        best('FVD16')
+
+
+def test_what_is_not_there_is_named(folder, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match='there is no folder nowhere'):
+        find_model('nowhere')
+    with pytest.raises(InputError, match='is a config: give a checkpoint'):
+        find_model(str(folder / 'small.py'))
+    (folder / 'other.py').touch()
+    with pytest.raises(InputError, match='holds 2 configs'):
+        find_model(str(folder))
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    with pytest.raises(InputError, match='holds 0 configs'):
+        find_model(str(empty))
+    with pytest.raises(InputError, match='holds 0 checkpoints'):
+        find_model(str(folder / 'small.py'), str(empty))
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """The little of the hub's protocol that a download takes."""
+
+    files: dict[str, bytes]
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        name = self.path.split('/')[-1]
+        if self.path.startswith('/api/models/lab/gan'):
+            siblings = [{'rfilename': name} for name in self.files]
+            about = {'id': 'lab/gan', 'sha': '1' * 40, 'siblings': siblings}
+            content = json.dumps(about).encode()
+        elif self.path.startswith('/lab/gan/resolve/'):
+            content = self.files[name]
+        else:
+            self.send_response(404)
+            self.send_header('X-Error-Code', 'RepoNotFound')
+            self.send_header('Content-Length', '0')
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(content)))
+        self.send_header('ETag', f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header('X-Repo-Commit', '1' * 40)
+        self.end_headers()
+        if self.command == 'GET':
+            self.wfile.write(content)
+
+    def log_message(self, *args):
+        pass
+
+
+SCRIPT = """
+import sys
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.inference import VideoGANInferencer
+gan = VideoGANInferencer('lab/gan', device='cpu')
+print(int(gan.sample(seeds=[3], num_frames=4).int().sum()))
+try:
+    VideoGANInferencer('lab/nothing')
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_model_of_the_hub(inferencer, work_dir, tmp_path):
+    """The hub's real client, against a server on this machine."""
+    pytest.importorskip('huggingface_hub')
+    names = ('small.py', 'iter_1.pth')
+    Hub.files = {name: (work_dir / name).read_bytes() for name in names}
+    Hub.files['README.md'] = b'# A model'
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment = {
+        **os.environ,
+        'HF_ENDPOINT': f'http://127.0.0.1:{server.server_port}',
+        'HF_HOME': str(tmp_path / 'hub'),
+        'OMP_NUM_THREADS': '1',
+    }
+
+    def run():
+        return subprocess.run(
+            [sys.executable, '-c', SCRIPT],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    try:
+        result = run()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert result.returncode == 0, result.stderr
+    total, error = result.stdout.splitlines()
+    expected = inferencer.sample(seeds=[3], num_frames=4)
+    assert abs(int(total) - int(expected.int().sum())) < 20
+    assert 'there is no folder lab/nothing' in error
+    found = {path.name for path in (tmp_path / 'hub').rglob('*.*')}
+    assert {*names} <= found
+    assert 'README.md' not in found
+    # Without the hub, what has been downloaded is enough.
+    assert run().stdout.splitlines()[0] == total
