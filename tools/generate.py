@@ -203,7 +203,8 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.one_video and not args.one_file and args.format in SINGLE_FILES:
         raise InputError(
-            f'--out {args.out} must end in .mp4, .gif or .webp: it is one file'
+            f'--out {args.out} must end in .mp4, .gif or .webp with --grid, '
+            '--decomposition or --interpolate'
         )
     if args.latents is None:
         check_count(len(args.seed), args)

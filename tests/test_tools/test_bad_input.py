@@ -4,7 +4,7 @@ import hashlib
 import shutil
 
 import pytest
-from real_process import run_tool
+from real_process import ROOT, run_tool
 
 from stylegan_v_mm.video_io import write_video
 
@@ -159,11 +159,35 @@ def test_missing_and_damaged_checkpoints(job, folders):
         (['--out=o.mp4', '--num-videos=2'], ['o.mp4', '--grid']),
         (['--out=o.mp4', '--format=png'], ['o.mp4', '--format png']),
         (['--truncation-cutoff=99'], ['truncation_cutoff', '99']),
+        (['--seed=-1'], ['--seed']),
+        (['--seed', '1', '2', '--num-videos=3'], ['--num-videos 3', '2']),
+        (['--motion-seed', '1', '2'], ['2 motion seeds', '1 videos']),
+        (['--slow-motion=0'], ['--slow-motion']),
+        (['--fps-out=nan'], ['--fps-out']),
+        (['--time-offset=-3'], ['time_offset=-3']),
+        (['--label=cat'], ['--label cat', 'class']),
+        (['--label=data'], ['--label data', 'labels']),
+        (['--mix-seed=3'], ['--mix-seed', '--mix-layers']),
+        (
+            ['--mix-seed=3', '--mix-layers=4-99'],
+            ['--mix-layers 4-99', '0 to 5'],
+        ),
+        (['--mix-seed=3', '--mix-layers=x'], ['--mix-layers x']),
+        (
+            ['--decomposition', '--num-videos=5', '--out=o.mp4'],
+            ['--num-videos 5', 'square'],
+        ),
+        (['--interpolate=motion'], ['.mp4', '.gif']),
+        (['--latents=nowhere.safetensors'], ['nowhere.safetensors']),
+        (['--metric=FVD16'], ['metrics.jsonl', 'tools/test.py']),
     ],
 )
-def test_bad_arguments_of_generate(args, words, job, tmp_path):
-    result = run_tool(
-        GENERATE, job.config, job.checkpoint, '--out', tmp_path / 'out', *args
-    )
+def test_bad_arguments_of_generate(
+    args, words, job, tmp_path, run_script, monkeypatch
+):
+    checkpoint = job.work_dir if '--metric=FVD16' in args else job.checkpoint
+    monkeypatch.chdir(tmp_path)
+    model = [job.config, checkpoint, '--out', tmp_path / 'out']
+    result = run_script(ROOT / 'tools' / GENERATE, *model, *args)
     check(result, words)
-    assert not list(tmp_path.glob('out/*'))
+    assert not any(path.is_file() for path in tmp_path.rglob('*'))

@@ -1,5 +1,6 @@
-"""tools/generate.py as a real process."""
+"""tools/generate.py: what it writes."""
 
+import shutil
 import subprocess
 import sys
 
@@ -10,12 +11,15 @@ from PIL import Image
 from real_process import ROOT, run_tool
 
 
-def generate(job, out, *args):
-    result = run_tool(
-        'generate.py', job.config, job.checkpoint, '--out', out, *args
-    )
-    assert result.returncode == 0, result.stderr
-    return result
+@pytest.fixture
+def generate(run_script):
+    def generate(job, out, *args):
+        model = [job.config, job.checkpoint, '--out', out]
+        result = run_script(ROOT / 'tools/generate.py', *model, *args)
+        assert result.returncode == 0, result.stderr
+        return result
+
+    return generate
 
 
 def pictures(folder):
@@ -24,10 +28,12 @@ def pictures(folder):
 
 
 def test_videos_have_the_asked_size_length_and_rate(job, tmp_path):
+    """As a real process."""
     out = tmp_path / 'out'
-    generate(
-        job, out, '--num-videos=2', '--num-frames=10', '--fps=12', '--seed=7'
-    )
+    args = ['--num-videos=2', '--num-frames=10', '--fps=12', '--seed=7']
+    model = [job.config, job.checkpoint, '--out', out]
+    result = run_tool('generate.py', *model, *args)
+    assert result.returncode == 0, result.stderr
     assert sorted(p.name for p in out.iterdir()) == [
         '000007.mp4',
         '000008.mp4',
@@ -42,7 +48,7 @@ def test_videos_have_the_asked_size_length_and_rate(job, tmp_path):
     assert (frames[0].width, frames[0].height) == (16, 16)
 
 
-def test_the_same_seed_gives_the_same_bytes(job, tmp_path):
+def test_the_same_seed_gives_the_same_bytes(job, tmp_path, generate):
     for name, seed in (('a', 3), ('b', 3), ('c', 4)):
         args = ['--grid', '--num-videos=2', '--num-frames=6']
         generate(job, tmp_path / f'{name}.mp4', *args, f'--seed={seed}')
@@ -51,7 +57,7 @@ def test_the_same_seed_gives_the_same_bytes(job, tmp_path):
     assert a != c
 
 
-def test_one_video_may_be_a_file_of_its_own(job, tmp_path):
+def test_one_video_may_be_a_file_of_its_own(job, tmp_path, generate):
     args = ['--num-frames=6', '--seed=5']
     generate(job, tmp_path / 'folder', *args, '--num-videos=2')
     generate(job, tmp_path / 'one.mp4', *args)
@@ -59,7 +65,7 @@ def test_one_video_may_be_a_file_of_its_own(job, tmp_path):
     assert one == (tmp_path / 'folder/000005.mp4').read_bytes()
 
 
-def test_frames_do_not_depend_on_the_chunk(job, tmp_path):
+def test_frames_do_not_depend_on_the_chunk(job, tmp_path, generate):
     args = ['--num-frames=9', '--format=png']
     generate(job, tmp_path / 'a', *args, '--chunk=2')
     generate(job, tmp_path / 'b', *args, '--chunk=64')
@@ -71,7 +77,7 @@ def test_frames_do_not_depend_on_the_chunk(job, tmp_path):
     assert (a != b).mean() < 0.01
 
 
-def test_jpg_quality_is_obeyed(job, tmp_path):
+def test_jpg_quality_is_obeyed(job, tmp_path, generate):
     args = ['--num-frames=2', '--format=jpg']
     generate(job, tmp_path / 'low', *args, '--quality=5')
     generate(job, tmp_path / 'high', *args)
@@ -80,7 +86,7 @@ def test_jpg_quality_is_obeyed(job, tmp_path):
     assert low.stat().st_size < high.stat().st_size
 
 
-def test_truncation_to_zero_gives_one_content(job, tmp_path):
+def test_truncation_to_zero_gives_one_content(job, tmp_path, generate):
     args = ['--num-videos=2', '--num-frames=1', '--format=png']
     generate(job, tmp_path / 'a', *args, '--truncation-psi=1')
     generate(job, tmp_path / 'b', *args, '--truncation-psi=0')
@@ -94,6 +100,106 @@ def test_truncation_to_zero_gives_one_content(job, tmp_path):
 
     # What is left is their motion.
     assert difference('b') < difference('a')
+
+
+def decoded(path):
+    with av.open(str(path)) as container:
+        frames = [
+            frame.to_ndarray(format='rgb24')
+            for frame in container.decode(video=0)
+        ]
+        return np.stack(frames), container.streams.video[0].average_rate
+
+
+def test_a_higher_rate_keeps_the_speed(job, tmp_path, generate):
+    args = ['--num-frames=9', '--format=png']
+    generate(job, tmp_path / 'a', *args)
+    normal = pictures(tmp_path / 'a/000000').astype(int)
+    for name, more in (
+        ('fast', ['--fps=25', '--fps-out=50']),
+        ('slow', ['--slow-motion=2']),
+        ('both', ['--fps-out=50', '--slow-motion=1']),
+    ):
+        generate(job, tmp_path / name, *args, *more)
+        frames = pictures(tmp_path / name / '000000').astype(int)
+        assert abs(frames[::2] - normal[:5]).max() <= 1
+        assert (frames[1] != frames[0]).any()
+    args = ['--num-frames=4', '--fps=30', '--fps-out=60']
+    generate(job, tmp_path / 'a.mp4', *args)
+    assert decoded(tmp_path / 'a.mp4')[1] == 60
+
+
+def test_a_decomposition_pairs_contents_and_motions(job, tmp_path, generate):
+    args = ['--num-frames=3', '--format=png']
+    generate(job, tmp_path / 'd', *args, '--decomposition', '--num-videos=9')
+    grid = pictures(tmp_path / 'd').astype(int)
+    assert grid.shape == (3, 52, 52, 3)
+    for motion in (0, 2):
+        generate(
+            job, tmp_path / f'{motion}', *args, '--num-videos=3',
+            f'--motion-seed={motion}',
+        )  # fmt: skip
+        for content in range(3):
+            cell = grid[:, 18 * motion :, 18 * content :][:, :16, :16]
+            alone = pictures(tmp_path / f'{motion}/00000{content}')
+            assert abs(cell - alone).max() <= 1
+
+
+def test_latents_are_the_videos(job, tmp_path, generate):
+    args = ['--num-frames=5', '--format=png', '--time-offset=30']
+    file = tmp_path / 'l.safetensors'
+    generate(
+        job, tmp_path / 'a', *args, '--seed', 3, 8, 5, '--save-latents', file
+    )
+    generate(job, tmp_path / 'b', *args, '--latents', file)
+    for i, seed in enumerate((3, 8, 5)):
+        ours = pictures(tmp_path / f'b/00000{i}').astype(int)
+        theirs = pictures(tmp_path / f'a/00000{seed}')
+        assert abs(ours - theirs).max() <= 1
+
+
+def test_mixed_layers_are_those_of_the_other(job, tmp_path, generate):
+    args = ['--num-frames=2', '--format=png', '--motion-seed=1']
+    generate(job, tmp_path / 'a', *args, '--seed=3')
+    generate(job, tmp_path / 'b', *args, '--seed=4')
+    mixing = ['--seed=3', '--mix-seed=4', '--mix-layers']
+    generate(job, tmp_path / 'all', *args, *mixing, '0-')
+    generate(job, tmp_path / 'some', *args, *mixing, '3-4')
+    one, other, both = (
+        pictures(tmp_path / name / seed).astype(int)
+        for name, seed in (('a', '000003'), ('b', '000004'), ('all', '000003'))
+    )
+    assert abs(both - other).max() <= 1
+    some = pictures(tmp_path / 'some/000003').astype(int)
+    assert (some != one).any()
+    assert (some != other).any()
+
+
+def test_loops_and_walks_return(job, tmp_path, generate):
+    args = ['--num-frames=24', '--loop', '--format=png']
+    generate(job, tmp_path / 'a', *args, '--seed=2')
+    walk = ['--interpolate=content', '--num-videos=2']
+    generate(job, tmp_path / 'b', *args, *walk)
+    for folder in ('a/000002', 'b'):
+        frames = pictures(tmp_path / folder).astype(int)
+        assert len(frames) == 24
+        steps = abs(frames - np.roll(frames, -1, 0)).mean((1, 2, 3))
+        assert steps[-1] <= steps[:-1].max()
+        assert steps.max() > 0
+
+
+def test_a_work_dir_and_a_metric_name_the_model(job, tmp_path, run_script):
+    args = ['--num-frames=2', '--out', tmp_path / 'a.gif']
+    tool = ROOT / 'tools/generate.py'
+    work_dir = shutil.copytree(job.work_dir, tmp_path / 'work')
+    result = run_script(tool, work_dir, *args)
+    assert 'iter_4.pth' in result.stdout
+    (work_dir / 'metrics.jsonl').write_text(
+        '{"checkpoint": "x/iter_2.pth", "FVD16": 3.0}\n'
+        '{"checkpoint": "x/iter_4.pth", "FVD16": 5.0}\n'
+    )
+    result = run_script(tool, work_dir, *args, '--metric=FVD16')
+    assert 'iter_2.pth' in result.stdout
 
 
 PEAK = """
