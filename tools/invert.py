@@ -90,11 +90,11 @@ def parse_args() -> argparse.Namespace:
         default='w+',
         help='w is less exact and better to edit',
     )
-    search.add_argument('--steps', type=int, default=400)
+    search.add_argument('--steps', type=int, default=1000)
     search.add_argument(
         '--starts', type=int, default=8, help='tries, fewer and fewer go on'
     )
-    search.add_argument('--lr', type=float, default=0.05)
+    search.add_argument('--lr', type=float, default=0.2)
     search.add_argument(
         '--motion-weight',
         type=float,

@@ -136,10 +136,10 @@ def invert(
     t: Tensor,
     c: Tensor | None = None,
     space: str = 'w+',
-    num_steps: int = 400,
+    num_steps: int = 1000,
     num_candidates: int = 64,
     num_starts: int = 8,
-    lr: float = 0.05,
+    lr: float = 0.2,
     motion_weight: float = 1e-3,
     seed: int = 0,
     lpips: nn.Module | None = None,
@@ -161,10 +161,10 @@ def invert(
         c (Tensor, optional): Label [c_dim].
         space (str): 'w+', styles for each layer, or 'w', the same for all:
             less exact, better to edit. Defaults to 'w+'.
-        num_steps (int): Steps of Adam. Defaults to 400.
+        num_steps (int): Steps of Adam. Defaults to 1000.
         num_candidates (int): Videos to compare at first. Defaults to 64.
         num_starts (int): How many are optimised at first. Defaults to 8.
-        lr (float): Largest step size. Defaults to 0.05.
+        lr (float): Largest step size. Defaults to 0.2.
         motion_weight (float): Of :func:`motion_penalty`. Defaults to 1e-3.
         seed (int): Of all that is drawn, and of the motion beyond the noise
             that was optimised. Defaults to 0.
