@@ -1,5 +1,6 @@
 """How every script under ``tools/`` starts and ends."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -30,3 +31,29 @@ def run_tool(main: Callable[[], int | None]) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
     sys.exit(status)
+
+
+def model_parser(description: str) -> argparse.ArgumentParser:
+    """Start the command line of a script that takes a trained model.
+
+    Args:
+        description (str): Shown as it is.
+
+    Returns:
+        ArgumentParser: With ``model`` and ``checkpoint``, see
+        ``stylegan_v_mm.inference.find_model``.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'model', help='config file, work dir, or OWNER/NAME on the hub'
+    )
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='file of a training run, or its work dir; not needed if the '
+        'model is a work dir',
+    )
+    return parser

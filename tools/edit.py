@@ -32,25 +32,13 @@ from stylegan_v_mm.inference.editing import render_edit, write_edit
 from stylegan_v_mm.inference.regions import read_mask
 from stylegan_v_mm.inference.writing import check_writable, video_path
 from stylegan_v_mm.pixels import to_bytes
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import model_parser, run_tool
 from stylegan_v_mm.video_io import video_grid
 
 
 def parse_args() -> argparse.Namespace:
     """Parse and check the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        'model', help='config file, work dir, or OWNER/NAME on the hub'
-    )
-    parser.add_argument(
-        'checkpoint',
-        nargs='?',
-        help='file of a training run, or its work dir; not needed if the '
-        'model is a work dir',
-    )
+    parser = model_parser(__doc__)
     parser.add_argument('--out', type=Path, required=True, help='a folder')
 
     videos = parser.add_argument_group('videos to edit')

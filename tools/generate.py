@@ -33,24 +33,12 @@ from stylegan_v_mm.inference.writing import (
     video_path,
 )
 from stylegan_v_mm.registry import DATASETS
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import model_parser, run_tool
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        'model', help='config file, work dir, or OWNER/NAME on the hub'
-    )
-    parser.add_argument(
-        'checkpoint',
-        nargs='?',
-        help='file of a training run, or its work dir; not needed if the '
-        'model is a work dir',
-    )
+    parser = model_parser(__doc__)
     parser.add_argument(
         '--metric',
         help='of the checkpoints in a work dir, take the best by this metric '

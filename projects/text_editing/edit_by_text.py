@@ -20,21 +20,12 @@ from stylegan_v_mm.inference import Latents, VideoGANInferencer
 from stylegan_v_mm.inference.directions import read_layers
 from stylegan_v_mm.inference.editing import render_edit, write_edit
 from stylegan_v_mm.inference.writing import check_writable, video_path
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import model_parser, run_tool
 
 
 def parse_args() -> argparse.Namespace:
     """Parse and check the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        'model', help='config file, work dir, or OWNER/NAME on the hub'
-    )
-    parser.add_argument(
-        'checkpoint', nargs='?', help='not needed if the model is a work dir'
-    )
+    parser = model_parser(__doc__)
     parser.add_argument('--out', type=Path, required=True, help='a folder')
     parser.add_argument(
         '--clip',

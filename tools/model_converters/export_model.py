@@ -9,7 +9,6 @@ ONNX graphs (.onnx), and model.json, which says what they take. Each is
 compared with the model before the folder appears. See docs/export.md.
 """
 
-import argparse
 from pathlib import Path
 
 from stylegan_v_mm.inference import find_model, load_gan
@@ -18,24 +17,12 @@ from stylegan_v_mm.inference.export import (
     check_export,
     export_generator,
 )
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import model_parser, run_tool
 
 
 def main() -> None:
     """Parse the command line and export."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        'model', help='config file, work dir, or OWNER/NAME on the hub'
-    )
-    parser.add_argument(
-        'checkpoint',
-        nargs='?',
-        help='file of a training run, or its work dir; not needed if the '
-        'model is a work dir',
-    )
+    parser = model_parser(__doc__)
     parser.add_argument('--out', type=Path, required=True, metavar='FOLDER')
     parser.add_argument(
         '--format',
