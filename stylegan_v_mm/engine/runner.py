@@ -32,9 +32,9 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is not None:
-        trim_threshold, mmap_threshold = -1, -3  # names in malloc.h
+        trim_threshold, mmap_max = -1, -4  # names in malloc.h
         mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**25)  # glibc's largest
+        mallopt(mmap_max, 0)
 
 
 @RUNNERS.register_module()
