@@ -1,6 +1,7 @@
 """The benchmark's baseline is the same model, and its numbers are right."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from stylegan_v_mm.models.noise import MotionNoise
 from stylegan_v_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
+PEAK = 1e9  # FLOP/s
 CONFIG = f"""
 _base_ = ['{ROOT}/configs/stylegan_v/ucf101.py']
 model = dict(
@@ -50,6 +52,8 @@ def run(benchmark, monkeypatch, tmp_path):
     """Run the tool with a tiny model; give what it writes."""
     config, out = tmp_path / 'config.py', tmp_path / 'out.json'
     config.write_text(CONFIG)
+
+    monkeypatch.setattr(benchmark, 'convolution_peak', lambda *_: PEAK)
 
     def run(command, *args):
         if command != 'data':
@@ -176,7 +180,7 @@ def test_the_baseline_trains_alike(benchmark):
     for name, value in ours.state_dict().items():
         if value.is_floating_point() and not name.startswith('augment'):
             moved = (expected[name] - start[name]).norm()
-            assert (value - expected[name]).norm() <= 1e-3 * moved + 1e-6
+            assert (value - expected[name]).norm() <= 1e-3 * moved + 1e-5
     moved = expected['generator_ema.synthesis.b16.conv1.weight']
     assert not torch.equal(
         moved, start['generator.synthesis.b16.conv1.weight']
@@ -184,7 +188,7 @@ def test_the_baseline_trains_alike(benchmark):
 
 
 def test_the_baseline_computes_frame_by_frame(benchmark):
-    ours, theirs = (gan.eval() for gan in both(benchmark, c_dim=2))
+    ours, theirs = (gan.eval() for gan in both(benchmark))
     c = torch.tensor([[1.0, 0.0]])
     ws, t = ours.content([0], c), torch.arange(5)
     with Convolutions() as seen:
@@ -218,13 +222,20 @@ def test_operations_are_counted_through_second_gradients(benchmark):
     assert count.flops == 6 * once
 
 
+def test_the_peak_is_that_of_the_best_convolution(benchmark, monkeypatch):
+    seconds = iter([3.0] * 4 + [9, 2, 9, 9] + [4.0] * 4)
+    monkeypatch.setattr(benchmark, 'timed', lambda _: (next(seconds), None))
+    # All have the same operations: 2 a tap and pair of channels.
+    flops = 2 * 9 * 256**2 * 4 * 64**2
+    assert benchmark.convolution_peak('cpu', 'float32') == flops / 2
+
+
 def test_train_tells_phases_and_iterations(run):
     found = run('train', '--batch', '4', '--num-frames', '2', '--repeats', '2')
     rows = {(row['work'], row['way']): row for row in found['rows']}
     ways = {way for _, way in rows}
     assert {'ours', 'per frame, as published'} <= ways
     assert len(rows) == 5 * len(ways)
-    peak = found['convolution_peak']['float32']
     for way in ways:
         g, d, r1, average, whole = (
             rows[work, way]
@@ -244,7 +255,7 @@ def test_train_tells_phases_and_iterations(run):
         assert whole['frames'] == 8
         assert whole['frames/s'] == pytest.approx(8 / median)
         assert whole['of peak'] == pytest.approx(
-            whole['flops'] / median / peak
+            whole['flops'] / median / PEAK
         )
         assert g['flops'] > 0
     ours, published = (
@@ -288,16 +299,17 @@ def test_options_reach_our_networks(run, benchmark, monkeypatch):
             run('sample', *options, *args)
         return seen.layouts
 
-    monkeypatch.setattr(benchmark, 'convolution_peak', lambda *_: 1.0)
     assert layouts() == {True, False}
     assert layouts('--channels-last', 'no') == {True}
 
     compiled = []
-    monkeypatch.setattr(torch.nn.Module, 'compile', compiled.append)
-    run('eval', '--batch', '2', '--num-frames', '9', '--repeats', '1')
+    monkeypatch.setattr(
+        torch.nn.Module, 'compile', lambda self: compiled.append(self)
+    )
+    run('eval', '--batch', '4', '--num-frames', '9', '--repeats', '1')
     assert compiled == []
     found = run(
-        'eval', '--batch', '2', '--num-frames', '9', '--repeats', '1',
+        'eval', '--batch', '4', '--num-frames', '9', '--repeats', '1',
         '--compile',
     )  # fmt: skip
     names = {type(network).__name__ for network in compiled}
@@ -319,25 +331,22 @@ def test_memory_is_the_most_that_was_held(benchmark):
 
 
 def test_only_our_allocation_keeps_freed_memory(benchmark):
-    def kept():
+    def taken_anew():
         def resident():
             pages = Path('/proc/self/statm').read_text().split()[1]
             return int(pages) * 4096
 
+        size = 2**27
+        for _ in range(3):  # the next one then fits where the last was
+            torch.ones(size // 4)
         before = resident()
-        block = torch.ones(2**25)
-        held = resident() - before
-        del block
-        return (resident() - before) / max(held, 1)
+        block = torch.ones(size // 4)
+        return (resident() - before) / (block.numel() * 4)
 
-    benchmark.default_allocation()
-    assert kept() < 0.1
     keep_freed_memory()
-    try:
-        assert kept() > 0.9
-    finally:
-        benchmark.default_allocation()
-    assert kept() < 0.1
+    assert taken_anew() < 0.1
+    assert benchmark.with_default_allocation(taken_anew) > 0.9
+    assert taken_anew() < 0.1
 
 
 def test_memory_measures_each_job_in_its_own_process(
@@ -375,17 +384,15 @@ def test_two_processes_share_a_batch(run, benchmark, monkeypatch):
         return [benchmark.Row('', 'ours', [1.0], 1)], {}
 
     monkeypatch.setattr(benchmark, 'measure_training', note)
-    found = run(
-        'scaling', '--repeats', '1', '--batch', '4', '--num-frames', '2'
-    )
+    found = run('scaling', '--repeats', '1', '--batch', '4')
     assert measured == [
-        (16, 2, 4), (32, 2, 4), (16, 1, 4), (16, 4, 4), (16, 8, 4),
-        (16, 2, 2), (16, 2, 8),
+        (16, 3, 4), (32, 3, 4), (16, 1, 4), (16, 6, 4), (16, 12, 4),
+        (16, 3, 2), (16, 3, 8),
     ]  # fmt: skip
     # In processes of their own, for real.
     iteration, exchange = found['rows'][len(measured) :]
     assert iteration['work'] == '2 x 1 threads, iteration, R1 every 16'
-    assert iteration['frames'] == 8
+    assert iteration['frames'] == 12
     assert exchange['work'] == '2 x 1 threads, all-reduce'
     assert 0 < exchange['seconds'][0] < iteration['seconds'][0]
 
@@ -407,14 +414,15 @@ def test_data_shows_what_is_read_from(run, monkeypatch, capsys):
     [
         (['train', '--dtype', 'float16'], 'choose bfloat16'),
         (['sample', '--tf32'], '--device cuda'),
-        (['eval', '--batch', '0'], '--batch 0 must be at least 1'),
+        (['train', '--batch', '0'], '--batch 0 must be at least 1'),
+        (['eval', '--batch', '3'], '2 clips on either side'),
         (['data', '--json', 'nowhere/out.json'], 'no such folder'),
         (['train', '--config', 'nowhere.py'], 'no config file nowhere.py'),
     ],
 )
 def test_bad_input_is_told(benchmark, monkeypatch, args, message):
     monkeypatch.setattr(sys, 'argv', ['benchmark.py', *args])
-    monkeypatch.setattr(benchmark, 'convolution_peak', lambda *_: 1.0)
+    monkeypatch.setattr(benchmark, 'convolution_peak', lambda *_: PEAK)
     with pytest.raises(InputError, match=message):
         benchmark.main()
 
@@ -423,3 +431,20 @@ def test_bad_input_is_told(benchmark, monkeypatch, args, message):
 def test_a_missing_gpu_is_told(benchmark):
     with pytest.raises(InputError, match='finds no GPU'):
         benchmark.parse(['train', '--device', 'cuda'])
+
+
+def test_the_help_of_training_imports_little():
+    code = (
+        'import runpy, sys\n'
+        'sys.argv = ["train.py", "--help"]\n'
+        'try:\n'
+        f'    runpy.run_path({str(ROOT / "tools/train.py")!r}, '
+        'run_name="__main__")\n'
+        'except SystemExit:\n'
+        '    print("torch" in sys.modules)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True
+    )
+    assert done.stdout.startswith('usage: train.py'), done.stderr
+    assert done.stdout.endswith('\nFalse\n')

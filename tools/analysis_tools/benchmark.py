@@ -44,7 +44,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.optim import OptimWrapperDict
-from per_frame import PerFrameGAN, default_allocation
+from per_frame import PerFrameGAN, with_default_allocation
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -72,7 +72,7 @@ PUBLISHED = 'per frame, as published'
 SAME_ALLOCATION = 'per frame, our allocation'
 # Heads of columns, and how their numbers are written.
 COLUMNS = {
-    'seconds': '{:.3g}',
+    'median s': '{:.3g}',
     'min': '{:.3g}',
     'max': '{:.3g}',
     'frames/s': '{:.4g}',
@@ -160,20 +160,24 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def ways(device: str) -> dict[str, Callable[[], None]]:
-    """List who takes turns, and how each prepares memory."""
+def ways(device: str) -> dict[str, Callable]:
+    """List who takes turns, and what calls each one's functions."""
+
+    def call(function: Callable, *args):
+        return function(*args)
+
     if device == 'cuda' or not hasattr(ctypes.CDLL(None), 'mallopt'):
-        return {PUBLISHED: lambda: None, OURS: lambda: None}
+        return {PUBLISHED: call, OURS: call}
     return {
-        PUBLISHED: default_allocation,
-        SAME_ALLOCATION: keep_freed_memory,
-        OURS: keep_freed_memory,
+        PUBLISHED: with_default_allocation,
+        SAME_ALLOCATION: call,
+        OURS: call,
     }
 
 
 def convolution_peak(device: str, dtype: str) -> float:
     """Measure the best of a few 3x3 convolutions, FLOP/s."""
-    calls = 20 if device == 'cuda' else 1
+    calls, batch = (20, 16) if device == 'cuda' else (1, 4)
     best = 0.0
     for size, channels in ((128, 128), (64, 256), (32, 512)):
         x, weight = (
@@ -183,7 +187,7 @@ def convolution_peak(device: str, dtype: str) -> float:
                 memory_format=torch.channels_last,
             )
             for shape in (
-                (16, channels, size, size),
+                (batch, channels, size, size),
                 (channels, channels, 3, 3),
             )
         )
@@ -272,7 +276,8 @@ def take_turn(
             if options.compile:
                 function(*args)
         else:
-            seconds, result = timed(function, *args)
+            call = ways(options.device)[row.way]
+            seconds, result = call(timed, function, *args)
             row.seconds.append(seconds)
     return result
 
@@ -388,12 +393,11 @@ def measure_training(
         interval; and the largest differences between losses of ours and of
         the baseline.
     """
-    prepare = ways(options.device)
     ours = build_training(options, OURS)
     models = {OURS: ours}
     if baseline:
         other = build_training(options, PUBLISHED)
-        models = {**dict.fromkeys(prepare, other), OURS: ours}
+        models = {**dict.fromkeys(ways(options.device), other), OURS: ours}
     names = ('G', 'D', 'R1', 'moving average')
     frames = options.batch * options.num_frames
     rows = {
@@ -410,7 +414,6 @@ def measure_training(
             if turn == 0 and way == SAME_ALLOCATION:
                 continue  # the same as the one before
             model.restore(state)
-            prepare[way]()
             losses[way] = {}
             for name, phase in model.phases(data).items():
                 torch.manual_seed(turn)
@@ -456,11 +459,10 @@ def measure_sampling(options: Options) -> tuple[list[Row], dict]:
         on average, of a range of 2.
     """
     name = f'{options.batch} x {options.num_frames} frames'
-    prepare = ways(options.device)
     config = read_config(options)
     ours = build_ours(options, config).eval()
     baseline = build_baseline(options, config, ours).eval()
-    models = {**dict.fromkeys(prepare, baseline), OURS: ours}
+    models = {**dict.fromkeys(ways(options.device), baseline), OURS: ours}
     seeds = range(options.batch)
     c = one_hot(torch.zeros(len(seeds)), ours.c_dim).to(options.device)
     ws = ours.content(seeds, c)
@@ -483,7 +485,6 @@ def measure_sampling(options: Options) -> tuple[list[Row], dict]:
     turns = range(1, min(total, options.repeats) + 1)
     for turn in tqdm(turns, name, disable=None):
         for way, videos in chunks.items():
-            prepare[way]()
             chunk = take_turn(rows[way], turn, options, next, videos)
             # As if all chunks were full.
             rows[way].seconds[-1] *= options.chunk / frames_of(chunk)
@@ -528,11 +529,10 @@ def measure_all_sampling(options: Options) -> tuple[list[Row], dict]:
 
 def measure_evaluation(options: Options) -> tuple[list[Row], dict]:
     """Time the parts of FVD-random of ``batch`` clips, half against half."""
-    prepare = ways(options.device)
     config = read_config(options)
     ours = build_ours(options, config).eval()
     baseline = build_baseline(options, config, ours).eval()
-    models = {**dict.fromkeys(prepare, baseline), OURS: ours}
+    models = {**dict.fromkeys(ways(options.device), baseline), OURS: ours}
     seeds = torch.arange(options.batch)
     t = torch.arange(options.num_frames, dtype=torch.float64)
     c = one_hot(torch.zeros(len(seeds)), ours.c_dim)
@@ -563,7 +563,6 @@ def measure_evaluation(options: Options) -> tuple[list[Row], dict]:
 
     for turn in tqdm(range(options.repeats + 1), 'rounds', disable=None):
         for way, gan in models.items():
-            prepare[way]()
             videos = measured(turn, 'rendering', way, generate, gan)
         features = measured(turn, 'features', OURS, detect, videos)
         measured(turn, 'statistics', OURS, compare, features)
@@ -576,7 +575,7 @@ def measure_evaluation(options: Options) -> tuple[list[Row], dict]:
 def peak_of_training(options: Options, way: str) -> int:
     """Train for two iterations in this process; give its peak, bytes."""
     if way != PUBLISHED:
-        ways(options.device)[way]()
+        keep_freed_memory()
     model = build_training(options, way)
     for _ in range(2):
         data = random_batch(options, model.gan)
@@ -588,7 +587,7 @@ def peak_of_training(options: Options, way: str) -> int:
 
 def peak_of_sampling(options: Options) -> int:
     """Render a video in this process; give its peak, bytes."""
-    ways(options.device)[OURS]()
+    keep_freed_memory()
     gan = build_ours(options, read_config(options)).eval()
     c = one_hot(torch.zeros(1), gan.c_dim).to(options.device)
     ws = gan.content([0], c)
@@ -745,7 +744,7 @@ def numbers(
         peaks: FLOP/s of convolutions, by the ways.
     """
     found = {
-        'seconds': row.median,
+        'median s': row.median,
         'min': min(row.seconds),
         'max': max(row.seconds),
     }
@@ -886,6 +885,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             raise InputError(
                 f'--{option.replace("_", "-")} {value} must be at least 1'
             )
+    if args.command == 'eval' and args.batch < 4:
+        raise InputError(
+            f'--batch {args.batch}: a distance takes 2 clips on either side'
+        )
     if args.json and not args.json.absolute().parent.is_dir():
         raise InputError(f'--json {args.json}: there is no such folder')
     return args
@@ -956,6 +959,7 @@ def measure_and_show(args: argparse.Namespace) -> dict:
     torch.backends.cudnn.allow_tf32 = args.tf32
     torch.backends.cuda.matmul.allow_tf32 = args.tf32
     torch.backends.cudnn.benchmark = True
+    keep_freed_memory()
     given = vars(args) | dict(channels_last=args.channels_last == 'yes')
     names = [field.name for field in fields(Options)]
     options = Options(**{key: given[key] for key in names if key in given})

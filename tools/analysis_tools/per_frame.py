@@ -20,11 +20,13 @@ are in the published code. Written from the paper and StyleGAN2's.
 import ctypes
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylegan_v_mm.engine.runner import keep_freed_memory
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import StyleGANV
 from stylegan_v_mm.models.layers import block_dtype, minibatch_stddev
@@ -35,20 +37,31 @@ from stylegan_v_mm.pixels import from_bytes
 MAX_NUM_FRAMES = 1024  # of a clip: motion codes are computed for all of it
 
 
-def default_allocation() -> None:
-    """Let glibc allocate as it does where nobody asks for anything else.
+# A thread has memory of its own, of which nothing has been kept.
+_thread = ThreadPoolExecutor(1)
 
-    Its thresholds adapt to what a program frees; these are their last values
-    with large tensors, to which they cannot return by themselves. Undoes the
-    package's own setting, and gives back the memory that it kept.
+
+def with_default_allocation(function: Callable, *args):
+    """Call a function with glibc as it is where nobody sets it otherwise.
+
+    Its thresholds adapt to what a program frees; these are the last values,
+    from which they do not move with large tensors.
     """
     libc = ctypes.CDLL(None)
-    if hasattr(libc, 'mallopt'):
-        trim_threshold, mmap_threshold, mmap_max = -1, -3, -4
-        libc.mallopt(mmap_max, 65536)
-        libc.mallopt(mmap_threshold, 32 * 2**20)
-        libc.mallopt(trim_threshold, 64 * 2**20)
-        libc.malloc_trim(0)
+    trim_threshold, mmap_threshold, mmap_max = -1, -3, -4  # of malloc.h
+    libc.mallopt(mmap_max, 65536)
+    libc.mallopt(mmap_threshold, 32 * 2**20)
+    libc.mallopt(trim_threshold, 64 * 2**20)
+    num_threads = torch.get_num_threads()
+
+    def call():
+        torch.set_num_threads(num_threads)
+        return function(*args)
+
+    try:
+        return _thread.submit(call).result()
+    finally:
+        keep_freed_memory()
 
 
 def bias_act(
