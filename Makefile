@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 # More arguments for pytest, e.g. ARGS='-k motion'.
 ARGS ?=
+# Processes that share the tests; each takes a core and up to 3 GB of memory.
+WORKERS ?= 2
 
 REQUIREMENTS := requirements/install.sh $(wildcard requirements/*.txt)
 # What is there: `make demo` is content with either install.
@@ -19,7 +21,8 @@ demo: $(INSTALLED)  ## Train on moving shapes, measure and sample (minutes)
 	.venv/bin/python tools/demo.py
 
 test: .venv/.full  ## Compile mmcv where needed, then run all tests
-	.venv/bin/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile \
+	  $(ARGS)
 
 lint: .venv/.lint  ## Check style and format
 	.venv/bin/ruff check .

@@ -1,5 +1,6 @@
 """Reading checkpoints without executing anything in them."""
 
+import os
 import pickle
 import re
 import zipfile
@@ -10,10 +11,15 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.runner.checkpoint import load_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import nn
 
 from .errors import InputError
 from .files import local_file
+
+# Where a state dict has the average generator.
+AVERAGE = 'generator_ema.'
 
 
 def _history_method(owner: type, name: str) -> Callable:
@@ -42,7 +48,8 @@ def load_checkpoint(path: str, map_location: str = 'cpu') -> dict:
     """Read a checkpoint file of a training run.
 
     Args:
-        path (str): A local file or a URL (kept in the user's cache).
+        path (str): A local file or a URL (kept in the user's cache); also a
+            ``.safetensors`` file, which holds weights alone.
         map_location (str): Device for its tensors. Defaults to 'cpu'.
 
     Returns:
@@ -54,6 +61,8 @@ def load_checkpoint(path: str, map_location: str = 'cpu') -> dict:
     """
     file = local_file(path, 'training writes iter_*.pth into its work dir')
     try:
+        if file.suffix == '.safetensors':
+            return {'state_dict': load_file(file, map_location)}
         with torch.serialization.safe_globals(_LOG_HISTORY):
             checkpoint = torch.load(
                 file, map_location=map_location, weights_only=True
@@ -68,6 +77,40 @@ def load_checkpoint(path: str, map_location: str = 'cpu') -> dict:
     if not isinstance(checkpoint, dict):
         raise InputError(f'{path} is not a checkpoint of this library')
     return checkpoint
+
+
+def save_checkpoint(checkpoint: dict, path: Path) -> None:
+    """Write a checkpoint, complete or not at all.
+
+    Args:
+        checkpoint (dict): As :func:`load_checkpoint` gives it.
+        path (Path): ``NAME.pth``, or ``NAME.safetensors`` for its
+            ``state_dict`` alone. The folder is made.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Given a path, torch writes its name into the file, and safetensors
+        # makes one that none but its owner may read.
+        with temporary.open('wb') as file:
+            if path.suffix == '.safetensors':
+                # Contiguous, and none sharing memory with another.
+                weights = {
+                    name: value.clone(memory_format=torch.contiguous_format)
+                    for name, value in checkpoint['state_dict'].items()
+                }
+                file.write(save(weights, {'format': 'pt'}))
+            else:
+                torch.save(checkpoint, file)
+        temporary.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # Where the disk is full, torch raises a RuntimeError.
+        raise InputError(f'{path} cannot be written: {error}') from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def numbered_checkpoints(folder: str | Path) -> list[Path]:
@@ -115,8 +158,33 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
+def weight_differences(ours: dict, theirs: dict) -> list[str]:
+    """Say how two state dicts differ in names and shapes.
+
+    Args:
+        ours (dict): The state dict that is wanted.
+        theirs (dict): The one that is there.
+
+    Returns:
+        list: Phrases with ``theirs`` as subject; none if they agree.
+    """
+    return [
+        *(f'lacks {name}' for name in ours if name not in theirs),
+        *(
+            f'{name} is {list(theirs[name].shape)}, the config wants '
+            f'{list(value.shape)}'
+            for name, value in ours.items()
+            if name in theirs and theirs[name].shape != value.shape
+        ),
+        *(f'has extra {name}' for name in theirs if name not in ours),
+    ]
+
+
 def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
     """Load a checkpoint's weights, all of them or none.
+
+    A checkpoint may also hold the average generator alone, which is all that
+    generating takes; the other networks then stay as they are.
 
     Args:
         model (nn.Module): Whose names and shapes are wanted.
@@ -128,14 +196,9 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
     """
     theirs = checkpoint.get('state_dict', {})
     ours = model.state_dict()
-    problems = [f'lacks {name}' for name in ours if name not in theirs]
-    problems += [
-        f'{name} is {list(theirs[name].shape)}, the config wants '
-        f'{list(value.shape)}'
-        for name, value in ours.items()
-        if name in theirs and theirs[name].shape != value.shape
-    ]
-    problems += [f'has extra {name}' for name in theirs if name not in ours]
+    if theirs and all(name.startswith(AVERAGE) for name in theirs):
+        ours = {name: ours[name] for name in ours if name.startswith(AVERAGE)}
+    problems = weight_differences(ours, theirs)
     if problems:
         shown = '; '.join(problems[:3])
         raise InputError(
@@ -143,4 +206,4 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
             f'{len(problems)} differences, such as: {shown}. Use the config '
             'that it was trained with'
         )
-    load_state_dict(model, theirs, strict=True)
+    load_state_dict(model, theirs, strict=len(ours) == len(model.state_dict()))

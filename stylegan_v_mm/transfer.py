@@ -54,6 +54,12 @@ def transfer_weights(model: nn.Module, checkpoint: dict, path: str) -> str:
     """
     ours, theirs = model.state_dict(), checkpoint.get('state_dict')
     theirs = theirs if isinstance(theirs, dict) else {}
+    if not any(name.startswith('generator.') for name in theirs):
+        # A file may hold the average alone: the generator starts as it is.
+        theirs = theirs | {
+            name.replace('generator_ema.', 'generator.'): value
+            for name, value in theirs.items()
+        }
     wanted, offered = _learned(ours), _learned(theirs)
     if not offered:
         raise InputError(

@@ -18,6 +18,7 @@ ALLOWED = {
     'files': {'errors'},
     'checkpoint': {'errors', 'files'},
     'transfer': {'errors'},
+    'unpickle': {'errors'},
     'frame_sampling': {'errors'},
     'pixels': set(),
     'video_io': {'errors'},

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import Latents, VideoGANInferencer, save_video
+from stylegan_v_mm.inference.directions import read_layers
 from stylegan_v_mm.inference.latents import decompose
 from stylegan_v_mm.inference.writing import (
     FORMATS,
@@ -132,7 +133,7 @@ def parse_args() -> argparse.Namespace:
         '--decomposition',
         action='store_true',
         help='a grid whose rows share a motion and whose columns share a '
-        'content; --num-videos is a square number',
+        'content; --num-videos of each',
     )
     layout.add_argument(
         '--interpolate',
@@ -241,26 +242,8 @@ def find_labels(
     return int(args.label)
 
 
-def mixed_layers(text: str, num_ws: int) -> slice:
-    """Read --mix-layers."""
-    match = re.fullmatch('([0-9]+)-([0-9]*)', text)
-    if match:
-        first, last = int(match[1]), int(match[2] or num_ws - 1)
-        if first <= last < num_ws:
-            return slice(first, last + 1)
-    raise InputError(
-        f'--mix-layers {text}: give A-B, or A- for all from A on, from 0 to '
-        f'{num_ws - 1}'
-    )
-
-
 def check_count(num_videos: int, args: argparse.Namespace) -> None:
     """Refuse numbers of videos that do not go with the layout."""
-    if args.decomposition and math.isqrt(num_videos) ** 2 != num_videos:
-        raise InputError(
-            f'--num-videos {num_videos}: --decomposition needs a square '
-            'number, such as 16'
-        )
     if num_videos > 1 and args.one_file and not args.one_video:
         raise InputError(
             f'--out {args.out}: several files need a folder; --grid makes one '
@@ -290,7 +273,9 @@ def find_latents(
             loop_codes,
         )
     if args.mix_seed is not None:
-        layers = mixed_layers(args.mix_layers, latents.ws.shape[1])
+        layers = read_layers(
+            '--mix-layers', args.mix_layers, latents.ws.shape[1]
+        )
         other = gan.gan.content(
             [args.mix_seed],
             None if latents.c is None else latents.c[:1],
@@ -301,9 +286,7 @@ def find_latents(
         latents.ws[:, layers] = other[:, layers]
     if args.save_latents is not None:
         latents.save(args.save_latents)
-    if args.decomposition:
-        return decompose(latents[: math.isqrt(len(latents))])
-    return latents
+    return decompose(latents) if args.decomposition else latents
 
 
 def main() -> None:

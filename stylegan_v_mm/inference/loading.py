@@ -99,7 +99,10 @@ _GREATER_IS_BETTER = ('IS', 'Precision', 'Recall', 'Density', 'Coverage')
 def _best_measured(folder: Path, metric: str) -> Path:
     """Find the checkpoint with the best value in ``metrics.jsonl``."""
     file = folder / 'metrics.jsonl'
-    hint = f'python tools/test.py CONFIG {folder} measures all checkpoints'
+    hint = (
+        f'python tools/test.py CONFIG {folder} --work-dir {folder} measures '
+        'all checkpoints'
+    )
     if not file.is_file():
         raise InputError(f'there is no file {file}: {hint}')
     values, names = {}, set()

@@ -215,8 +215,8 @@ def modulated_conv2d(
         energy = weight.square().sum([2, 3])  # O, I
         demod = (styles.square() @ energy.T + 1e-8).rsqrt()  # S, O
 
-    num_styles = len(styles)
-    if num_styles == 1:
+    # An exported graph has to serve any number of styles.
+    if not torch.compiler.is_exporting() and len(styles) == 1:
         weight = weight * styles.reshape(1, -1, 1, 1)
         if demod is not None:
             weight = weight * demod.reshape(-1, 1, 1, 1)

@@ -193,6 +193,7 @@ class MotionEncoder(nn.Module):
             )
         self.c_dim = c_dim
         self.motion_z_dim = motion_z_dim
+        self.motion_v_dim = motion_v_dim
         self.motion_z_distance = motion_z_distance
         self.extra_codes = 0
         if motion_type == 'conv':
@@ -306,7 +307,9 @@ class MotionEncoder(nn.Module):
         Raises:
             InputError: A time is negative, or ``motion_z`` too short for it.
         """
-        if t.min() < 0:
+        # An exported graph cannot look at values.
+        checked = not torch.compiler.is_exporting()
+        if checked and t.min() < 0:
             raise InputError(f'times must be at least 0, got {t.min():g}')
         n, num_frames = t.shape
         dtype = next(self.parameters()).dtype
@@ -321,7 +324,7 @@ class MotionEncoder(nn.Module):
         code = (t / self.motion_z_distance).floor()
         t_left = code * self.motion_z_distance
         index = code.long() - first_code.reshape(-1, 1)  # N, T
-        if index.min() < 0 or index.max() + 1 >= u.shape[1]:
+        if checked and (index.min() < 0 or index.max() + 1 >= u.shape[1]):
             raise InputError(
                 f'motion_z holds {motion_z.shape[1]} codes: too few for times '
                 f'up to {t.max():g} frames, or first_code is wrong'
@@ -336,5 +339,5 @@ class MotionEncoder(nn.Module):
             )
         alpha = ((t - t_left) / self.motion_z_distance).to(dtype)[:, None]
         if self.c_dim > 0:
-            c = c.to(dtype).repeat_interleave(num_frames, 0)
+            c = c.to(dtype)[:, None].expand(-1, num_frames, -1).flatten(0, 1)
         return self.mapping(left.lerp(right, alpha), c)

@@ -173,10 +173,6 @@ def test_missing_and_damaged_checkpoints(job, folders):
             ['--mix-layers 4-99', '0 to 5'],
         ),
         (['--mix-seed=3', '--mix-layers=x'], ['--mix-layers x']),
-        (
-            ['--decomposition', '--num-videos=5', '--out=o.mp4'],
-            ['--num-videos 5', 'square'],
-        ),
         (['--interpolate=motion'], ['.mp4', '.gif']),
         (['--latents=nowhere.safetensors'], ['nowhere.safetensors']),
         (['--metric=FVD16'], ['metrics.jsonl', 'tools/test.py']),

@@ -131,7 +131,7 @@ def test_a_higher_rate_keeps_the_speed(job, tmp_path, generate):
 
 def test_a_decomposition_pairs_contents_and_motions(job, tmp_path, generate):
     args = ['--num-frames=3', '--format=png']
-    generate(job, tmp_path / 'd', *args, '--decomposition', '--num-videos=9')
+    generate(job, tmp_path / 'd', *args, '--decomposition', '--num-videos=3')
     grid = pictures(tmp_path / 'd').astype(int)
     assert grid.shape == (3, 52, 52, 3)
     for motion in (0, 2):

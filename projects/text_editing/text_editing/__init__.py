@@ -1,0 +1,1 @@
+"""Editing videos by a text, with CLIP."""

@@ -1,0 +1,143 @@
+"""Moving the styles of a video towards a text."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylegan_v_mm.inference import Latents
+
+from .clip import Clip
+
+
+class TextEdit(NamedTuple):
+    """What to move towards, and how far.
+
+    Attributes:
+        prompt (str): What the video is to show.
+        neutral (str, optional): What it shows now. The frames then are to
+            move, in CLIP's space, as far as they can along the way from this
+            text to the prompt; otherwise they are to be like the prompt.
+        layers (range): Style vectors that move, from 0.
+        num_steps (int): Steps of Adam.
+        lr (float): Its highest learning rate.
+        latent_weight (float): Weight of the squared distance of ``ws``.
+        identity_weight (float): Weight of CLIP's distance of frames from
+            what they were.
+        frames_per_step (int): Frames that each step looks at.
+    """
+
+    prompt: str
+    neutral: str | None
+    layers: range
+    num_steps: int
+    lr: float
+    latent_weight: float
+    identity_weight: float
+    frames_per_step: int
+
+
+class Result(NamedTuple):
+    """Edited styles, and how like the prompt the video was and is.
+
+    Attributes:
+        ws (Tensor): [1, num_ws, w_dim].
+        before (float): Cosine, the mean over frames.
+        after (float): Likewise.
+    """
+
+    ws: Tensor
+    before: float
+    after: float
+
+
+def ramp(progress: float) -> float:
+    """Scale the learning rate: up in the first 5 %, down in the last 25 %.
+
+    The schedule of StyleGAN2's projector (Karras et al. 2020, appendix D).
+
+    Args:
+        progress (float): Share of the steps that are done.
+    """
+    up = min(1, progress / 0.05)
+    down = min(1, (1 - progress) / 0.25)
+    return up * (0.5 - 0.5 * math.cos(math.pi * down))
+
+
+def spread_times(num_frames: float, count: int, shift: float) -> Tensor:
+    """Space times [count] evenly over a video, ``shift`` of a gap in."""
+    return (torch.arange(count).double() + shift) * (num_frames / count)
+
+
+def edit_by_text(
+    gan: nn.Module,
+    latents: Latents,
+    clip: Clip,
+    edit: TextEdit,
+    num_frames: int,
+    progress: Callable[[float], None],
+) -> Result:
+    """Move the styles of one video towards a text.
+
+    The video keeps its motion noise. Each step looks at frames from all over
+    the video, each time at others.
+
+    Args:
+        gan (nn.Module): A ``StyleGANV``.
+        latents (Latents): Of one video.
+        clip (Clip): On the model's device.
+        edit (TextEdit): What to do.
+        num_frames (int): Length of the video to look at, from time 0.
+        progress (callable): Told the loss of each step.
+
+    Returns:
+        Result: Where it got.
+    """
+    network = gan.generator_ema
+    start = latents.ws.to(clip.device)
+    delta = torch.zeros_like(start[:, list(edit.layers)], requires_grad=True)
+    optimizer = torch.optim.Adam([delta], edit.lr, betas=(0.9, 0.999))
+    target = clip.texts([edit.prompt])
+    if edit.neutral is not None:
+        target = F.normalize(target - clip.texts([edit.neutral]))
+
+    def moved() -> Tensor:
+        return start.index_add(
+            1, torch.tensor(edit.layers, device=start.device), delta
+        )
+
+    def encode(ws: Tensor, t: Tensor) -> Tensor:
+        motion_v = gan.motion_codes(latents.motions, t, latents.c)
+        if motion_v is not None:
+            motion_v = motion_v.flatten(0, 1)
+        return clip.frames(network.render(ws, motion_v, len(t))[0])
+
+    source = torch.Generator().manual_seed(0)
+    for step in range(edit.num_steps):
+        shift = float(torch.rand([], generator=source))
+        t = spread_times(num_frames, edit.frames_per_step, shift)
+        with torch.no_grad():
+            before = encode(start, t)
+        after = encode(moved(), t)
+        change = after if edit.neutral is None else after - before
+        loss = 1 - (change @ target.T).mean()
+        loss = loss + edit.latent_weight * delta.square().sum()
+        identity = 1 - (after * before).sum(1).mean()
+        loss = loss + edit.identity_weight * identity
+        for group in optimizer.param_groups:
+            group['lr'] = edit.lr * ramp((step + 0.5) / edit.num_steps)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        progress(loss.item())
+
+    t = spread_times(num_frames, min(num_frames, 16), 0)
+    prompt = clip.texts([edit.prompt])
+    with torch.no_grad():
+        likeness = [
+            float((encode(ws, t) @ prompt.T).mean()) for ws in (start, moved())
+        ]
+        return Result(moved(), *likeness)

@@ -1,0 +1,106 @@
+"""Play with a trained generator in the browser.
+
+    python projects/web_demo/app.py
+    python projects/web_demo/app.py WORK_DIR
+    python projects/web_demo/app.py CONFIG CHECKPOINT
+
+Without a model, it is that of tools/demo.py, which is trained first if it is
+not there (minutes on a CPU).
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from web_demo.studio import Studio
+
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.inference import VideoGANInferencer
+from stylegan_v_mm.tool import run_tool
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'model',
+        nargs='?',
+        help='config file, work dir, or OWNER/NAME on the hub',
+    )
+    parser.add_argument(
+        'checkpoint', nargs='?', help='not needed if the model is a work dir'
+    )
+    parser.add_argument('--port', type=int, default=7860, help='0 for any')
+    parser.add_argument(
+        '--host',
+        default='127.0.0.1',
+        help='0.0.0.0 opens the page to the network; default: this machine',
+    )
+    parser.add_argument('--device', help='cuda or cpu; found if not given')
+    parser.add_argument(
+        '--max-frames', type=int, default=256, help='longest video'
+    )
+    parser.add_argument(
+        '--time-limit', type=float, default=60, help='seconds a request'
+    )
+    args = parser.parse_args()
+    for name in ('max_frames', 'time_limit'):
+        if not getattr(args, name) >= 1:
+            raise InputError(f'--{name.replace("_", "-")} must be at least 1')
+    return args
+
+
+def demo_model() -> str:
+    """Find the work dir of tools/demo.py, which is run if need be."""
+    work_dir = ROOT / 'work_dirs/demo'
+    if not any(work_dir.glob('iter_*.pth')):
+        print('No model is named, and the demo has not been run: running it.')
+        command = [sys.executable, ROOT / 'tools/demo.py']
+        if subprocess.run(command, cwd=ROOT).returncode:
+            raise InputError('tools/demo.py failed: name another model')
+    return str(work_dir)
+
+
+def main() -> None:
+    """Parse the command line and serve the page."""
+    args = parse_args()
+    # Files of visitors go, however the server ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    with tempfile.TemporaryDirectory() as folder:
+        # Read when gradio is imported: where it keeps files, and that it
+        # reports to nobody.
+        os.environ['GRADIO_TEMP_DIR'] = folder
+        os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
+        try:
+            from web_demo.page import build_page
+            from web_demo.server import listen, serve
+        except ImportError as error:
+            raise InputError(
+                f'{error}: pip install -c requirements/constraints.txt gradio'
+            ) from error
+        with listen(args.host, args.port) as listener:
+            gan = VideoGANInferencer(
+                args.model or demo_model(), args.checkpoint, args.device
+            )
+            studio = Studio(
+                gan, Path(folder), args.max_frames, args.time_limit
+            )
+            # Visitors need not know where the file lies.
+            name = '/'.join(Path(gan.checkpoint).parts[-2:])
+            page = build_page(studio, f'{name}, {studio.resolution} px')
+            host, port = listener.getsockname()[:2]
+            print(f'http://{host}:{port}', flush=True)
+            serve(page, listener)
+
+
+if __name__ == '__main__':
+    run_tool(main)

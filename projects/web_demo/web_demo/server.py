@@ -1,0 +1,99 @@
+"""Serving the page: to this machine, without anything from elsewhere."""
+
+import re
+import socket
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+from gradio import routes
+from jinja2 import FileSystemLoader
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+
+from stylegan_v_mm.errors import InputError
+
+#: Bytes of a request, which is a list of a few numbers.
+MAX_REQUEST = 2**16
+#: What the browser may load: what comes from here.
+POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
+# Routes of gradio that this page does not need: storing files, and fetching
+# addresses for others.
+CLOSED = re.compile('/gradio_api/(upload|proxy=)')
+FOREIGN = re.compile(r'<(script|link)\s[^>]*"https://[^>]*>(</script>)?')
+
+
+class OfflineLoader(FileSystemLoader):
+    """Reads gradio's page without its scripts and fonts from elsewhere."""
+
+    def get_source(self, environment, template):
+        """Read a template."""
+        source, *rest = super().get_source(environment, template)
+        return FOREIGN.sub('', source), *rest
+
+
+class Guard:
+    """Lets through what the page needs.
+
+    Args:
+        app: ASGI application.
+    """
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        """Answer a request."""
+        app = self.app
+        if scope['type'] == 'http':
+            if CLOSED.match(scope['path']):
+                app = PlainTextResponse('not here', 403)
+            elif scope['method'] == 'POST':
+                length = Headers(scope=scope).get('content-length', '')
+                if not length.isdecimal() or int(length) > MAX_REQUEST:
+                    app = PlainTextResponse('too long', 413)
+
+        async def send_with_policy(message):
+            if message['type'] == 'http.response.start':
+                headers = MutableHeaders(scope=message)
+                headers['Content-Security-Policy'] = POLICY
+            await send(message)
+
+        await app(scope, receive, send_with_policy)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the port.
+
+    Args:
+        host (str): Address.
+        port (int): 0 for any that is free.
+
+    Returns:
+        socket.socket: Bound.
+
+    Raises:
+        InputError: It is taken, or there is no such address.
+    """
+    try:
+        return socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f'--host {host} --port {port} cannot be opened: {error}'
+        ) from None
+
+
+def serve(page: gr.Blocks, listener: socket.socket) -> None:
+    """Serve a page until the process is told to stop.
+
+    Args:
+        page (gr.Blocks): From ``build_page``.
+        listener (socket.socket): From :func:`listen`.
+    """
+    routes.templates.env.loader = OfflineLoader(routes.STATIC_TEMPLATE_LIB)
+    app = gr.mount_gradio_app(FastAPI(), page, '/', show_error=False)
+    app.add_middleware(Guard)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1)
+    )
+    server.run(sockets=[listener])

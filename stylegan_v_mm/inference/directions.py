@@ -1,0 +1,181 @@
+"""Directions of ``w`` along which contents change, found without labels."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .latents import random_labels
+
+
+def read_layers(option: str, text: str, num_ws: int) -> range:
+    """Read which style vectors an option of a tool names.
+
+    Args:
+        option (str): Its name, for the message.
+        text (str): ``A-B``, or ``A-`` for all from A on; from 0.
+        num_ws (int): How many style vectors there are.
+
+    Returns:
+        range: Their numbers.
+
+    Raises:
+        InputError: It names none, or some that are not there.
+    """
+    match = re.fullmatch('([0-9]+)-([0-9]*)', text)
+    if match:
+        first, last = int(match[1]), int(match[2] or num_ws - 1)
+        if first <= last < num_ws:
+            return range(first, last + 1)
+    raise InputError(
+        f'{option} {text}: give A-B, or A- for all from A on, from 0 to '
+        f'{num_ws - 1}'
+    )
+
+
+def style_weights(generator: nn.Module) -> list[Tensor]:
+    """Gather what each style vector is multiplied with.
+
+    Args:
+        generator (nn.Module): A ``StyleGANVGenerator``.
+
+    Returns:
+        list: For each of the ``num_ws`` style vectors the weights of all the
+        affine layers that it goes through, one below the other: [R, w_dim],
+        float64. They are as large as they act, with the gains of equalised
+        learning and of the layers to colours.
+    """
+    synthesis = generator.synthesis
+    rows = [[] for _ in range(generator.num_ws)]
+    first = 0
+    for name in synthesis.block_names:
+        parts = dict(getattr(synthesis, name).named_children())
+        parts = [parts[n] for n in ('conv0', 'conv1', 'torgb') if n in parts]
+        for i, part in enumerate(parts):
+            # What lies beyond w_dim is for motion codes (concat_w).
+            weight = part.affine.weight[:, : generator.w_dim]
+            gain = part.affine.weight_gain * getattr(part, 'style_gain', 1)
+            rows[first + i].append(weight.detach().double() * gain)
+        # The last style of a block is also the first of the next one.
+        first += len(parts) - 1
+    return [torch.cat(each) for each in rows]
+
+
+@torch.no_grad()
+def sample_w(generator: nn.Module, num_samples: int) -> Tensor:
+    """Map random contents, the same ones at each call, to ``w``.
+
+    Args:
+        generator (nn.Module): A ``StyleGANVGenerator``.
+        num_samples (int): How many, N.
+
+    Returns:
+        Tensor: [N, w_dim], float64. Classes are equally likely.
+    """
+    source = torch.Generator().manual_seed(0)
+    z = torch.randn(num_samples, generator.z_dim, generator=source)
+    z = z.to(next(generator.parameters()))
+    c = random_labels(range(num_samples), generator.c_dim)
+    return generator.mapping(z, None if c is None else c.to(z)).double()
+
+
+def sefa_directions(
+    generator: nn.Module,
+    num: int | None = None,
+    layers: Sequence[int] | None = None,
+    num_samples: int = 10000,
+) -> Tensor:
+    """Find the directions to which the styles react most.
+
+    "Closed-Form Factorization of Latent Semantics in GANs" (Shen and Zhou
+    2021, equation 8): the eigenvectors of ``A^T A`` with the greatest
+    eigenvalues, where A is all weights that ``w`` is multiplied with.
+
+    Args:
+        generator (nn.Module): A ``StyleGANVGenerator``.
+        num (int, optional): How many, K. Defaults to None, ``w_dim``.
+        layers (sequence, optional): Style vectors that count, from 0.
+            Defaults to None, all. Move the same ones.
+        num_samples (int): Contents over which the lengths are measured.
+            Defaults to 10000.
+
+    Returns:
+        Tensor: [K, w_dim], float32, orthogonal, the strongest first. Each is
+        as long as the standard deviation of ``w`` along it, and its largest
+        number is positive.
+
+    Raises:
+        InputError: ``num`` is out of range.
+    """
+    weights = style_weights(generator)
+    if layers is not None:
+        weights = [weights[layer] for layer in layers]
+    matrix = torch.cat(weights)
+    return _directions(generator, matrix.T @ matrix, num, num_samples)
+
+
+def pca_directions(
+    generator: nn.Module, num: int | None = None, num_samples: int = 10000
+) -> Tensor:
+    """Find the directions along which ``w`` varies most.
+
+    "GANSpace" (Härkönen et al. 2020, section 2.1): the principal components
+    of ``w`` over random contents.
+
+    Args:
+        generator (nn.Module): A ``StyleGANVGenerator``.
+        num (int, optional): How many, K. Defaults to None, ``w_dim``.
+        num_samples (int): Contents to take, from a fixed seed. Defaults to
+            10000.
+
+    Returns:
+        Tensor: [K, w_dim], as of :func:`sefa_directions`.
+
+    Raises:
+        InputError: ``num`` is out of range.
+    """
+    w = sample_w(generator, num_samples)
+    return _directions(generator, w.T.cov(), num, num_samples)
+
+
+def _directions(
+    generator: nn.Module, matrix: Tensor, num: int | None, num_samples: int
+) -> Tensor:
+    """Scale the first eigenvectors of a matrix to the spread of ``w``."""
+    num = len(matrix) if num is None else num
+    if not 1 <= num <= len(matrix):
+        raise InputError(
+            f'num={num} directions: choose from 1 to {len(matrix)}'
+        )
+    vectors = torch.linalg.eigh(matrix)[1].T.flip(0)[:num]
+    # Libraries differ in the signs of eigenvectors.
+    largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
+    vectors = vectors * largest.sign()
+    spread = (sample_w(generator, num_samples) @ vectors.T).std(0)
+    return (vectors * spread[:, None]).float()
+
+
+def move(
+    ws: Tensor,
+    direction: Tensor,
+    strength: float,
+    layers: Sequence[int] | None = None,
+) -> Tensor:
+    """Add a direction to style vectors.
+
+    Args:
+        ws (Tensor): [N, num_ws, w_dim].
+        direction (Tensor): [w_dim].
+        strength (float): How many of it; 3 is a lot.
+        layers (sequence, optional): Style vectors to move, from 0. Defaults
+            to None, all.
+
+    Returns:
+        Tensor: [N, num_ws, w_dim].
+    """
+    ws = ws.clone()
+    layers = slice(None) if layers is None else list(layers)
+    ws[:, layers] += strength * direction.to(ws)
+    return ws

@@ -1,0 +1,373 @@
+"""A generator as graphs that need neither this package nor mmengine."""
+
+import copy
+import importlib.util
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from tqdm import tqdm
+
+from ..errors import InputError
+from .writing import check_writable
+
+#: Formats, and how the names of their files end.
+SUFFIXES = {'torch': '.pt2', 'onnx': '.onnx'}
+#: How far the results of a file may be from the model's.
+TOLERANCE = 1e-4
+
+aten = torch.ops.aten
+
+
+class Part(nn.Module):
+    """What becomes one file.
+
+    Attributes:
+        output (str): Name of the result.
+        onnx_table (dict): Formulas for operations that ONNX Runtime lacks.
+        axes (dict): Name and smallest size of each axis of any size.
+        shapes (dict): Axes, or sizes, of the inputs in their order.
+    """
+
+    output: str
+    onnx_table: ClassVar[dict] = {}
+    axes: dict[str, int]
+    shapes: dict[str, tuple[str | int, ...]]
+
+    def draw(self, more: int) -> dict[str, Tensor]:
+        """Draw inputs whose axes exceed the smallest sizes by 1, 2, ...
+
+        Args:
+            more (int): Times that.
+        """
+        sizes = {
+            name: least + more * i
+            for i, (name, least) in enumerate(self.axes.items(), 1)
+        }
+        return {
+            name: torch.randn([sizes.get(axis, axis) for axis in shape])
+            for name, shape in self.shapes.items()
+        }
+
+    def add_label(self, c_dim: int) -> None:
+        """Take a label as the last input, if there are classes."""
+        if c_dim > 0:
+            self.shapes['c'] = 'N', c_dim
+
+
+class Mapping(Part):
+    """Content noise to styles, truncated towards their (class's) mean."""
+
+    output = 'ws'
+
+    def __init__(self, generator: nn.Module):
+        super().__init__()
+        self.mapping = generator.mapping
+        center = self.mapping.w_avg[None]
+        if generator.c_dim > 0:
+            center = generator.class_center(torch.eye(generator.c_dim))
+        self.register_buffer('center', center)
+        self.axes = {'N': 1}
+        self.shapes = {
+            'z': ('N', generator.z_dim),
+            'truncation_psi': (generator.num_ws,),
+        }
+        self.add_label(generator.c_dim)
+
+    def forward(
+        self, z: Tensor, truncation_psi: Tensor, c: Tensor | None = None
+    ) -> Tensor:
+        """Compute ``ws`` [N, num_ws, w_dim]; labels are one-hot."""
+        center = self.center if c is None else c @ self.center
+        w = self.mapping(z, c)
+        return center[:, None].lerp(w[:, None], truncation_psi[:, None])
+
+
+def _conv1d(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    taps = weight.shape[2]
+    length = x.shape[2] - taps + 1
+    return bias[:, None] + sum(
+        weight[:, :, k] @ x[:, :, k : k + length] for k in range(taps)
+    )
+
+
+def _leaky_relu(x: Tensor, slope: float) -> Tensor:
+    return x.maximum(x * slope)
+
+
+class Motion(Part):
+    """Motion noise and times to motion codes, in float64 as in sampling."""
+
+    output = 'motion_v'
+    onnx_table: ClassVar[dict] = {
+        aten.conv1d.default: _conv1d,
+        aten.leaky_relu.default: _leaky_relu,
+    }
+
+    def __init__(self, generator: nn.Module):
+        super().__init__()
+        self.encoder = copy.deepcopy(generator.motion_encoder).double()
+        self.axes = {'N': 1, 'T': 1, 'L': self.encoder.extra_codes + 2}
+        self.shapes = {
+            'motion_z': ('N', 'L', self.encoder.motion_z_dim),
+            'first_code': ('N',),
+            't': ('N', 'T'),
+        }
+        self.add_label(generator.c_dim)
+
+    def draw(self, more: int) -> dict[str, Tensor]:
+        """Draw inputs, with times for which there are codes."""
+        inputs = super().draw(more)
+        codes = inputs['motion_z'].shape[1] - self.encoder.extra_codes - 1
+        first = torch.randint(10**5, inputs['first_code'].shape)
+        places = torch.rand(inputs['t'].shape, dtype=torch.float64) * codes
+        t = (first[:, None] + places) * self.encoder.motion_z_distance
+        return {**inputs, 'first_code': first, 't': t}
+
+    def forward(
+        self,
+        motion_z: Tensor,
+        first_code: Tensor,
+        t: Tensor,
+        c: Tensor | None = None,
+    ) -> Tensor:
+        """Compute ``motion_v`` [N, T, motion_v_dim]."""
+        motion_v = self.encoder(c, t, motion_z, first_code)
+        return motion_v.float().unflatten(0, t.shape)
+
+
+class Synthesis(Part):
+    """Styles and motion codes to frames, in float32."""
+
+    output = 'frames'
+
+    def __init__(self, generator: nn.Module):
+        super().__init__()
+        self.synthesis = copy.deepcopy(generator.synthesis)
+        self.axes = {'M': 1}
+        self.shapes = {'ws': ('M', generator.num_ws, generator.w_dim)}
+        if generator.motion_encoder is not None:
+            motion_v_dim = generator.motion_encoder.motion_v_dim
+            self.shapes['motion_v'] = 'M', motion_v_dim
+            del self.synthesis.motion_encoder
+        for module in self.synthesis.modules():
+            if hasattr(module, 'half_dtype'):
+                module.half_dtype = None
+
+    def forward(self, ws: Tensor, motion_v: Tensor | None = None) -> Tensor:
+        """Render ``frames`` [M, 3, H, W], about [-1, 1], one a row."""
+        return self.synthesis(ws, motion_v, 1)
+
+
+class ExportedFile(NamedTuple):
+    """A file, and how far its results are from the model's at most."""
+
+    path: Path
+    difference: float
+
+
+def check_export(out: Path, formats: Sequence[str]) -> None:
+    """See that files can be written, and with the packages that are there.
+
+    Raises:
+        InputError: They cannot.
+    """
+    if out.exists():
+        raise InputError(f'{out} exists: remove it or choose another --out')
+    if 'onnx' in formats:
+        for name in ('onnx', 'onnxscript', 'onnxruntime'):
+            if importlib.util.find_spec(name) is None:
+                raise InputError(
+                    f'ONNX needs the package {name}: pip install -c '
+                    'requirements/constraints.txt onnx onnxscript onnxruntime'
+                )
+    check_writable(out.parent)
+
+
+def export_generator(
+    generator: nn.Module, out: Path, formats: Sequence[str] = ('torch',)
+) -> list[ExportedFile]:
+    """Write a generator as files that run without this package.
+
+    These are ``mapping``, ``motion`` (but for a generator of images) and
+    ``synthesis``, each a program of ``torch.export`` (.pt2) or an ONNX graph
+    (.onnx) for any number of videos, codes and frames; and ``model.json``,
+    which says what they take. Each is loaded again and compared with the
+    model on random inputs of several sizes. The folder appears when all of
+    it is right.
+
+    Args:
+        generator (nn.Module): A ``StyleGANVGenerator`` in eval mode.
+        out (Path): Folder to make; must not exist yet.
+        formats (sequence): Of 'torch' and 'onnx'. Defaults to 'torch'.
+
+    Returns:
+        list: The :class:`ExportedFile` s.
+
+    Raises:
+        InputError: See :func:`check_export`; or the motion codes are those of
+            an LSTM; or a file computes something else than the model.
+    """
+    check_export(out, formats)
+    encoder = generator.motion_encoder
+    if encoder is not None and encoder.recurrent:
+        raise InputError(
+            'LSTM motion codes cannot be exported: torch.export would fix '
+            'their number'
+        )
+    generator = copy.deepcopy(generator).cpu().requires_grad_(False)
+    parts = {'mapping': Mapping(generator), 'synthesis': Synthesis(generator)}
+    if encoder is not None:
+        parts['motion'] = Motion(generator)
+    temporary = out.with_name(f'.{out.name}.{os.getpid()}.tmp')
+    files = []
+    try:
+        temporary.mkdir()
+        about = json.dumps(describe(generator, parts), indent=2)
+        (temporary / 'model.json').write_text(f'{about}\n')
+        progress = tqdm(total=len(parts) * len(formats), unit='file')
+        with progress, warnings.catch_warnings():
+            # torch warns about its own ways.
+            warnings.simplefilter('ignore')
+            for name, part in parts.items():
+                program = trace(part)
+                for format in formats:
+                    path = temporary / (name + SUFFIXES[format])
+                    save(program, part, path)
+                    difference = compare(path, part)
+                    files.append(ExportedFile(out / path.name, difference))
+                    progress.update()
+        temporary.rename(out)
+    except OSError as error:
+        raise InputError(f'{out} cannot be written: {error}') from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return files
+
+
+def describe(generator: nn.Module, parts: dict[str, Part]) -> dict:
+    """Say what the user of the files has to know."""
+    about = {
+        'resolution': generator.resolution,
+        'z_dim': generator.z_dim,
+        'num_ws': generator.num_ws,
+        'c_dim': generator.c_dim,
+    }
+    encoder = generator.motion_encoder
+    if encoder is not None:
+        about |= {
+            'motion_z_dim': encoder.motion_z_dim,
+            'motion_z_distance': encoder.motion_z_distance,
+            'extra_codes': encoder.extra_codes,
+        }
+    about['files'] = {
+        name: {'inputs': signature(part), 'output': part.output}
+        for name, part in parts.items()
+    }
+    return about
+
+
+def signature(part: Part) -> dict[str, str]:
+    """List the inputs of a part, such as ``z: float32 [N, 512]``."""
+    inputs = {}
+    for name, value in part.draw(0).items():
+        axes = ', '.join(map(str, part.shapes[name]))
+        inputs[name] = f'{value.dtype} [{axes}]'.removeprefix('torch.')
+    return inputs
+
+
+def dynamic_shapes(part: Part) -> dict[str, dict[int, Dim]]:
+    """Say to torch which axes of the inputs are of any size."""
+    axes = {name: Dim(name, min=least) for name, least in part.axes.items()}
+    return {
+        key: {i: axes[axis] for i, axis in enumerate(shape) if axis in axes}
+        for key, shape in part.shapes.items()
+    }
+
+
+@torch.no_grad()
+def trace(part: Part) -> ExportedProgram:
+    """Make a program of a part."""
+    # The strict way understands the len() of tensors.
+    return torch.export.export(
+        part,
+        tuple(part.draw(1).values()),
+        dynamic_shapes=dynamic_shapes(part),
+        strict=True,
+    )
+
+
+def save(program: ExportedProgram, part: Part, path: Path) -> None:
+    """Write the program of a part; the suffix tells the format."""
+    if path.suffix == '.pt2':
+        torch.export.save(program, path)
+        return
+    from onnxscript import ir
+    from onnxscript import opset18 as op
+
+    def scalar_tensor(
+        s: float,
+        dtype: int = 1,
+        layout: str = '',
+        device: str = '',
+        pin_memory: bool = False,
+    ):
+        return op.Constant(value=ir.tensor(s, ir.DataType(dtype)))
+
+    torch.onnx.export(
+        program.run_decompositions(part.onnx_table),
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes=dynamic_shapes(part),
+        output_names=[part.output],
+        # onnxscript's own would round numbers to float32.
+        custom_translation_table={aten.scalar_tensor.default: scalar_tensor},
+    ).save(path)
+
+
+def load(path: Path) -> Callable[..., Tensor]:
+    """Load a file as a function of tensors."""
+    if path.suffix == '.pt2':
+        return torch.export.load(path).module()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    names = [each.name for each in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> Tensor:
+        feed = {name: x.numpy() for name, x in zip(names, inputs)}
+        return torch.from_numpy(session.run(None, feed)[0])
+
+    return run
+
+
+@torch.no_grad()
+def compare(path: Path, part: Part) -> float:
+    """Compare a file with the part that it was made of.
+
+    Returns:
+        float: The largest difference.
+
+    Raises:
+        InputError: It exceeds ``TOLERANCE``.
+    """
+    run = load(path)
+    errors = []
+    for more in (0, 1, 3):
+        inputs = part.draw(more).values()
+        errors.append((run(*inputs) - part(*inputs)).abs().max())
+    difference = float(torch.stack(errors).max())  # nan if one is
+    if not difference <= TOLERANCE:
+        raise InputError(
+            f'{path.name} differs from the model by {difference:g}, so '
+            'nothing is written: install the versions in '
+            'requirements/constraints.txt'
+        )
+    return difference

@@ -1,0 +1,267 @@
+r"""Find the latents of a picture or a video.
+
+    python tools/invert.py WORK_DIR --input clip.mp4 --out inverted
+    python tools/generate.py WORK_DIR --latents inverted/latents.safetensors \
+        --num-frames 128 --out longer.mp4
+
+FOLDER gets latents.safetensors, for each input NAME_compared.mp4 (target and
+inversion side by side) and NAME_progress.mp4 (how the inversion came about),
+and report.json.
+"""
+
+import argparse
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from stylegan_v_mm.datasets.transforms import ResizeCrop
+from stylegan_v_mm.datasets.video_sources import (
+    IMAGE_SUFFIXES,
+    FrameFolder,
+    VideoFile,
+    natural_key,
+)
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.inference import Latents, VideoGANInferencer
+from stylegan_v_mm.inference.inversion import (
+    find_lpips,
+    invert,
+    motion_correlation,
+    psnr,
+)
+from stylegan_v_mm.inference.writing import check_writable
+from stylegan_v_mm.pixels import to_bytes
+from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.video_io import (
+    index_video,
+    video_grid,
+    write_video,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse and check the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'model', help='config file, work dir, or OWNER/NAME on the hub'
+    )
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='file of a training run, or its work dir; not needed if the '
+        'model is a work dir',
+    )
+    parser.add_argument(
+        '--input',
+        type=Path,
+        nargs='+',
+        required=True,
+        help='images, videos, folders of frames: each gets latents of its own',
+    )
+    parser.add_argument('--out', type=Path, required=True, help='a new folder')
+
+    frames = parser.add_argument_group('frames of a video')
+    frames.add_argument('--num-frames', type=int, default=16)
+    frames.add_argument('--start', type=int, default=0, help='first frame')
+    frames.add_argument(
+        '--stride', type=int, default=1, help='take every n-th frame'
+    )
+    frames.add_argument(
+        '--times',
+        type=float,
+        nargs='+',
+        help='when the generator is to show them; 0, the stride, ... if not '
+        'given',
+    )
+
+    search = parser.add_argument_group('search')
+    search.add_argument(
+        '--space',
+        choices=['w', 'w+'],
+        default='w+',
+        help='w is less exact and better to edit',
+    )
+    search.add_argument('--steps', type=int, default=1000)
+    search.add_argument(
+        '--starts', type=int, default=8, help='tries, fewer and fewer go on'
+    )
+    search.add_argument('--lr', type=float, default=0.2)
+    search.add_argument(
+        '--motion-weight',
+        type=float,
+        default=1e-3,
+        help='of the penalty that keeps motion noise normal',
+    )
+    search.add_argument('--seed', type=int, default=0)
+    search.add_argument('--label', type=int, help='class of all inputs')
+    search.add_argument(
+        '--lpips',
+        type=Path,
+        help="file of torchvision's VGG-16; found in torch.hub's cache",
+    )
+    parser.add_argument(
+        '--fps', type=float, default=25, help='of the written videos'
+    )
+    parser.add_argument('--device', help='cuda or cpu; found if not given')
+    args = parser.parse_args()
+    for name in ('num_frames', 'stride', 'steps', 'starts'):
+        if getattr(args, name) < 1:
+            raise InputError(f'--{name.replace("_", "-")} must be at least 1')
+    for name in ('lr', 'fps'):
+        if not 0 < getattr(args, name) < math.inf:
+            raise InputError(f'--{name} must be positive')
+    if min(args.start, args.seed) < 0:
+        raise InputError('--start and --seed must be at least 0')
+    if not 0 <= args.motion_weight < math.inf:
+        raise InputError('--motion-weight must be at least 0')
+    if args.out.exists():
+        raise InputError(
+            f'--out {args.out} exists: remove it or choose another'
+        )
+    check_writable(args.out.parent)
+    return args
+
+
+def read_target(
+    path: Path, resolution: int, args: argparse.Namespace
+) -> Tensor:
+    """Read a picture or some frames of a video: uint8 [T, 3, H, W]."""
+    is_image = path.suffix.lower() in IMAGE_SUFFIXES
+    if path.is_dir():
+        names = [
+            file.name
+            for file in path.iterdir()
+            if file.suffix.lower() in IMAGE_SUFFIXES
+        ]
+        names = sorted(names, key=natural_key)
+        source = FrameFolder(path.name, str(path), names)
+    elif not path.is_file():
+        raise InputError(f'--input {path}: there is no such file or folder')
+    elif is_image:
+        source = FrameFolder(path.name, str(path.parent), [path.name])
+    else:
+        source = VideoFile(path.name, index_video(path), 0, 0)
+    count = 1 if is_image else args.num_frames
+    start, stride = (0, 1) if is_image else (args.start, args.stride)
+    last = start + (count - 1) * stride
+    if last >= len(source):
+        raise InputError(
+            f'--input {path} has {len(source)} frames; {count} from {start} '
+            f'on, {stride} apart, reach frame {last}: lower --num-frames, '
+            '--start or --stride'
+        )
+    frames = source.read(list(range(start, last + 1, stride)))
+    frames = ResizeCrop(resolution)({'frames': frames})['frames']
+    return torch.from_numpy(frames.copy()).permute(0, 3, 1, 2)
+
+
+def main() -> None:
+    """Parse the command line and invert."""
+    args = parse_args()
+    lpips = find_lpips(args.lpips)
+    gan = VideoGANInferencer(args.model, args.checkpoint, args.device)
+    resolution = gan.gan.generator_ema.resolution
+    targets = {
+        path: read_target(path, resolution, args) for path in args.input
+    }
+    if len({path.stem for path in targets}) < len(args.input):
+        raise InputError('--input: the names of the inputs must differ')
+    times = {}
+    for path, target in targets.items():
+        t = torch.arange(len(target), dtype=torch.float64) * args.stride
+        if args.times is not None:
+            t = torch.tensor(args.times, dtype=torch.float64)
+        times[path] = t
+    labels = gan.latents([args.seed], args.label).c
+    if lpips is None:
+        print('no weights of LPIPS: comparing pixels and edges at all scales')
+    else:
+        lpips = lpips.to(gan.latents([0]).ws.device)
+
+    temporary = args.out.with_name(f'.{args.out.name}.{os.getpid()}.tmp')
+    found, report = [], {}
+    try:
+        temporary.mkdir()
+        for path, target in targets.items():
+            shown = []
+            every = max(1, args.steps // 100)
+            bar = tqdm(total=args.steps, unit='step', desc=path.name)
+
+            def follow(step, loss, frames, bar=bar, shown=shown, every=every):
+                bar.update()
+                bar.set_postfix(loss=f'{loss:.4f}')
+                if step % every == 0:
+                    shown.append(to_bytes(frames[len(frames) // 2]).cpu())
+
+            with bar:
+                result = invert(
+                    gan.gan,
+                    target,
+                    times[path],
+                    None if labels is None else labels[0],
+                    args.space,
+                    args.steps,
+                    max(64, args.starts),
+                    args.starts,
+                    args.lr,
+                    args.motion_weight,
+                    args.seed,
+                    lpips,
+                    follow,
+                )
+            found.append(result.latents)
+            pair = torch.stack([target, result.frames])
+            grid = video_grid(pair, 2)
+            write_video(
+                temporary / f'{path.stem}_compared.mp4', grid, args.fps
+            )
+            write_video(
+                temporary / f'{path.stem}_progress.mp4',
+                torch.stack(shown),
+                args.fps,
+            )
+            numbers = {'psnr': psnr(result.frames, target)}
+            if len(target) > 2:
+                numbers['motion_correlation'] = motion_correlation(
+                    result.frames, target
+                )
+            print(
+                f'{path}: '
+                + ', '.join(f'{k} {v:.3f}' for k, v in numbers.items())
+            )
+            report[str(path)] = {
+                **numbers,
+                'times': times[path].tolist(),
+                'losses': result.losses,
+            }
+            if len(result.losses) < args.steps:
+                print('stopped by the user: keeping what was found so far')
+                break
+        c = None if found[0].c is None else torch.cat([x.c for x in found])
+        Latents(
+            torch.cat([x.ws for x in found]),
+            [x.motions[0] for x in found],
+            c,
+        ).save(temporary / 'latents.safetensors')
+        (temporary / 'report.json').write_text(json.dumps(report) + '\n')
+        temporary.rename(args.out)
+    except OSError as error:
+        raise InputError(
+            f'--out {args.out} cannot be written: {error}'
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f'wrote {args.out}')
+
+
+if __name__ == '__main__':
+    run_tool(main)

@@ -1,0 +1,56 @@
+"""Convert a checkpoint to .safetensors, or back.
+
+    python tools/model_converters/convert_safetensors.py IN.pth OUT.safetensors
+    python tools/model_converters/convert_safetensors.py IN.safetensors OUT.pth
+
+A .safetensors file holds the weights alone, without what --resume needs. The
+tools take it wherever they take a .pth.
+"""
+
+import argparse
+from pathlib import Path
+
+from stylegan_v_mm.checkpoint import AVERAGE, load_checkpoint, save_checkpoint
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import sha256_of
+from stylegan_v_mm.tool import run_tool
+
+
+def main() -> None:
+    """Parse the command line and convert."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('source', metavar='IN')
+    parser.add_argument('out', type=Path, metavar='OUT')
+    parser.add_argument(
+        '--ema-only',
+        action='store_true',
+        help='the average generator alone: a third of the size, enough to '
+        'generate videos and to measure them',
+    )
+    parser.add_argument('--overwrite', action='store_true', help='replace OUT')
+    args = parser.parse_args()
+    if args.out.suffix not in ('.pth', '.safetensors'):
+        raise InputError(f'{args.out} must end in .safetensors or .pth')
+    if args.out.exists() and not args.overwrite:
+        raise InputError(f'{args.out} exists: --overwrite replaces it')
+    weights = load_checkpoint(args.source).get('state_dict', {})
+    if args.ema_only:
+        weights = {
+            name: value
+            for name, value in weights.items()
+            if name.startswith(AVERAGE)
+        }
+    if not weights:
+        raise InputError(
+            f'{args.source} is not a checkpoint of this library: it holds no '
+            + ('average generator' if args.ema_only else 'weights')
+        )
+    save_checkpoint({'state_dict': weights}, args.out)
+    print(
+        f'wrote {args.out}: {len(weights)} tensors, '
+        f'sha256 {sha256_of(args.out)}'
+    )
+
+
+if __name__ == '__main__':
+    run_tool(main)
