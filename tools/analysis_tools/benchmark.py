@@ -50,9 +50,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
 
+from stylegan_v_mm.allocation import keep_freed_memory
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import GANOptimWrapperConstructor
-from stylegan_v_mm.engine.runner import keep_freed_memory
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import FeatureStats, RandomI3D, frechet_distance
 from stylegan_v_mm.evaluation.results import format_table

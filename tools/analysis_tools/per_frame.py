@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylegan_v_mm.engine.runner import keep_freed_memory
+from stylegan_v_mm.allocation import keep_freed_memory
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import StyleGANV
 from stylegan_v_mm.models.layers import block_dtype, minibatch_stddev
