@@ -5,11 +5,16 @@ rule without decoding more than its first and last group of pictures;
 :func:`decode_frames` then decodes any of them, starting at the key frame
 before each, and :func:`iter_frames` a long stretch of them. Frame i is always
 the i-th frame that decoding the whole file from its start would give.
+
+Opening a file takes as long as decoding some frames: those that were read
+last stay open, for each thread its own.
 """
 
 import os
-from collections import deque
+import threading
+from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import repeat
@@ -18,9 +23,13 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from .errors import InputError
+
+# Of open files: 64 of 256 x 256 pixels or less, fewer of larger frames. A
+# decoder keeps some ten frames.
+MAX_OPEN_PIXELS = 64 * 256**2
 
 
 class DamagedVideoError(InputError):
@@ -164,7 +173,7 @@ def decode_frames(
     keys = np.searchsorted(index.key_inds, wanted, side='right') - 1
     frames: dict[int, np.ndarray] = {}
     try:
-        with _Reader(index.path) as reader:
+        with _kept_open(index.path) as reader:
             for key in np.unique(keys):
                 group = wanted[keys == key].tolist()
                 frames |= _decode_group(reader, index, key, group)
@@ -403,12 +412,23 @@ class _Reader:
         self.stream = self._container.streams.video[0]
         # Workers are many already, and threads do not survive a fork.
         self.stream.codec_context.thread_count = 1
+        self._to_rgb = VideoReformatter()
 
     def __enter__(self) -> '_Reader':
         return self
 
     def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._container.close()
+
+    @property
+    def pixels(self) -> int:
+        """What keeping the file open costs, see :data:`MAX_OPEN_PIXELS`."""
+        context = self.stream.codec_context
+        return max(context.width * context.height, 256**2)
 
     def packet_times(self) -> tuple[np.ndarray, np.ndarray]:
         """Read the sorted time stamps of all frames and of the key frames.
@@ -433,9 +453,13 @@ class _Reader:
     ) -> Iterator[av.VideoFrame]:
         """Decode from the current place, or from the key frame before a time.
 
-        Gives nothing if seeking ends behind that time. With ``only``, frames
-        of other time stamps may be left out if no frame depends on them.
+        Gives nothing if seeking ends behind that time. With ``only``, where
+        each frame is one packet with the frame's time stamp, frames of other
+        time stamps may be left out if no frame depends on them, and the last
+        of these ends it; then seek before reading on.
         """
+        context = self.stream.codec_context
+        left = set(only or ())
         if from_pts is not None:
             self._container.seek(from_pts, stream=self.stream)
         for packet in self._container.demux(self.stream):
@@ -443,11 +467,57 @@ class _Reader:
                 if packet.pts is not None and packet.pts > from_pts:
                     return
                 from_pts = None
-            if only is not None:
-                self.stream.codec_context.skip_frame = (
-                    'DEFAULT' if packet.pts in only else 'NONREF'
-                )
+            wanted = only is None or packet.pts in only
+            context.skip_frame = 'DEFAULT' if wanted else 'NONREF'
             yield from packet.decode()
+            if left:
+                left.discard(packet.pts)
+                if not left:
+                    # Frames wait for those to be shown before them. More
+                    # packets would bring them out, and be decoded for it.
+                    yield from context.decode(None)
+                    return
+
+    def to_image(self, frame: av.VideoFrame, rotation: int) -> np.ndarray:
+        """Make an upright RGB picture of a frame, [H, W, 3], uint8."""
+        rgb = self._to_rgb.reformat(frame, format='rgb24', threads=1)
+        return np.rot90(rgb.to_ndarray(), rotation // 90)
+
+
+_local = threading.local()
+
+
+@contextmanager
+def _kept_open(path: str) -> Iterator[_Reader]:
+    """Give a reader of a file, to be used with seeking only."""
+    if not hasattr(_local, 'readers'):
+        #: By path and version, the one used last at the end.
+        _local.readers = OrderedDict()
+    readers = _local.readers
+    stat = os.stat(path)
+    key = path, stat.st_ino, stat.st_size, stat.st_mtime_ns
+    # Out of the way while it is used: after an error it stays out.
+    reader = readers.pop(key, None) or _Reader(path)
+    try:
+        yield reader
+    except BaseException:
+        reader.close()
+        raise
+    readers[key] = reader
+    while (
+        len(readers) > 1
+        and sum(r.pixels for r in readers.values()) > MAX_OPEN_PIXELS
+    ):
+        readers.popitem(last=False)[1].close()
+
+
+def _close_readers() -> None:
+    for reader in _local.__dict__.pop('readers', {}).values():
+        reader.close()
+
+
+# Processes that share an open file share the place in it.
+os.register_at_fork(after_in_child=_close_readers)
 
 
 def _trustworthy(
@@ -549,8 +619,7 @@ def _in_one_pass(index: VideoIndex, left: deque[int]) -> Iterator[np.ndarray]:
                     yield decode_frames(index, [left.popleft()])[0]
                 if left and left[0] == number:
                     left.popleft()
-                    image = frame.to_ndarray(format='rgb24')
-                    yield np.rot90(image, index.rotation // 90)
+                    yield reader.to_image(frame, index.rotation)
                 if not left:
                     return
     raise DamagedVideoError(f'{index.path}: frame {left[0]} is not there')
@@ -569,8 +638,7 @@ def _collect(
     for count, frame in enumerate(decoded):
         pts = frame.pts if len(index.key_pts) else count
         if pts in wanted:
-            image = frame.to_ndarray(format='rgb24')
-            frames[wanted[pts]] = np.rot90(image, index.rotation // 90)
+            frames[wanted[pts]] = reader.to_image(frame, index.rotation)
         if len(frames) == len(wanted) or (index.regular and pts > max(wanted)):
             break
     return frames

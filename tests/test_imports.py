@@ -13,6 +13,7 @@ ALLOWED = {
     'version': set(),
     'errors': set(),
     'registry': set(),
+    'allocation': set(),
     'tool': {'errors'},
     'config': {'errors', 'registry'},
     'files': {'errors'},
@@ -64,6 +65,7 @@ ALLOWED = {
     'evaluation.results': {'errors', 'version'},
     'evaluation': {'errors', 'files', 'registry', 'evaluation'},
     'engine': {
+        'allocation',
         'errors',
         'registry',
         'checkpoint',
@@ -72,6 +74,7 @@ ALLOWED = {
         'engine',
     },
     'inference': {
+        'allocation',
         'errors',
         'files',
         'pixels',

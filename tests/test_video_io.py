@@ -2,14 +2,17 @@
 
 import os
 import shutil
+import threading
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 import torch
 
+from stylegan_v_mm import video_io
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.video_io import (
     DamagedVideoError,
@@ -157,6 +160,219 @@ def test_seeking_is_really_used(tmp_path, name):
     encode(tmp_path / name, **ENCODINGS[name])
     index = index_video(tmp_path / name)
     np.testing.assert_array_equal(index.key_inds, [0, 12, 24, 36])
+
+
+# How much is read, and what stays open
+
+
+class Watched:
+    """A container that counts what is taken out of it."""
+
+    opened = packets = 0
+
+    def __init__(self, container):
+        self.container = container
+
+    def __getattr__(self, name):
+        return getattr(self.container, name)
+
+    def demux(self, stream):
+        for packet in self.container.demux(stream):
+            Watched.packets += 1
+            yield packet
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Count files opened and packets read, from none open."""
+
+    def watched_open(*args, **kwargs):
+        Watched.opened += 1
+        return Watched(av.open(*args, **kwargs))
+
+    watched_av = SimpleNamespace(**vars(av) | {'open': watched_open})
+    monkeypatch.setattr(video_io, 'av', watched_av)
+    video_io._close_readers()
+    Watched.opened = Watched.packets = 0
+    yield Watched
+    video_io._close_readers()
+
+
+def open_files(folder):
+    """What this process has open in a folder, once for each time."""
+    links = []
+    for link in Path('/proc/self/fd').iterdir():
+        try:
+            links.append(os.readlink(link))
+        except FileNotFoundError:
+            continue
+    return sorted(
+        Path(link).name for link in links if link.startswith(f'{folder}/')
+    )
+
+
+needs_proc = pytest.mark.skipif(
+    not Path('/proc/self/fd').exists(), reason='needs /proc'
+)
+
+
+@pytest.fixture(scope='module')
+def hour(tmp_path_factory):
+    """An hour at 25 frames a second, and its frames: few, in random order.
+
+    Packets of three groups of 250 frames take turns at random.
+    """
+    path = tmp_path_factory.mktemp('hour') / 'hour.mp4'
+    groups, images = [], []
+    for k in range(3):
+        part = path.with_name(f'{k}.mp4')
+        with av.open(str(part), 'w') as file:
+            stream = file.add_stream(
+                'libx264',
+                rate=25,
+                options={'preset': 'veryfast', 'sc_threshold': '0'},
+            )
+            stream.width = stream.height = 64
+            stream.codec_context.gop_size = 250
+            for i in range(250):
+                image = picture(i + 250 * k, (64, 64))
+                image[30:40] //= 8
+                frame = av.VideoFrame.from_ndarray(image, 'rgb24')
+                file.mux(stream.encode(frame))
+            file.mux(stream.encode())
+        images.append(decode_all(part))
+        with av.open(str(part)) as file:
+            stream = file.streams.video[0]
+            packets = [p for p in file.demux(stream) if p.size]
+            groups.append([(bytes(p), p.pts, p.dts) for p in packets])
+    order = np.random.default_rng(0).integers(3, size=360)
+    with av.open(str(part)) as old, av.open(str(path), 'w') as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        step = int(1 / 25 / old.streams.video[0].time_base)
+        for i, k in enumerate(order):
+            for n, (blob, pts, dts) in enumerate(groups[k]):
+                packet = av.Packet(blob)
+                packet.pts = pts + i * 250 * step
+                packet.dts = dts + i * 250 * step
+                packet.time_base = old.streams.video[0].time_base
+                packet.stream, packet.is_keyframe = stream, n == 0
+                new.mux(packet)
+    return path, lambda i: images[order[i // 250]][i % 250]
+
+
+def test_an_hour_is_not_decoded_for_a_few_frames(hour, watched):
+    path, truth = hour
+    index = index_video(path)
+    assert index.num_frames == 90_000
+    np.testing.assert_array_equal(index.key_inds, np.arange(360) * 250)
+    rng = np.random.default_rng(0)
+    starts = rng.integers(90_000 - 32, size=12)
+    clips = [s + np.sort(rng.integers(33, size=3)) for s in starts]
+    clips += [[7, 45_120, 89_999], [249, 250], [89_750], [0]]
+    decode_frames(index, [0])  # open the file
+    for inds in clips:
+        watched.packets = 0
+        frames = decode_frames(index, inds)
+        np.testing.assert_array_equal(frames, [truth(i) for i in inds])
+        # Up to three of the encoder's B-frames follow what they are for.
+        needed = {i for j in inds for i in range(j // 250 * 250, j + 4)}
+        assert watched.packets <= len(needed)
+
+
+def test_files_stay_open(tmp_path, watched):
+    for name in 'ab':
+        encode(tmp_path / f'{name}.mp4', 'libx264')
+    indices = [index_video(tmp_path / f'{name}.mp4') for name in 'ab']
+    truths = [decode_all(index.path) for index in indices]
+    watched.opened = 0
+    for i in (3, 30, 11, 39, 0):
+        for index, truth in zip(indices, truths):
+            np.testing.assert_array_equal(
+                decode_frames(index, [i, 12]), truth[[i, 12]]
+            )
+    assert watched.opened == 2
+
+
+@needs_proc
+@pytest.mark.parametrize(
+    ('size', 'most'), [(64, 4), (256, 4), (512, 1), (1024, 1)]
+)
+def test_few_files_stay_open(tmp_path, monkeypatch, watched, size, most):
+    monkeypatch.setattr(video_io, 'MAX_OPEN_PIXELS', 4 * 256**2)
+    frames = np.zeros((2, 3, size, size), np.uint8)
+    for i in range(6):
+        write_video(tmp_path / f'{i}.mp4', frames, 25)
+        decode_frames(index_video(tmp_path / f'{i}.mp4'), [1])
+    latest = [f'{i}.mp4' for i in range(6)][-most:]
+    assert open_files(tmp_path) == latest
+    decode_frames(index_video(tmp_path / latest[0]), [1])
+    decode_frames(index_video(tmp_path / '0.mp4'), [1])
+    assert open_files(tmp_path) == sorted(
+        ['0.mp4', *([*latest[2:], latest[0]] if most > 1 else [])]
+    )
+
+
+def test_file_that_was_replaced(tmp_path, watched):
+    path = tmp_path / 'a.mp4'
+    for grey in (50, 200):
+        frames = np.full((9, 3, 16, 16), grey, np.uint8)
+        write_video(path, frames, 25)
+        frame = decode_frames(index_video(path), [5])
+        assert np.abs(frame.astype(int) - grey).max() < 4
+
+
+@needs_proc
+def test_no_file_stays_open_after_an_error(tmp_path, watched):
+    encode(tmp_path / 'long.mp4', 'libx264')
+    encode(tmp_path / 'a.mp4', 'libx264', num_frames=20)
+    index = index_video(tmp_path / 'long.mp4')
+    shutil.copy(tmp_path / 'a.mp4', tmp_path / 'long.mp4')
+    with pytest.raises(DamagedVideoError):
+        decode_frames(index, [30])
+    assert open_files(tmp_path) == []
+
+
+@needs_proc
+def test_forked_process_opens_files_of_its_own(tmp_path, watched):
+    encode(tmp_path / 'a.mp4', 'libx264')
+    index = index_video(tmp_path / 'a.mp4')
+    truth = decode_all(index.path)
+    decode_frames(index, [20])
+    assert open_files(tmp_path) == ['a.mp4']
+    child = os.fork()
+    if child == 0:
+        try:
+            none = open_files(tmp_path) == []
+            same = all(
+                np.array_equal(decode_frames(index, [i])[0], truth[i])
+                for i in range(40)
+            )
+            os._exit(0 if none and same else 1)
+        finally:
+            os._exit(2)
+    for i in reversed(range(40)):
+        np.testing.assert_array_equal(decode_frames(index, [i])[0], truth[i])
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_threads_read_one_file(tmp_path, watched):
+    encode(tmp_path / 'a.mp4', 'libx264')
+    index = index_video(tmp_path / 'a.mp4')
+    truth = decode_all(index.path)
+    right = []
+
+    def read(seed):
+        for i in np.random.default_rng(seed).integers(40, size=30):
+            right.append(
+                np.array_equal(decode_frames(index, [i])[0], truth[i])
+            )
+
+    threads = [threading.Thread(target=read, args=[n]) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert right == [True] * 120
 
 
 def test_first_frames_cut_away_by_an_edit_list(tmp_path):

@@ -8,15 +8,9 @@ import argparse
 
 from mmengine.config import DictAction
 
-from stylegan_v_mm.checkpoint import numbered_checkpoints
-from stylegan_v_mm.config import load_runner_config
-from stylegan_v_mm.engine import VideoGANRunner
-from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import run_tool
 
-
-def main() -> None:
-    """Parse the command line and train."""
+def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description='Train a video GAN')
     parser.add_argument('config', help='config file')
     parser.add_argument(
@@ -45,7 +39,15 @@ def main() -> None:
     )
     # torchrun and older launchers pass it; the environment has it as well.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train."""
+    from stylegan_v_mm.checkpoint import numbered_checkpoints
+    from stylegan_v_mm.config import load_runner_config
+    from stylegan_v_mm.engine import VideoGANRunner
+    from stylegan_v_mm.errors import InputError
 
     config = load_runner_config(
         args.config, args.cfg_options, args.launcher, args.work_dir
@@ -68,4 +70,8 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_tool(main)
+    # What follows takes seconds to import: help and mistakes come before.
+    arguments = parse()
+    from stylegan_v_mm.tool import run_tool
+
+    run_tool(lambda: main(arguments))

@@ -278,21 +278,23 @@ def decode_images(blobs: Sequence[bytes], names: Sequence) -> np.ndarray:
     Raises:
         DamagedVideoError: One is no image, or of another size.
     """
-    images = []
-    for blob, name in zip(blobs, names):
+    frames = None
+    for i, (blob, name) in enumerate(zip(blobs, names)):
         buffer = np.frombuffer(blob, np.uint8)
         # Also makes three channels of grey, palette and alpha images.
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if len(blob) else None
         if image is None:
             raise DamagedVideoError(f'{name}: not an image')
-        if images and image.shape != images[0].shape:
+        if frames is None:
+            frames = np.empty((len(blobs), *image.shape), np.uint8)
+        if image.shape != frames.shape[1:]:
             raise DamagedVideoError(
                 f'{name}: the frames of one video must have one size, got '
                 f'{image.shape[1]}x{image.shape[0]} and '
-                f'{images[0].shape[1]}x{images[0].shape[0]} ({names[0]})'
+                f'{frames.shape[2]}x{frames.shape[1]} ({names[0]})'
             )
-        images.append(image)
-    return np.stack([cv2.cvtColor(i, cv2.COLOR_BGR2RGB) for i in images])
+        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=frames[i])
+    return frames
 
 
 def _scan_folder(root: Path) -> list[VideoSource]:

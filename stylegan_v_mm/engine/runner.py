@@ -1,6 +1,5 @@
 """The runner, and the optimizers of the two networks."""
 
-import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
+from ..allocation import keep_freed_memory
 from ..checkpoint import (
     load_checkpoint,
     load_weights,
@@ -21,20 +21,6 @@ from ..checkpoint import (
 from ..errors import InputError
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS
 from ..transfer import transfer_weights
-
-
-def keep_freed_memory() -> None:
-    """Make glibc reuse large freed blocks instead of returning them.
-
-    A tensor of several megabytes otherwise gets fresh zeroed pages from the
-    kernel each time, which costs a CPU a sixth of an iteration. Does nothing
-    with another C library.
-    """
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-    if mallopt is not None:
-        trim_threshold, mmap_threshold = -1, -3  # names in malloc.h
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, 2**25)  # glibc's largest
 
 
 @RUNNERS.register_module()

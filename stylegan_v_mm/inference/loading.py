@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ..allocation import keep_freed_memory
 from ..checkpoint import load_checkpoint, load_weights, newest_checkpoint
 from ..config import load_config
 from ..errors import InputError
@@ -191,6 +192,8 @@ def build_gan(
     """Build the model of a config that is read already; see above."""
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if device == 'cpu':
+        keep_freed_memory()
     weights = load_checkpoint(checkpoint)
     gan = MODELS.build(config['model'])
     load_weights(gan, weights, checkpoint)

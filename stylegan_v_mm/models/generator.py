@@ -58,7 +58,9 @@ class SynthesisLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map frames [S * F, in, H, W] with styles from ``w`` [S, w_dim]."""
         x = modulated_conv2d(x, self.weight, self.affine(w), up=self.up)
-        return bias_act(x, self.bias, 'lrelu', clamp=self.conv_clamp)
+        return bias_act(
+            x, self.bias, 'lrelu', clamp=self.conv_clamp, inplace=True
+        )
 
 
 class ToRGB(nn.Module):
@@ -84,7 +86,7 @@ class ToRGB(nn.Module):
         """Map frames [S * F, in, H, W] to [S * F, 3, H, W]."""
         styles = self.affine(w) * self.style_gain
         x = modulated_conv2d(x, self.weight, styles, demodulate=False)
-        return bias_act(x, self.bias, clamp=self.conv_clamp)
+        return bias_act(x, self.bias, clamp=self.conv_clamp, inplace=True)
 
 
 class ConstantInput(nn.Module):

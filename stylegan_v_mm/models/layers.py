@@ -118,7 +118,7 @@ class FullyConnected(nn.Module):
             bias = bias.to(x.dtype) * self.bias_gain
         if self.act == 'linear':
             return F.linear(x, weight, bias)
-        return bias_act(F.linear(x, weight), bias, self.act)
+        return bias_act(F.linear(x, weight), bias, self.act, inplace=True)
 
 
 class Conv2d(nn.Module):
@@ -175,7 +175,7 @@ class Conv2d(nn.Module):
             x = F.conv2d(x, weight, stride=2)
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         gain = gain * (math.sqrt(2) if self.act == 'lrelu' else 1)
-        return bias_act(x, self.bias, self.act, gain, clamp)
+        return bias_act(x, self.bias, self.act, gain, clamp, inplace=True)
 
 
 def modulated_conv2d(

@@ -12,7 +12,7 @@ from stylegan_v_mm.errors import InputError
 SCRIPT = """
 import resource
 import torch
-from stylegan_v_mm.engine.runner import keep_freed_memory
+from stylegan_v_mm.allocation import keep_freed_memory
 
 def page_faults():
     start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

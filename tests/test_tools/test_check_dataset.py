@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from stylegan_v_mm.config import load_config
+from stylegan_v_mm.datasets.video_sources import VideoFile
 from stylegan_v_mm.video_io import write_video
 
 TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/check_dataset.py'
@@ -79,6 +82,8 @@ def test_table_of_video_files(tmp_path):
     assert table['sizes'] == '64x48 (4), 200x160 (1)'
     assert table['frame rates'] == '25 (4), 12.5 (1)'
     assert table['codecs'] == 'h264 (5)'
+    assert table['key frames'] == 'every 13 frames, on average'
+    assert 'advice' not in table
     assert table['classes'] == '2: run (3), walk (3)'
     assert 'walk/c.mp4' in table['damaged']
     assert table['under 3 frames'] == 'walk/b.mp4 (2)'
@@ -125,6 +130,7 @@ def test_table_of_frame_folders(tmp_path, run_here, zipped):
     assert variables['max_num_frames'] == 16  # more than any video has
     assert 'fps' not in variables
     assert 'frame rates' not in table
+    assert 'key frames' not in table
 
 
 def test_clip_settings_decide_what_is_usable(tmp_path, run_here):
@@ -184,6 +190,11 @@ def test_preview_shows_frames_from_start_to_end(tmp_path, run_here):
             lambda root: write_clip(root / 'a.mp4', 9),
             ['--num-frames', 0],
             'num_frames',
+        ),
+        (
+            lambda root: write_clip(root / 'a.mp4', 9),
+            ['--resolution', 0],
+            'resolution must be',
         ),
         (
             lambda root: write_clip(root / 'a.mp4', 9),
@@ -338,3 +349,81 @@ def test_exit_status_of_the_process(tmp_path):
     assert result.returncode == 2
     text = f'error: {tmp_path / "nowhere"}: no such file or folder\n'
     assert result.stderr == text
+
+
+def follow(result, run_script, out):
+    """Run the command that the advice ends with."""
+    command = rows(result)['advice'].split(': python ')[1]
+    tool, *args = command.split()
+    done = run_script(
+        TOOL.parents[2] / tool,
+        *(out if arg.startswith('OUT') else arg for arg in args),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_advice_to_set_more_key_frames(
+    tmp_path, monkeypatch, run_here, run_script
+):
+    monkeypatch.syspath_prepend(TOOL.parents[1] / 'dataset_converters')
+    for i in range(2):
+        # x264 sets no key frames of its own in a still picture.
+        write_clip(tmp_path / 'data' / f'{i}.mp4', 200)
+    result = run_here(tmp_path / 'data', '--num-frames', 1)
+    assert rows(result)['key frames'] == 'every 200 frames, on average'
+    passed, would = re.search(
+        r'takes decoding (\d+) frames; .* would take (\d+)',
+        rows(result)['advice'],
+    ).groups()
+    # Frame i takes i + 1 frames from frame 0, and i % 4 + 1 from key frames.
+    assert abs(int(passed) - 100.5) < 30
+    assert int(would) in (2, 3)
+    assert 'pixels' not in rows(result)['advice']
+    follow(result, run_script, tmp_path / 'out')
+    after = rows(run_here(tmp_path / 'out', '--num-frames', 1))
+    assert after['key frames'] == 'every 4 frames, on average'
+    assert 'advice' not in after
+
+
+@pytest.mark.parametrize('kind', ['files', 'folders', 'zip'])
+def test_advice_to_shrink(tmp_path, monkeypatch, run_here, run_script, kind):
+    monkeypatch.syspath_prepend(TOOL.parents[1] / 'dataset_converters')
+    root, out = tmp_path / 'data', tmp_path / 'out'
+    if kind == 'files':
+        write_clip(root / 'a.mp4', 5, 96, 96)
+    else:
+        write_frames(root / 'a', 5, size=96)
+    if kind == 'zip':
+        with zipfile.ZipFile(tmp_path / 'data.zip', 'w') as archive:
+            for file in (root / 'a').iterdir():
+                archive.write(file, file.relative_to(root))
+        root, out = tmp_path / 'data.zip', tmp_path / 'out.zip'
+    assert 'advice' not in rows(run_here(root))
+    assert 'advice' not in rows(run_here(root, '--resolution', 48))
+    result = run_here(root, '--resolution', 32)
+    assert '9.0 times the pixels' in rows(result)['advice']
+    assert rows(result)['reading'].endswith('one core, at 32 px')
+    assert config(result)['resolution'] == 32
+    follow(result, run_script, out)
+    after = rows(run_here(out, '--resolution', 32))
+    assert after['sizes'] == '32x32 (1)'
+    assert 'advice' not in after
+
+
+def test_advice_to_store_pictures(tmp_path, run_here):
+    write_frames(tmp_path / 'data' / 'a', 5)
+    shutil.make_archive(str(tmp_path / 'data'), 'zip', tmp_path / 'data')
+    assert 'zip -0' in rows(run_here(tmp_path / 'data.zip'))['advice']
+
+
+def test_reading_is_timed(tmp_path, monkeypatch, run_here):
+    write_clip(tmp_path / 'a.mp4', 20)
+    read = VideoFile.read
+
+    def slow_read(*args):
+        time.sleep(0.1)
+        return read(*args)
+
+    monkeypatch.setattr(VideoFile, 'read', slow_read)
+    rate = float(rows(run_here(tmp_path))['reading'].split()[0])
+    assert 4 < rate < 10

@@ -1,5 +1,7 @@
 r"""Show what a folder or zip of videos holds and what to set in the config.
 
+Also how fast one core reads clips from it, and what would make that faster.
+
 Example:
     python tools/analysis_tools/check_dataset.py data/clips \
         --preview clips.png --plot histograms.png
@@ -7,9 +9,12 @@ Example:
 
 import argparse
 import os
+import time
+import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,13 +28,14 @@ from stylegan_v_mm.datasets.transforms import ResizeCrop, SampleClip
 from stylegan_v_mm.datasets.video_sources import (
     VideoFile,
     VideoSource,
+    ZippedFrames,
     find_videos,
     join_some,
     read_each,
 )
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import run_tool
-from stylegan_v_mm.video_io import DamagedVideoError, video_grid
+from stylegan_v_mm.video_io import DamagedVideoError, VideoIndex, video_grid
 
 # Distances of frames that are compared.
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
@@ -37,6 +43,13 @@ LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
 MIN_LAGS = 6
 # Grey levels; below, a video is still.
 LEAST_CHANGE = 1
+# The reading of so many clips is timed, or of fewer for a second.
+MAX_CLIPS = 64
+# Frames from one key frame to the next in what reencode.py makes.
+SHORT_GOP = 4
+# Advice is given where what is decoded is more than so many times what would
+# do.
+WASTE = 4
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,7 @@ class Survey:
         fps: [V], frames per second, 0 if unknown.
         c: [V, c_dim], labels.
         classes: Names of classes.
-        needed: Frames that a clip needs.
+        sample: Draws the times of a clip.
     """
 
     data: str
@@ -63,7 +76,12 @@ class Survey:
     fps: np.ndarray
     c: np.ndarray
     classes: list[str]
-    needed: int
+    sample: SampleClip
+
+    @property
+    def needed(self) -> int:
+        """Frames that a clip needs."""
+        return self.sample.min_num_frames
 
     @property
     def usable(self) -> np.ndarray:
@@ -115,7 +133,7 @@ def look(
     Raises:
         InputError: If there is nothing to read or no clip to take.
     """
-    needed = SampleClip(num_frames, max_dist=max_dist).min_num_frames
+    sample = SampleClip(num_frames, max_dist=max_dist)
     sources = find_videos(data)
     c, classes = load_labels(data, [s.name for s in sources], labels)
     sizes = [
@@ -133,7 +151,7 @@ def look(
         ),
         c=c,
         classes=classes,
-        needed=needed,
+        sample=sample,
     )
     if not survey.usable.any():
         raise InputError(
@@ -166,6 +184,7 @@ def describe(survey: Survey) -> list[tuple[str, str]]:
         rows += [
             ('frame rates', _count(f'{index.fps:.4g}' for index in read)),
             ('codecs', _count(index.codec for index in read)),
+            ('key frames', f'every {_gop(read):.3g} frames, on average'),
         ]
     if survey.classes:
         counts = [
@@ -199,6 +218,126 @@ def flaws(survey: Survey) -> list[tuple[str, str]]:
             join_some(short) or 'none, all are usable',
         ),
     ]
+
+
+def _gop(indices: Sequence[VideoIndex]) -> float:
+    """Frames from one key frame to the next, on average."""
+    keys = sum(max(len(index.key_inds), 1) for index in indices)
+    return sum(index.num_frames for index in indices) / keys
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How clips are read, each as for training.
+
+    Attributes:
+        rate: Clips a second on one core, central squares resized.
+        passed: Frames from the key frame before each frame to it, for a clip;
+            1 for each frame of folders and zips.
+        would_pass: The same, were there a key frame every ``SHORT_GOP``.
+    """
+
+    rate: float
+    passed: float
+    would_pass: float
+
+
+def measure_reading(survey: Survey, resolution: int) -> Reading:
+    """Read random clips for a second, or :data:`MAX_CLIPS`.
+
+    Args:
+        survey: From :func:`look`.
+        resolution: Width and height of the clips in pixels.
+
+    Returns:
+        What it took.
+    """
+    rng = np.random.default_rng(0)
+    usable = np.flatnonzero(survey.usable)
+    resize = ResizeCrop(resolution)
+    seconds, counts = [], []
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    while sum(seconds) < 1 and len(seconds) < MAX_CLIPS:
+        source = survey.sources[rng.choice(usable)]
+        clip = {'rng': rng, 'source': source, 'video_len': len(source)}
+        frame_inds = survey.sample(clip)['frame_inds']
+        start = time.perf_counter()
+        with suppress(DamagedVideoError):
+            resize({'frames': source.read(frame_inds)})
+        seconds.append(time.perf_counter() - start)
+        keys = np.arange(len(source))
+        short = keys
+        if isinstance(source, VideoFile):
+            keys, short = source.index.key_inds, keys[::SHORT_GOP]
+        counts.append([_passed(frame_inds, k) for k in (keys, short)])
+    cv2.setNumThreads(threads)
+    return Reading(len(seconds) / sum(seconds), *np.mean(counts, axis=0))
+
+
+def _passed(frame_inds: np.ndarray, key_inds: np.ndarray) -> int:
+    """Count the frames from a key frame, or the start, to those wanted."""
+    groups = np.searchsorted(key_inds, frame_inds, side='right') - 1
+    starts = np.where(groups < 0, 0, np.append(key_inds, 0)[groups])
+    return sum(
+        frame_inds[starts == start].max() - start + 1
+        for start in np.unique(starts)
+    )
+
+
+def advise(
+    survey: Survey, reading: Reading, resolution: int
+) -> list[tuple[str, str]]:
+    """Say what would make reading faster, as rows (what, value).
+
+    Args:
+        survey: From :func:`look`.
+        reading: From :func:`measure_reading`.
+        resolution: Of training.
+
+    Returns:
+        No rows if nothing would help much.
+    """
+    faults = []
+    if reading.passed > WASTE * reading.would_pass:
+        faults.append(
+            f'a clip takes decoding {reading.passed:.0f} frames; with a key '
+            f'frame every {SHORT_GOP} it would take {reading.would_pass:.0f}'
+        )
+    pixels = np.median(survey.sizes[survey.usable].prod(axis=1))
+    large = pixels > WASTE * resolution**2
+    if large:
+        faults.append(
+            f'frames have {pixels / resolution**2:.1f} times the pixels that '
+            f'{resolution}x{resolution} have'
+        )
+    first = survey.sources[0]
+    rows = []
+    if faults:
+        tool = (
+            'reencode' if isinstance(first, VideoFile) else 'videos_to_frames'
+        )
+        out = 'OUT.zip' if isinstance(first, ZippedFrames) else 'OUT'
+        size = f' --resolution {resolution}' if large else ''
+        rows.append(
+            (
+                'advice',
+                f'{", and ".join(faults)}: python tools/dataset_converters/'
+                f'{tool}.py {survey.data} {out}{size}',
+            )
+        )
+    if isinstance(first, ZippedFrames) and any(
+        (source.members[:, 2] == zipfile.ZIP_DEFLATED).any()
+        for source in survey.sources
+    ):
+        rows.append(
+            (
+                'advice',
+                'the zip compresses pictures that are compressed: made by '
+                '"zip -0 -r" it is read faster',
+            )
+        )
+    return rows
 
 
 def measure_motion(
@@ -298,12 +437,25 @@ def _power_of_two(number: float) -> int:
     return int(2 ** np.floor(np.log2(number)))
 
 
-def suggestions(survey: Survey, motion: Motion) -> list[str]:
+def largest_resolution(survey: Survey) -> int:
+    """Choose the resolution for which three of four videos are large enough.
+
+    Returns:
+        A power of two from 16 to 1024.
+    """
+    side = np.percentile(survey.sizes[survey.usable].min(axis=1), 25)
+    return _power_of_two(np.clip(side, 16, 1024))
+
+
+def suggestions(
+    survey: Survey, motion: Motion, resolution: int | None = None
+) -> list[str]:
     """Choose config values.
 
     Args:
         survey: From :func:`look`.
         motion: From :func:`measure_motion`.
+        resolution: If it is chosen already.
 
     Returns:
         Lines for a config.
@@ -315,10 +467,10 @@ def suggestions(survey: Survey, motion: Motion) -> list[str]:
             f'labels = {survey.labels!r}',
             f'num_classes = {survey.c.shape[1]}',
         ]
-    # Three of four videos then need no enlarging.
-    side = np.percentile(survey.sizes[usable].min(axis=1), 25)
-    resolution = _power_of_two(np.clip(side, 16, 1024))
-    lines.append(f'resolution = {resolution}  # at most')
+    if resolution is None:
+        lines.append(f'resolution = {largest_resolution(survey)}  # at most')
+    else:
+        lines.append(f'resolution = {resolution}')
     rates = Counter(f'{fps:.4g}' for fps in survey.fps[usable] if fps)
     if rates:
         lines.append(f'fps = {rates.most_common(1)[0][0]}  # of previews')
@@ -434,6 +586,11 @@ def main() -> None:
     parser.add_argument('--num-frames', type=int, default=3)
     parser.add_argument('--max-dist', type=int, default=32)
     parser.add_argument(
+        '--resolution',
+        type=int,
+        help='of training; default: the largest that the videos allow',
+    )
+    parser.add_argument(
         '--labels', help='"folder", or a .json or .csv file of labels'
     )
     parser.add_argument(
@@ -448,13 +605,25 @@ def main() -> None:
         if not path.parent.is_dir():
             raise InputError(f'{path}: there is no folder {path.parent}')
     survey = look(args.data, args.labels, args.num_frames, args.max_dist)
-    rows = describe(survey)
+    resolution = args.resolution
+    if resolution is None:
+        resolution = largest_resolution(survey)
+    reading = measure_reading(survey, resolution)
+    rows = [
+        *describe(survey),
+        (
+            'reading',
+            f'{reading.rate:.3g} clips of {args.num_frames} frames a second '
+            f'on one core, at {resolution} px',
+        ),
+        *advise(survey, reading, resolution),
+    ]
     width = max(len(key) for key, _ in rows)
     for key, value in rows:
         print(f'{key:{width}}  {value}')
     motion = measure_motion(survey)
     print('\nlines for a config')
-    print('\n'.join(suggestions(survey, motion)))
+    print('\n'.join(suggestions(survey, motion, args.resolution)))
     if args.preview:
         write_preview(args.data, args.preview)
     if args.plot:

@@ -1,0 +1,450 @@
+"""The benchmark's baseline is the same model, and its numbers are right."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.optim import OptimWrapper
+from torch.optim import SGD
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from stylegan_v_mm.allocation import keep_freed_memory
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.models.noise import MotionNoise
+from stylegan_v_mm.registry import MODELS
+
+ROOT = Path(__file__).parents[2]
+PEAK = 1e9  # FLOP/s
+CONFIG = f"""
+_base_ = ['{ROOT}/configs/stylegan_v/ucf101.py']
+model = dict(
+    generator=dict(
+        z_dim=8, w_dim=8, motion_z_dim=8, motion_v_dim=8, time_enc_dim=4,
+        channel_base=256, channel_max=8,
+    ),
+    discriminator=dict(channel_base=256, channel_max=8),
+)
+"""
+
+
+@pytest.fixture(autouse=True)
+def few_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / 'tools/analysis_tools')
+    import benchmark
+
+    return benchmark
+
+
+@pytest.fixture
+def run(benchmark, monkeypatch, tmp_path):
+    """Run the tool with a tiny model; give what it writes."""
+    config, out = tmp_path / 'config.py', tmp_path / 'out.json'
+    config.write_text(CONFIG)
+
+    monkeypatch.setattr(benchmark, 'convolution_peak', lambda *_: PEAK)
+
+    def run(command, *args):
+        if command != 'data':
+            args = ('--config', str(config), *args)
+        args = [command, '--resolution', '16', '--json', str(out), *args]
+        monkeypatch.setattr(sys, 'argv', ['benchmark.py', *args])
+        benchmark.main()
+        return json.loads(out.read_text())
+
+    return run
+
+
+def model_config(**generator):
+    small = dict(resolution=16, c_dim=2, channel_base=256, channel_max=8)
+    dims = dict(
+        z_dim=8, w_dim=8, motion_z_dim=8, motion_v_dim=8, time_enc_dim=4
+    )
+    return dict(
+        type='StyleGANV',
+        generator=dict(type='StyleGANVGenerator', **small, **dims | generator),
+        discriminator=dict(
+            type='StyleGANVDiscriminator', concat_res=8, **small
+        ),
+        augment=dict(type='VideoAugment', p=0.5),
+        r1_gamma=1,
+        d_reg_interval=4,
+        ema_kimg=0.1,
+    )
+
+
+def both(benchmark, **generator):
+    """Build our model and the baseline, with biases and clamps at work."""
+    torch.manual_seed(0)
+    config = model_config(**generator)
+    ours = MODELS.build(config | {})
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            if name.endswith('bias'):
+                parameter.normal_()
+    for module in ours.modules():
+        if getattr(module, 'conv_clamp', None) is not None:
+            module.conv_clamp = 3
+    config = model_config(**generator)
+    theirs = benchmark.PerFrameGAN(ours, config)
+    for module in theirs.modules():
+        if getattr(module, 'conv_clamp', None) is not None:
+            module.conv_clamp = 3
+    return ours, theirs
+
+
+class Convolutions(TorchDispatchMode):
+    """Notes the convolutions: their inputs and their groups."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.convolution.default:
+            self.calls.append((args[0], args[1], args[8]))
+        return func(*args, **kwargs or {})
+
+    @property
+    def layouts(self):
+        """Whether images are in NCHW, where that can be told."""
+        return {
+            x.is_contiguous()
+            for x, _, _ in self.calls
+            if x.ndim == 4 and x.shape[1] > 1 and x.shape[3] > 1
+        }
+
+
+@pytest.mark.parametrize(
+    'generator',
+    [
+        dict(),
+        dict(cond_type='concat_w'),
+        dict(cond_type='sum_w', fourier=False, motion_z_distance=3),
+        dict(motion_v_dim=0),
+    ],
+)
+def test_the_baseline_renders_our_frames(benchmark, generator):
+    ours, theirs = (gan.eval() for gan in both(benchmark, **generator))
+    c = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    ws = ours.content([3, 4], c)
+    motions = [MotionNoise(3), MotionNoise(5)]
+    t = torch.tensor([0.0, 1.5, 40, 1030, 7, 8, 9])
+    found = torch.cat(list(ours.render_videos(ws, motions, t, c)), 1)
+    chunks = list(theirs.render_videos(ws, motions, t, c, chunk=4))
+    assert [len(chunk) for chunk in chunks] == [4, 3, 4, 3]
+    expected = torch.cat(chunks).unflatten(0, (2, 7))
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_the_baseline_trains_alike(benchmark):
+    # Plain gradient steps: Adam's hide the size of gradients.
+    args = benchmark.parse(['train', '--batch', '4', '--resolution', '16'])
+    ours, theirs = both(benchmark)
+    torch.manual_seed(1)
+    data = benchmark.random_batch(args, ours)
+    start = {k: v.clone() for k, v in ours.state_dict().items()}
+    losses = []
+    for gan in (ours, theirs):
+        gan.train()
+        optimizers = {
+            name: OptimWrapper(SGD(getattr(gan, name).parameters(), lr=0.01))
+            for name in ('generator', 'discriminator')
+        }
+        losses.append({})
+        for name, loss in (
+            ('generator', gan.generator_loss),
+            ('discriminator', gan.discriminator_loss),
+            ('discriminator', gan.r1_loss),
+        ):
+            torch.manual_seed(2)
+            parts = gan.split(data)
+            losses[-1] |= gan.step(name, loss, parts, optimizers)
+        gan.update_ema(4)
+    for name in ('loss_g', 'loss_d', 'r1_penalty'):
+        mine, expected = (float(each[name]) for each in losses)
+        assert mine == pytest.approx(expected, abs=1e-4)
+    expected = theirs.state_dict()
+    for name, value in ours.state_dict().items():
+        if value.is_floating_point() and not name.startswith('augment'):
+            moved = (expected[name] - start[name]).norm()
+            assert (value - expected[name]).norm() <= 1e-3 * moved + 1e-5
+    moved = expected['generator_ema.synthesis.b16.conv1.weight']
+    assert not torch.equal(
+        moved, start['generator.synthesis.b16.conv1.weight']
+    )
+
+
+def test_the_baseline_computes_frame_by_frame(benchmark):
+    ours, theirs = (gan.eval() for gan in both(benchmark))
+    c = torch.tensor([[1.0, 0.0]])
+    ws, t = ours.content([0], c), torch.arange(5)
+    with Convolutions() as seen:
+        list(theirs.render_videos(ws, [MotionNoise(0)], t, c))
+    # 3x3 and 1x1: one group and one modulated weight for each frame.
+    modulated = [
+        (x, weight, groups)
+        for x, weight, groups in seen.calls
+        if weight.ndim == 4 and weight.shape[-1] != 4
+    ]
+    assert {groups for _, _, groups in modulated} == {5}
+    assert {len(x) for x, _, _ in modulated} == {1}
+    assert seen.layouts == {True}
+    # 1024 frames take 66 codes and two convolutions of 11 taps.
+    (first, *_) = (x for x, weight, _ in seen.calls if weight.ndim == 3)
+    assert first.shape[2] == 66 + 2 * 10
+
+
+def test_operations_are_counted_through_second_gradients(benchmark):
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    weight = torch.randn(5, 3, 3, 3, requires_grad=True)
+    once = 2 * 2 * 5 * 8 * 8 * 3 * 9
+    with benchmark.FlopCount() as count:
+        y = F.conv2d(x, weight, padding=1)
+        assert count.flops == once
+        (grad,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        assert count.flops == 2 * once
+        grad.square().sum().backward()
+    # Back through the gradient (to y and the weight), then through y (to x
+    # and the weight).
+    assert count.flops == 6 * once
+
+
+def test_the_peak_is_that_of_the_best_convolution(benchmark, monkeypatch):
+    seconds = iter([3.0] * 4 + [9, 2, 9, 9] + [4.0] * 4)
+    monkeypatch.setattr(benchmark, 'timed', lambda _: (next(seconds), None))
+    # All have the same operations: 2 a tap and pair of channels.
+    flops = 2 * 9 * 256**2 * 4 * 64**2
+    assert benchmark.convolution_peak('cpu', 'float32') == flops / 2
+
+
+def test_train_tells_phases_and_iterations(run):
+    found = run('train', '--batch', '4', '--num-frames', '2', '--repeats', '2')
+    rows = {(row['work'], row['way']): row for row in found['rows']}
+    ways = {way for _, way in rows}
+    assert {'ours', 'per frame, as published'} <= ways
+    assert len(rows) == 5 * len(ways)
+    for way in ways:
+        g, d, r1, average, whole = (
+            rows[work, way]
+            for work in (
+                'G',
+                'D',
+                'R1',
+                'moving average',
+                'iteration, R1 every 16',
+            )
+        )
+        for i in range(2):
+            parts = [each['seconds'][i] for each in (g, d, r1, average)]
+            parts[2] /= 16
+            assert whole['seconds'][i] == pytest.approx(sum(parts))
+        median = sum(whole['seconds']) / 2
+        assert whole['frames'] == 8
+        assert whole['frames/s'] == pytest.approx(8 / median)
+        assert whole['of peak'] == pytest.approx(
+            whole['flops'] / median / PEAK
+        )
+        assert g['flops'] > 0
+    ours, published = (
+        rows['G', way] for way in ('ours', 'per frame, as published')
+    )
+    assert ours['x published'] == pytest.approx(
+        sum(published['seconds']) / sum(ours['seconds'])
+    )
+    # Styles of each frame, zeros between pixels: it has more to compute.
+    assert ours['flops'] < published['flops']
+    assert set(found['differences']) == {'loss_g', 'loss_d', 'r1_penalty'}
+    assert max(found['differences'].values()) < 1e-4
+
+
+def test_sample_times_chunks_and_compares(run, capsys):
+    found = run(
+        'sample', '--batch', '3', '--num-frames', '6', '--chunk', '4',
+        '--repeats', '4',
+    )  # fmt: skip
+    output = capsys.readouterr().out
+    for row in found['rows']:
+        assert row['work'] == '3 x 6 frames'
+        assert len(row['seconds']) == 4
+        assert f'{row["work"]}: {row["way"]}' in output
+    assert found['torch'] == torch.__version__
+    assert found['command'].startswith('python benchmark.py sample')
+    most = found['differences']['3 x 6 frames, at most']
+    assert 0 < most < 1e-4
+
+    found = run('sample', '--repeats', '1', '--dtype', 'bfloat16')
+    works = {row['work'] for row in found['rows']}
+    assert works == {'1 x 128 frames', '16 x 16 frames'}
+    assert set(found['convolution_peak']) == {'bfloat16', 'float32'}
+    assert found['differences']['1 x 128 frames, at most'] > 1e-4
+
+
+def test_options_reach_our_networks(run, benchmark, monkeypatch):
+    def layouts(*args):
+        options = ('--batch', '2', '--num-frames', '4', '--repeats', '1')
+        with Convolutions() as seen:
+            run('sample', *options, *args)
+        return seen.layouts
+
+    assert layouts() == {True, False}
+    assert layouts('--channels-last', 'no') == {True}
+
+    compiled = []
+    monkeypatch.setattr(
+        torch.nn.Module, 'compile', lambda self: compiled.append(self)
+    )
+    run('eval', '--batch', '4', '--num-frames', '9', '--repeats', '1')
+    assert compiled == []
+    found = run(
+        'eval', '--batch', '4', '--num-frames', '9', '--repeats', '1',
+        '--compile',
+    )  # fmt: skip
+    names = {type(network).__name__ for network in compiled}
+    assert names == {'SynthesisNetwork'}
+    works = [row['work'] for row in found['rows'] if row['way'] == 'ours']
+    assert works == ['rendering', 'features', 'statistics']
+
+
+def test_memory_is_the_most_that_was_held(benchmark):
+    try:
+        Path('/proc/self/clear_refs').write_text('5')  # forget the past
+    except OSError:
+        pytest.skip('the peak of this process cannot be set back')
+    before = benchmark.peak_memory()
+    block = torch.ones(2**26)
+    del block
+    rise = benchmark.peak_memory() - before
+    assert rise == pytest.approx(2**28, rel=0.1)
+
+
+def test_only_our_allocation_keeps_freed_memory(benchmark):
+    def taken_anew():
+        def resident():
+            pages = Path('/proc/self/statm').read_text().split()[1]
+            return int(pages) * 4096
+
+        size = 2**27
+        for _ in range(3):  # the next one then fits where the last was
+            torch.ones(size // 4)
+        before = resident()
+        block = torch.ones(size // 4)
+        return (resident() - before) / (block.numel() * 4)
+
+    keep_freed_memory()
+    assert taken_anew() < 0.1
+    assert benchmark.with_default_allocation(taken_anew) > 0.9
+    assert taken_anew() < 0.1
+
+
+def test_memory_measures_each_job_in_its_own_process(
+    run, benchmark, monkeypatch
+):
+    jobs = []
+
+    def note(function, options, *way):
+        jobs.append((function.__name__, options.num_frames, *way))
+        return len(jobs) * 2**30
+
+    monkeypatch.setattr(benchmark, 'in_a_process', note)
+    found = run('memory', '--num-frames', '2')
+    assert list(found['memory'].values()) == [
+        (i + 1) * 2**30 for i in range(len(jobs))
+    ]
+    assert jobs[-3:] == [
+        (
+            'peak_of_sampling',
+            num,
+        )
+        for num in (100, 1000, 10000)
+    ]
+    assert ('peak_of_training', 2, 'ours') in jobs
+
+
+def test_two_processes_share_a_batch(run, benchmark, monkeypatch):
+    monkeypatch.setattr(benchmark, 'GROUPS', ((2, 1),))
+    measured = []
+
+    def note(options, baseline):
+        measured.append(
+            (options.resolution, options.num_frames, options.batch)
+        )
+        return [benchmark.Row('', 'ours', [1.0], 1)], {}
+
+    monkeypatch.setattr(benchmark, 'measure_training', note)
+    found = run('scaling', '--repeats', '1', '--batch', '4')
+    assert measured == [
+        (16, 3, 4), (32, 3, 4), (16, 1, 4), (16, 6, 4), (16, 12, 4),
+        (16, 3, 2), (16, 3, 8),
+    ]  # fmt: skip
+    # In processes of their own, for real.
+    iteration, exchange = found['rows'][len(measured) :]
+    assert iteration['work'] == '2 x 1 threads, iteration, R1 every 16'
+    assert iteration['frames'] == 12
+    assert exchange['work'] == '2 x 1 threads, all-reduce'
+    assert 0 < exchange['seconds'][0] < iteration['seconds'][0]
+
+
+def test_data_shows_what_is_read_from(run, monkeypatch, capsys):
+    import data_speed
+
+    monkeypatch.setattr(data_speed, 'NUM_VIDEOS', 1)
+    monkeypatch.setattr(data_speed, 'VIDEO_LEN', 9)
+    found = run('data', '--batch', '2', '--repeats', '1')
+    output = capsys.readouterr().out
+    assert {row['work'] for row in found['rows']} == set(data_speed.FORMATS)
+    for name in data_speed.FORMATS:
+        assert name in output
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        (['train', '--dtype', 'float16'], 'choose bfloat16'),
+        (['sample', '--tf32'], '--device cuda'),
+        (['train', '--batch', '0'], '--batch 0 must be at least 1'),
+        (['eval', '--batch', '3'], '2 clips on either side'),
+        (['data', '--json', 'nowhere/out.json'], 'no such folder'),
+        (['train', '--config', 'nowhere.py'], 'no config file nowhere.py'),
+    ],
+)
+def test_bad_input_is_told(benchmark, monkeypatch, args, message):
+    monkeypatch.setattr(sys, 'argv', ['benchmark.py', *args])
+    monkeypatch.setattr(benchmark, 'convolution_peak', lambda *_: PEAK)
+    with pytest.raises(InputError, match=message):
+        benchmark.main()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU is here')
+def test_a_missing_gpu_is_told(benchmark):
+    with pytest.raises(InputError, match='finds no GPU'):
+        benchmark.parse(['train', '--device', 'cuda'])
+
+
+def test_the_help_of_training_imports_little():
+    code = (
+        'import runpy, sys\n'
+        'sys.argv = ["train.py", "--help"]\n'
+        'try:\n'
+        f'    runpy.run_path({str(ROOT / "tools/train.py")!r}, '
+        'run_name="__main__")\n'
+        'except SystemExit:\n'
+        '    print("torch" in sys.modules)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True
+    )
+    assert done.stdout.startswith('usage: train.py'), done.stderr
+    assert done.stdout.endswith('\nFalse\n')
