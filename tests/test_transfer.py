@@ -15,6 +15,11 @@ WAVES = dict(motion_z_distance=8, time_enc_dim=4, min_period_len=8)
 LSTM = dict(motion_type='lstm', fourier=False, cond_type='concat_w')
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
 def gan(c_dim=0, generator=None, discriminator=None, **sizes):
     sizes = dict(SIZES, c_dim=c_dim, **sizes)
     return StyleGANV(

@@ -12,10 +12,12 @@ checkpoint_interval = 5000
 save_best = None  # 'FVD16': keep what measures best, see val_interval
 preview_frames = 64
 fps = 25  # of previews
+tf32 = False  # whether GPUs may round float32 products, which is faster
 tensorboard = False  # whether to write for it; needs the package tensorboard
 
 env_cfg = dict(
     cudnn_benchmark=True,
+    tf32='= tf32',
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
 )
 randomness = dict(seed=0)

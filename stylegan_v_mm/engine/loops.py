@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from mmengine.dist import get_world_size
 from mmengine.runner import BaseLoop, Runner, set_random_seed
 from torch import nn
@@ -91,6 +92,8 @@ class ClipTrainLoop(BaseLoop):
         runner, loader = self.runner, self.dataloader
         loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
         batch_size = loader.batch_size * get_world_size()
+        # From there the GPU takes batches while the CPU goes on.
+        loader.pin_memory = torch.cuda.is_available()
         loader.sampler.start = self._iter * batch_size
         loader.sampler.seed = runner.seed
         runner.call_hook('before_train')

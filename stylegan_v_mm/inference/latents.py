@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..errors import InputError
@@ -65,7 +65,8 @@ class Latents:
         temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, temporary)
+            # Its own save_file makes files that none but their owner may read.
+            temporary.write_bytes(save(tensors))
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             raise InputError(f'{path} cannot be written: {error}') from error

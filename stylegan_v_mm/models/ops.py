@@ -118,8 +118,10 @@ class _BiasAct(torch.autograd.Function):
         ctx.mark_dirty(x)
         # On CPUs, to look is cheaper than a mask that is all ones.
         if clamp is not None and y.device.type == 'cpu' and y.numel() > 0:
-            largest = max(float(y.detach().amax()), -float(y.detach().amin()))
-            clamp = None if largest < clamp else clamp
+            # As tensors: their clamp is rounded to their precision.
+            values = y.detach()
+            if values.amax() < clamp and values.amin() > -clamp:
+                clamp = None
         ctx.options = act, gain, clamp
         ctx.save_for_backward(y)
         return y

@@ -82,6 +82,11 @@ class StyleGANV(BaseModel):
             thousands of clips. Defaults to 20.
         ema_rampup (float, optional): The half-life is at most this share of
             the frames seen so far. Defaults to None, no limit.
+        accumulative_counts (int): Parts of a batch that go through the
+            networks one after another. Defaults to 1.
+        reuse_fakes (bool): Whether the discriminator learns from the clips
+            of the generator's step, made before that step, instead of new
+            ones: a pass less. Defaults to False, as published.
         augment (dict, optional): Config of a ``VideoAugment`` of all clips
             that the discriminator sees. Defaults to None, no augmentation.
         data_preprocessor (dict, optional): mmengine's, to move data.
@@ -103,6 +108,7 @@ class StyleGANV(BaseModel):
         ema_kimg: float = 20,
         ema_rampup: float | None = None,
         accumulative_counts: int = 1,
+        reuse_fakes: bool = False,
         augment: dict | None = None,
         data_preprocessor: dict | None = None,
     ):
@@ -154,6 +160,7 @@ class StyleGANV(BaseModel):
         self.ema_kimg = ema_kimg
         self.ema_rampup = ema_rampup
         self.accumulative_counts = accumulative_counts
+        self.reuse_fakes = reuse_fakes
         #: Running mean of the path lengths.
         self.register_buffer('pl_mean', torch.zeros([]))
         self.register_buffer('iteration', torch.zeros([], dtype=torch.int64))
@@ -313,6 +320,8 @@ class StyleGANV(BaseModel):
         logits = self.discriminate(fakes.videos, fakes.c, fakes.t)
         loss = sum_of_means(self.gan_loss.generator, logits)
         backward(loss)
+        if self.reuse_fakes:
+            data['fakes'] = Fakes(*(value.detach() for value in fakes))
         self.discriminator.requires_grad_(True)
         return {'loss_g': loss.detach()}
 
@@ -350,8 +359,11 @@ class StyleGANV(BaseModel):
         Fake and real clips pass apart, as the minibatch statistics must not
         mix them.
         """
-        with torch.no_grad():
-            fakes = self.make_fakes(data, 1)
+        if self.reuse_fakes:
+            fakes = data.pop('fakes')
+        else:
+            with torch.no_grad():
+                fakes = self.make_fakes(data, 1)
         fake_logits = self.discriminate(fakes.videos, fakes.c, fakes.t)
         fake_loss = sum_of_means(self.gan_loss.fake, fake_logits)
         backward(fake_loss)
@@ -411,7 +423,7 @@ class StyleGANV(BaseModel):
         """Generate the ``which``-th fake batch of :meth:`add_noise`."""
         network, own = self.generator, {}
         for key, value in data.items():
-            if key not in ('video', 't', 'c'):
+            if key not in ('video', 't', 'c', 'fakes'):
                 own[key.removeprefix('gen_')] = value[:, which]
         c, t = own['c'], own['t']
         ws = network.map(own['z'], c)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from stylegan_v_mm.engine import GANOptimWrapperConstructor, VideoGANRunner
 from stylegan_v_mm.errors import InputError
@@ -37,6 +38,17 @@ def test_freed_memory_is_reused():
     )
     before, after = map(int, result.stdout.split())
     assert after < before / 20
+
+
+@pytest.mark.parametrize('tf32', [False, True])
+def test_gpus_round_products_only_if_they_may(monkeypatch, tf32):
+    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn):
+        monkeypatch.setattr(backend, 'allow_tf32', not tf32)
+    runner = VideoGANRunner.__new__(VideoGANRunner)
+    monkeypatch.setattr(runner, '_distributed', False, raising=False)
+    runner.setup_env(dict(tf32=tf32) if tf32 else {})
+    assert torch.backends.cuda.matmul.allow_tf32 == tf32
+    assert torch.backends.cudnn.allow_tf32 == tf32
 
 
 def test_accumulation_has_one_place():

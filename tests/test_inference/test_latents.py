@@ -25,6 +25,8 @@ def test_a_file_gives_back_the_videos(conditional, tmp_path):
     path = tmp_path / 'new/some.safetensors'
     latents.save(path)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+    (tmp_path / 'any').touch()
+    assert path.stat().st_mode == (tmp_path / 'any').stat().st_mode
     loaded = Latents.load(path, conditional.gan.generator_ema)
     assert torch.equal(rendered(conditional, loaded, t), expected)
     # A part of them is a part of the videos.

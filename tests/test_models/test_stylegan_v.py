@@ -382,6 +382,44 @@ def test_parts_have_to_be_equal():
         gan.train_step(batch(gan), optimizers(gan))
 
 
+@pytest.mark.parametrize('parts', [1, 2])
+def test_fakes_can_be_reused(parts):
+    """The discriminator gets the generator's clips, made before its step."""
+    options = dict(accumulative_counts=parts, pl_weight=1, mbstd_group_size=2)
+    gan = make(reuse_fakes=True, **options)
+    twin = make(**options)
+    twin.load_state_dict(gan.state_dict())
+    data = batch(gan)
+    seen, expected = [], []
+    for model, calls in ((gan, seen), (twin, expected)):
+        # Without gradients of the generator's step, the published way makes
+        # the same clips from the same noise, which it gets twice here.
+        model.discriminator.register_forward_pre_hook(
+            lambda _, args, calls=calls: calls.append(args)
+        )
+    gan.train_step(dict(data), optimizers(gan))
+    again = {
+        key: value[:, :1].expand_as(value)
+        for key, value in data.items()
+        if key.startswith(('gen_', 'motion_z'))
+    }
+    twin.train_step(data | again, optimizers(twin, lr=0))
+    # Parts: fakes; then fakes and real ones; then R1's.
+    assert len(seen) == len(expected) == 4 * parts
+    order = [*range(parts), *range(parts, 3 * parts, 2)]
+    for call in order:
+        for ours, theirs in zip(seen[call], expected[call]):
+            torch.testing.assert_close(ours, theirs)
+    for i in range(parts):
+        fakes = seen[i][0]
+        assert fakes.requires_grad
+        assert torch.equal(seen[parts + 2 * i][0], fakes)
+        assert not seen[parts + 2 * i][0].requires_grad
+    with torch.no_grad():
+        moved = gan.make_fakes(data, 0).videos
+    assert not torch.allclose(moved[: len(fakes)], seen[0][0], atol=1e-4)
+
+
 # Moving average
 
 

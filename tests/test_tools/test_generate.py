@@ -7,8 +7,11 @@ import sys
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from real_process import ROOT, run_tool
+from safetensors.torch import load_file
+from small_model import make_work_dir
 
 
 @pytest.fixture
@@ -156,6 +159,35 @@ def test_latents_are_the_videos(job, tmp_path, generate):
         ours = pictures(tmp_path / f'b/00000{i}').astype(int)
         theirs = pictures(tmp_path / f'a/00000{seed}')
         assert abs(ours - theirs).max() <= 1
+
+
+def test_labels_are_as_frequent_as_in_the_data(tmp_path, run_script):
+    model, data = make_work_dir(tmp_path / 'model', c_dim=3), tmp_path / 'data'
+    counts = [30, 6, 18]
+    for label, count in enumerate(counts):
+        for video in range(count):
+            folder = data / str(label) / str(video)
+            folder.mkdir(parents=True)
+            Image.new('RGB', (4, 4)).save(folder / '0.png')
+    with (model / 'small.py').open('a') as file:
+        file.write(
+            "test_dataloader = dict(dataset=dict(type='SeedDataset', "
+            f"num_videos=1, num_frames=1, data_root='{data}', "
+            "labels='folder'))"
+        )
+    latents = tmp_path / 'some.safetensors'
+    args = ['--num-videos=90', '--num-frames=1', '--save-latents', latents]
+    result = run_script(
+        ROOT / 'tools/generate.py',
+        *[model, '--out', tmp_path / 'out', '--label=data', *args],
+    )
+    assert result.returncode == 0, result.stderr
+    c = load_file(latents)['c']
+    assert (c.sum(1) == 1).all()
+    assert (c.amax(1) == 1).all()
+    # Of 90 draws, the numbers lie within 3 standard deviations (14).
+    expected = torch.tensor([50.0, 10, 30])
+    assert (c.sum(0) - expected).abs().max() < 14
 
 
 def test_mixed_layers_are_those_of_the_other(job, tmp_path, generate):

@@ -9,7 +9,7 @@ num_fp16_res = 4  # resolutions in half precision, from the highest
 
 model = dict(
     type='StyleGANV',
-    data_preprocessor=dict(type='BaseDataPreprocessor'),
+    data_preprocessor=dict(type='BaseDataPreprocessor', non_blocking=True),
     generator=dict(
         type='StyleGANVGenerator',
         resolution='= resolution',
