@@ -351,6 +351,21 @@ def test_only_our_allocation_keeps_freed_memory(benchmark):
     assert taken_anew() < 0.1
 
 
+def test_a_profile_names_the_largest_shares(run, benchmark):
+    found = run('profile', '--batch', '2')['profile']
+    for work in ('sampling', 'training'):
+        for way in (benchmark.PUBLISHED, benchmark.OURS):
+            shares = list(found[f'{work}, {way}'].values())
+            assert shares == sorted(shares, reverse=True)
+            assert 0.3 < sum(shares) <= 1
+
+    def work():
+        for _ in range(20):
+            torch.mm(torch.ones(300, 300), torch.ones(300, 300))
+
+    assert next(iter(benchmark.profiled(work))) == 'aten::mm'
+
+
 def test_memory_measures_each_job_in_its_own_process(
     run, benchmark, monkeypatch
 ):

@@ -250,6 +250,8 @@ def test_two_processes_train_as_one(job, reference, tmp_path):
     assert set(two) == set(range(1, 7))
     for number, values in two.items():
         for name, value in values.items():
-            expected = one[number][name]
-            assert value == pytest.approx(expected, rel=1e-5, abs=1e-5), name
+            # Adam makes full steps of gradients that are 0 but for rounding.
+            limit = 1e-5 if number == 1 else 1e-4
+            expected = pytest.approx(one[number][name], rel=limit, abs=limit)
+            assert value == expected, (number, name)
     assert_same_update(tmp_path, reference, initial_weights(job, tmp_path))

@@ -46,6 +46,7 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapperDict
 from per_frame import PerFrameGAN, with_default_allocation
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
@@ -730,6 +731,61 @@ def train_in_group(
     return rows
 
 
+# Profiles.
+
+
+def measure_profile(options: Options) -> dict[str, dict[str, float]]:
+    """Find the operations that take the time of sampling and of training.
+
+    Returns:
+        For sampling and training, ours and the baseline's: each operation's
+        share of the time, the largest first.
+    """
+    found = {}
+    for way, call in ways(options.device).items():
+        if way == SAME_ALLOCATION:
+            continue
+        training = build_training(options, way)
+        gan = training.gan
+        torch.manual_seed(0)
+        phases = training.phases(random_batch(options, gan))
+        c = one_hot(torch.zeros(1), gan.c_dim).to(options.device)
+        ws = gan.content([0], c)
+        t = torch.arange(options.chunk, dtype=torch.float64)
+
+        def sample(gan: StyleGANV = gan, ws=ws, t=t, c=c) -> None:
+            list(gan.render_videos(ws, [MotionNoise(0)], t, c, options.chunk))
+
+        def train(phases: dict = phases) -> None:
+            for phase in phases.values():
+                phase()
+
+        for name, work in (('sampling', sample), ('training', train)):
+            with layout(options):
+                call(work)
+                shares = call(profiled, work)
+            found[f'{name}, {way}'] = shares
+    return found
+
+
+def profiled(work: Callable) -> dict[str, float]:
+    """Call a function; give the operations' shares of its time."""
+    activities = [ProfilerActivity.CPU]
+    if torch.cuda.is_initialized():
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as found:
+        work()
+        synchronize()
+    kind = 'device' if torch.cuda.is_initialized() else 'cpu'
+    times = {
+        each.key: getattr(each, f'self_{kind}_time_total')
+        for each in found.key_averages()
+    }
+    total = sum(times.values())
+    largest = sorted(times, key=times.__getitem__, reverse=True)
+    return {name: times[name] / total for name in largest[:8]}
+
+
 # Reports.
 
 
@@ -939,6 +995,10 @@ COMMANDS = {
         'peaks of training, and of sampling longer and longer videos',
         dict(resolution=128, batch=8, num_frames=3),
     ),
+    'profile': (
+        'the operations that take the time of sampling and of training',
+        dict(resolution=128, batch=4, num_frames=3, chunk=16),
+    ),
     'scaling': (
         'iterations of other sizes and, on CPUs, of two processes',
         dict(resolution=64, batch=8, num_frames=3, repeats=2),
@@ -969,6 +1029,13 @@ def measure_and_show(args: argparse.Namespace) -> dict:
         lines += [[name, f'{x / 2**30:.3f}'] for name, x in peaks.items()]
         print(format_table(lines))
         return dict(memory=peaks)
+    if args.command == 'profile':
+        shares = measure_profile(options)
+        for name, operations in shares.items():
+            lines = [[name, 'of the time']]
+            lines += [[op, f'{share:.0%}'] for op, share in operations.items()]
+            print(format_table(lines))
+        return dict(profile=shares)
     dtypes = dict.fromkeys(ways(args.device), baseline_dtype(options))
     dtypes[OURS] = args.dtype
     found = {
