@@ -40,15 +40,24 @@ def test_freed_memory_is_reused():
     assert after < before / 20
 
 
+@pytest.fixture
+def backends():
+    """Those that round to TF32, and back to what they were."""
+    backends = [torch.backends.cuda.matmul, torch.backends.cudnn]
+    before = [backend.allow_tf32 for backend in backends]
+    yield backends
+    for backend, value in zip(backends, before):
+        backend.allow_tf32 = value
+
+
 @pytest.mark.parametrize('tf32', [False, True])
-def test_gpus_round_products_only_if_they_may(monkeypatch, tf32):
-    for backend in (torch.backends.cuda.matmul, torch.backends.cudnn):
-        monkeypatch.setattr(backend, 'allow_tf32', not tf32)
+def test_gpus_round_products_only_if_they_may(backends, monkeypatch, tf32):
+    for backend in backends:
+        backend.allow_tf32 = not tf32
     runner = VideoGANRunner.__new__(VideoGANRunner)
     monkeypatch.setattr(runner, '_distributed', False, raising=False)
     runner.setup_env(dict(tf32=tf32) if tf32 else {})
-    assert torch.backends.cuda.matmul.allow_tf32 == tf32
-    assert torch.backends.cudnn.allow_tf32 == tf32
+    assert [backend.allow_tf32 for backend in backends] == [tf32, tf32]
 
 
 def test_accumulation_has_one_place():

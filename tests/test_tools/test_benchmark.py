@@ -327,13 +327,18 @@ def test_memory_is_the_most_that_was_held(benchmark):
     before = benchmark.peak_memory()
     # Not from malloc, which may have kept as much.
     with mmap.mmap(-1, 2**28) as block:
-        block.write(b'x' * 2**28)
+        for _ in range(2**8):
+            block.write(b'x' * 2**20)
     rise = benchmark.peak_memory() - before
     assert rise == pytest.approx(2**28, rel=0.1)
 
 
 def test_only_our_allocation_keeps_freed_memory(benchmark):
     def taken_anew():
+        # The least of some: what was kept may be a few bytes too small.
+        return min(share_taken() for _ in range(5))
+
+    def share_taken():
         def resident():
             pages = Path('/proc/self/statm').read_text().split()[1]
             return int(pages) * 4096
