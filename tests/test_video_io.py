@@ -72,7 +72,7 @@ def encode(
 def decode_all(path):
     """Every frame, by decoding from the start up to the first error."""
     images = []
-    with av.open(str(path), metadata_errors='ignore') as file:
+    with av.open(str(path), **video_io.ANY_METADATA) as file:
         try:
             for frame in file.decode(video=0):
                 image = frame.to_ndarray(format='rgb24')
