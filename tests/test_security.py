@@ -229,8 +229,8 @@ PLANTED = {
 def test_what_is_planted_is_found(source, tmp_path):
     planted = tmp_path / 'planted.py'
     planted.write_text(f'"""Looks harmless."""\n{source}\n')
-    whats = [what for _, what in found_in(planted.read_text())]
-    assert PLANTED[source] in whats
+    found = [what for _, what in found_in(planted.read_text())]
+    assert PLANTED[source] in found
 
 
 @pytest.mark.parametrize(
