@@ -319,7 +319,8 @@ def save(program: ExportedProgram, part: Part, path: Path) -> None:
         device: str = '',
         pin_memory: bool = False,
     ) -> Any:
-        return op.Constant(value=ir.tensor(s, ir.DataType(dtype)))
+        value: Any = ir.tensor(s, ir.DataType(dtype))
+        return op.Constant(value=value)
 
     exported: Any = torch.onnx.export(
         program.run_decompositions(part.onnx_table),

@@ -764,7 +764,12 @@ def measure_profile(options: Options) -> dict[str, dict[str, float]]:
         ws = gan.content([0], c)
         t = torch.arange(options.chunk, dtype=torch.float64)
 
-        def sample(gan: StyleGANV = gan, ws=ws, t=t, c=c) -> None:
+        def sample(
+            gan: StyleGANV = gan,
+            ws: Tensor = ws,
+            t: Tensor = t,
+            c: Tensor = c,
+        ) -> None:
             list(gan.render_videos(ws, [MotionNoise(0)], t, c, options.chunk))
 
         def train(phases: dict = phases) -> None:
