@@ -26,9 +26,12 @@ from .errors import InputError, nearest
 
 def _power(base: float, exponent: float) -> float:
     """Raise to a power, unless the number would fill the memory."""
-    if isinstance(base, int) and isinstance(exponent, int):
-        if base.bit_length() * exponent > 10_000:
-            raise OverflowError('the number is too large')
+    if (
+        isinstance(base, int)
+        and isinstance(exponent, int)
+        and base.bit_length() * exponent > 10_000
+    ):
+        raise OverflowError('the number is too large')
     return base**exponent
 
 
