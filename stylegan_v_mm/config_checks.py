@@ -214,6 +214,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, each) for each in inner)
     if origin is typing.Literal:
         return value in inner
+    if hint is Any:
+        return True
     if isinstance(value, Mapping) and 'type' in value:
         return True  # What is built of it counts.
     hint = origin or hint
