@@ -25,9 +25,14 @@ ROOT = Path(__file__).parent
 TABLE = ROOT / 'docs/compatibility.md'
 # What depends on the versions, in minutes.
 TESTED = (
-    *('tests/test_checkpoint.py', 'tests/test_fidelity.py'),
-    *('tests/test_video_io.py', 'tests/test_datasets', 'tests/test_engine'),
-    *('tests/test_inference', 'tests/test_models'),
+    'tests/test_checkpoint.py',
+    'tests/test_video_io.py',
+    'tests/test_datasets/test_transforms.py',
+    'tests/test_inference/test_latents.py',
+    *(
+        f'tests/test_models/test_{name}.py'
+        for name in ('augment', 'generator', 'motion', 'ops')
+    ),
 )
 TOOLS = ('pytest', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'scipy')
 VERSIONS = """

@@ -252,6 +252,7 @@ def hour(tmp_path_factory):
         for i, k in enumerate(order):
             for n, (blob, pts, dts) in enumerate(groups[k]):
                 packet = av.Packet(blob)
+                packet.duration = step
                 packet.pts = pts + i * 250 * step
                 packet.dts = dts + i * 250 * step
                 packet.time_base = old.streams.video[0].time_base
