@@ -3,6 +3,7 @@
 import argparse
 import errno
 import logging
+import multiprocessing
 import os
 import re
 import signal
@@ -47,6 +48,10 @@ def run_tool(main: Callable[[], int | None]) -> None:
         status = 2
     finally:
         signal.signal(signal.SIGTERM, handler_before)
+        # Data workers are deaf to SIGTERM. Where an error still holds on to
+        # them, Python's exit would wait for them for ever.
+        for child in multiprocessing.active_children():
+            child.kill()
         # Left to the interpreter's end, gloo's threads now and then abort.
         if dist.is_initialized():
             dist.destroy_process_group()

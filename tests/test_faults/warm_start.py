@@ -7,10 +7,12 @@ its own, in a session of its own; it ends as one that was started by hand.
 """
 
 import atexit
+import ctypes
 import gc
 import json
 import os
 import runpy
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -32,6 +34,8 @@ mmengine.config.config.FormatCode = lambda text, **style: (text, True)
 def become(job: dict) -> None:
     """Turn this child into the tool."""
     os.setsid()
+    # Not to outlive the tests: PR_SET_PDEATHSIG.
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     os.chdir(job['cwd'])
     os.environ.update(job['env'])
     for number, path in enumerate((os.devnull, job['out'], job['err'])):
