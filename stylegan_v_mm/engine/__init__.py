@@ -1,12 +1,7 @@
 """Runner, loop, optimizers and hooks."""
 
 from .checkpoint_hook import SafeCheckpointHook
-from .hooks import (
-    DivergenceHook,
-    SteadyTimerHook,
-    TrainingSpeedHook,
-    VideoPreviewHook,
-)
+from .hooks import DivergenceHook, TrainingSpeedHook, VideoPreviewHook
 from .loops import ClipTrainLoop
 from .runner import GANOptimWrapperConstructor, VideoGANRunner
 from .visualizer import VideoVisualizer
@@ -16,7 +11,6 @@ __all__ = [
     'DivergenceHook',
     'GANOptimWrapperConstructor',
     'SafeCheckpointHook',
-    'SteadyTimerHook',
     'TrainingSpeedHook',
     'VideoGANRunner',
     'VideoPreviewHook',

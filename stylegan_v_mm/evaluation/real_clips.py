@@ -1,7 +1,6 @@
 """The real clips that generated ones are compared with."""
 
 import sys
-from typing import Any
 
 import numpy as np
 from mmengine.dist import get_rank, get_world_size
@@ -17,7 +16,7 @@ _FRAMES_PER_ITEM = 16
 
 def real_clips(
     real_data: dict, num_frames: int, resolution: int, frame_stride: int = 1
-) -> Any:
+) -> Dataset:
     """Make a data set of one clip of each long enough video.
 
     Where in the video a clip lies is drawn by a fixed seed. No flips.
@@ -45,8 +44,6 @@ def real_clips(
     return DATASETS.build(
         dict(
             type='VideoDataset',
-            # Names below are ours, whatever the config's default scope is.
-            _scope_=DATASETS.scope,
             **real_data,
             min_num_frames=(num_frames - 1) * frame_stride + 1,
             max_num_frames=sys.maxsize,
@@ -145,7 +142,7 @@ class RealFrames(Dataset):
 
 
 def own_share(
-    clips: Any, most: int | None = None, first: bool = False
+    clips: Dataset, most: int | None = None, first: bool = False
 ) -> Subset:
     """Choose clips, and deal them out: to each process a stretch of them.
 
@@ -162,4 +159,4 @@ def own_share(
     start, end = (
         (get_rank() + i) * len(inds) // get_world_size() for i in range(2)
     )
-    return Subset(clips, inds[start:end].tolist())
+    return Subset(clips, inds[start:end])

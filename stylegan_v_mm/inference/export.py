@@ -8,7 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,12 +47,12 @@ class Part(nn.Module):
         Args:
             more (int): Times that.
         """
-        sizes: dict[str | int, int] = {
+        sizes = {
             name: least + more * i
             for i, (name, least) in enumerate(self.axes.items(), 1)
         }
         return {
-            name: torch.randn([int(sizes.get(axis, axis)) for axis in shape])
+            name: torch.randn([sizes.get(axis, axis) for axis in shape])
             for name, shape in self.shapes.items()
         }
 
@@ -318,11 +318,10 @@ def save(program: ExportedProgram, part: Part, path: Path) -> None:
         layout: str = '',
         device: str = '',
         pin_memory: bool = False,
-    ) -> Any:
-        value: Any = ir.tensor(s, ir.DataType(dtype))
-        return op.Constant(value=value)
+    ):
+        return op.Constant(value=ir.tensor(s, ir.DataType(dtype)))
 
-    exported: Any = torch.onnx.export(
+    torch.onnx.export(
         program.run_decompositions(part.onnx_table),
         dynamo=True,
         verbose=False,
@@ -330,8 +329,7 @@ def save(program: ExportedProgram, part: Part, path: Path) -> None:
         output_names=[part.output],
         # onnxscript's own would round numbers to float32.
         custom_translation_table={aten.scalar_tensor.default: scalar_tensor},
-    )
-    exported.save(path)
+    ).save(path)
 
 
 def load(path: Path) -> Callable[..., Tensor]:

@@ -139,10 +139,7 @@ def save_frames(
     if folder.exists():
         raise InputError(f'{folder} exists: remove it or choose another --out')
     temporary = folder.with_name(f'.{folder.name}.{os.getpid()}.tmp')
-    options: dict[str, dict] = {
-        'jpg': {'quality': quality},
-        'webp': {'lossless': True},
-    }
+    options = {'jpg': {'quality': quality}, 'webp': {'lossless': True}}
     try:
         temporary.mkdir(parents=True)
         for index, image in enumerate(pictures(chunks)):

@@ -34,7 +34,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import data_speed
@@ -111,14 +110,14 @@ class Row:
         way: ``OURS`` or a baseline.
         seconds: Of each turn.
         frames: In a turn.
-        flops: Operations on floating-point numbers in a turn, 0 if unknown.
+        flops: Operations on floating-point numbers in a turn, if counted.
     """
 
     work: str
     way: str
     seconds: list[float]
     frames: int
-    flops: int = 0
+    flops: int | None = None
 
     @property
     def median(self) -> float:
@@ -137,13 +136,7 @@ class FlopCount(TorchDispatchMode):
         super().__init__()
         self.flops = 0
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple = (),
-        kwargs: dict | None = None,
-    ) -> Any:
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Compute, and count."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
@@ -153,7 +146,7 @@ class FlopCount(TorchDispatchMode):
         return result
 
 
-def timed(function: Callable, *args: Any) -> tuple[float, object]:
+def timed(function: Callable, *args) -> tuple[float, object]:
     """Call a function; give its time in seconds and what it returns."""
     synchronize()
     start = time.perf_counter()
@@ -171,7 +164,7 @@ def synchronize() -> None:
 def ways(device: str) -> dict[str, Callable]:
     """List who takes turns, and what calls each one's functions."""
 
-    def call(function: Callable, *args: Any) -> Any:
+    def call(function: Callable, *args):
         return function(*args)
 
     if device == 'cuda' or not hasattr(ctypes.CDLL(None), 'mallopt'):
@@ -269,8 +262,8 @@ def layout(options: Options) -> contextlib.AbstractContextManager:
 
 
 def take_turn(
-    row: Row, turn: int, options: Options, function: Callable, *args: Any
-) -> Any:
+    row: Row, turn: int, options: Options, function: Callable, *args
+):
     """Call a function; turn 0 warms up and counts, the others are timed."""
     with layout(options):
         if turn == 0:
@@ -302,7 +295,7 @@ class Training:
         **adam: Options of these to override.
     """
 
-    def __init__(self, gan: StyleGANV, config: Config, **adam: Any):
+    def __init__(self, gan: StyleGANV, config: Config, **adam):
         self.gan = gan.train()
         optimizers = {
             name: deepcopy(config.optim_wrapper[name])
@@ -417,8 +410,7 @@ def measure_training(
     for turn in tqdm(range(options.repeats + 1), 'iterations', disable=None):
         torch.manual_seed(turn)
         data = random_batch(options, ours.gan)
-        state = ours.state()
-        losses: dict[str, dict] = {}
+        state, losses = ours.state(), {}
         for way, model in models.items():
             if turn == 0 and way == SAME_ALLOCATION:
                 continue  # the same as the one before
@@ -524,8 +516,7 @@ def measure_all_sampling(options: Options) -> tuple[list[Row], dict]:
         cases = [(options.batch or 1, options.num_frames or 16)]
     else:
         cases = [(1, 128), (16, 16)]
-    rows: list[Row] = []
-    differences: dict[str, float] = {}
+    rows, differences = [], {}
     for batch, num_frames in cases:
         case = replace(options, batch=batch, num_frames=num_frames)
         found, errors = measure_sampling(case)
@@ -567,9 +558,7 @@ def measure_evaluation(options: Options) -> tuple[list[Row], dict]:
     rows: dict[tuple, Row] = {}
     frames = options.batch * options.num_frames
 
-    def measured(
-        turn: int, work: str, way: str, function: Callable, *args: Any
-    ) -> Any:
+    def measured(turn: int, work: str, way: str, function: Callable, *args):
         row = rows.setdefault((work, way), Row(work, way, [], frames))
         return take_turn(row, turn, options, function, *args)
 
@@ -618,7 +607,7 @@ def peak_memory() -> int:
     return int(status.split('VmHWM:')[1].split()[0]) * 1024
 
 
-def in_a_process(function: Callable, *args: Any) -> Any:
+def in_a_process(function: Callable, *args):
     """Call a function in a process of its own."""
     with ProcessPoolExecutor(1, get_context('spawn')) as pool:
         return pool.submit(function, *args).result()
@@ -626,7 +615,7 @@ def in_a_process(function: Callable, *args: Any) -> Any:
 
 def measure_memory(options: Options) -> dict[str, int]:
     """Measure peaks: of training, and of sampling 100 frames and more."""
-    jobs: dict[str, tuple] = {
+    jobs = {
         f'training, {way}': (peak_of_training, options, way)
         for way in ways(options.device)
     }
@@ -647,7 +636,7 @@ def measure_memory(options: Options) -> dict[str, int]:
 
 def measure_scaling(options: Options) -> tuple[list[Row], dict]:
     """Time our iterations at other sizes, one of them changed at a time."""
-    base: dict[str, Any] = dict(
+    base = dict(
         resolution=options.resolution,
         num_frames=options.num_frames,
         batch=options.batch,
@@ -764,12 +753,7 @@ def measure_profile(options: Options) -> dict[str, dict[str, float]]:
         ws = gan.content([0], c)
         t = torch.arange(options.chunk, dtype=torch.float64)
 
-        def sample(
-            gan: StyleGANV = gan,
-            ws: Tensor = ws,
-            t: Tensor = t,
-            c: Tensor = c,
-        ) -> None:
+        def sample(gan: StyleGANV = gan, ws=ws, t=t, c=c) -> None:
             list(gan.render_videos(ws, [MotionNoise(0)], t, c, options.chunk))
 
         def train(phases: dict = phases) -> None:
@@ -990,7 +974,7 @@ HELP = dict(
     repeats='turns that are timed',
     chunk='frames rendered at a time',
 )
-COMMANDS: dict[str, tuple[str, dict]] = {
+COMMANDS = {
     'train': (
         'an iteration: generator, discriminator, R1, moving average',
         dict(resolution=128, batch=8, num_frames=3, repeats=3),

@@ -21,11 +21,9 @@ import ctypes
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from stylegan_v_mm.allocation import keep_freed_memory
@@ -43,7 +41,7 @@ MAX_NUM_FRAMES = 1024  # of a clip: motion codes are computed for all of it
 _thread = ThreadPoolExecutor(1)
 
 
-def with_default_allocation(function: Callable, *args: Any) -> Any:
+def with_default_allocation(function: Callable, *args):
     """Call a function with glibc as it is where nobody sets it otherwise.
 
     Its thresholds adapt to what a program frees; these are the last values,
@@ -56,7 +54,7 @@ def with_default_allocation(function: Callable, *args: Any) -> Any:
     libc.mallopt(trim_threshold, 64 * 2**20)
     num_threads = torch.get_num_threads()
 
-    def call() -> Any:
+    def call():
         torch.set_num_threads(num_threads)
         return function(*args)
 
@@ -148,8 +146,7 @@ def modulated_conv2d(
         norm = weight.abs().amax([1, 2, 3], keepdim=True)
         weight = weight / norm / math.sqrt(weight[0].numel())
         styles = styles / styles.abs().amax(1, keepdim=True)
-    modulated: Any = None
-    demod: Any = None
+    modulated = demod = None
     if fused or demodulate:
         modulated = weight * styles[:, None, :, None, None]  # M, O, I, k, k
     if demodulate:
@@ -237,9 +234,7 @@ def synthesize(
             ws = ws + motion
         else:
             ws = torch.cat([ws, motion], 2)
-    x = network.b4.input(len(ws), motion_v).contiguous()
-    rgb: Any = None
-    used = 0
+    x, rgb, used = network.b4.input(len(ws), motion_v).contiguous(), None, 0
     for name in network.block_names:
         block = getattr(network, name)
         x = x.to(block_dtype(x.device, block.half_dtype, torch.float32))
@@ -329,7 +324,7 @@ class PerFrameGAN(StyleGANV):
         self.load_state_dict(ours.state_dict())
         self.to(memory_format=torch.contiguous_format)
 
-    def logits(
+    def discriminate(
         self, videos: Tensor, c: Tensor, t: Tensor, is_real: bool = False
     ) -> Tensor:
         """Augment clips and judge them; logits [N]."""
@@ -340,7 +335,7 @@ class PerFrameGAN(StyleGANV):
             self.augment.observe(logits)
         return logits
 
-    def fakes(self, data: dict, which: int) -> tuple[Tensor, Tensor, Tensor]:
+    def fakes(self, data: dict, which: int) -> tuple[Tensor, ...]:
         """Generate a fake batch: videos, labels and times."""
         network = self.generator
         c, t = data['gen_c'][:, which], data['gen_t'][:, which]
@@ -362,7 +357,7 @@ class PerFrameGAN(StyleGANV):
     def generator_loss(self, data: dict, backward: Callable) -> dict:
         """Compute the generator's loss; see the package's."""
         self.discriminator.requires_grad_(False)
-        logits = self.logits(*self.fakes(data, 0))
+        logits = self.discriminate(*self.fakes(data, 0))
         loss = self.gan_loss.generator(logits).mean()
         backward(loss)
         self.discriminator.requires_grad_(True)
@@ -372,9 +367,9 @@ class PerFrameGAN(StyleGANV):
         """Compute the discriminator's loss; see the package's."""
         with torch.no_grad():
             fakes = self.fakes(data, 1)
-        fake_loss = self.gan_loss.fake(self.logits(*fakes)).mean()
+        fake_loss = self.gan_loss.fake(self.discriminate(*fakes)).mean()
         backward(fake_loss)
-        real_logits = self.logits(
+        real_logits = self.discriminate(
             from_bytes(data['video']), data['c'], data['t'], is_real=True
         )
         real_loss = self.gan_loss.real(real_logits).mean()
@@ -384,7 +379,7 @@ class PerFrameGAN(StyleGANV):
     def r1_loss(self, data: dict, backward: Callable) -> dict:
         """Compute the R1 penalty; see the package's."""
         real = from_bytes(data['video']).requires_grad_()
-        logits = self.logits(real, data['c'], data['t'], is_real=True)
+        logits = self.discriminate(real, data['c'], data['t'], is_real=True)
         (grad,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = grad.square().sum([2, 3, 4]).mean()
         backward(self.r1_gamma / 2 * penalty * self.d_reg_interval)
@@ -394,7 +389,7 @@ class PerFrameGAN(StyleGANV):
         return {'r1_penalty': penalty.detach()}
 
     @staticmethod
-    def apply_gradients(optimizer: OptimWrapper, network: nn.Module) -> None:
+    def apply_gradients(optimizer, network: nn.Module) -> None:
         """Clean gradients one after another, and step."""
         for param in network.parameters():
             if param.grad is not None:

@@ -25,7 +25,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import torch
@@ -223,9 +222,7 @@ def write_pictures(
     save_frames(chunks, path, format, quality)
 
 
-def write_mp4(
-    frames: Iterator[np.ndarray], path: Path, **options: Any
-) -> None:
+def write_mp4(frames: Iterator[np.ndarray], path: Path, **options) -> None:
     """Write a video file; ``options`` are those of ``VideoWriter``."""
     with VideoWriter(path, **options) as writer:
         for frame in frames:
@@ -349,7 +346,7 @@ def _check_settings(out: Path, folder: Path, settings: dict) -> None:
 
 def _check_names(jobs: list[Job]) -> None:
     """Refuse jobs that would overwrite each other."""
-    sources: dict[str, str] = {}
+    sources = {}
     for job in jobs:
         if job.name in sources:
             raise InputError(
@@ -367,7 +364,7 @@ def _check_names(jobs: list[Job]) -> None:
 
 
 @contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
+def _alone_in(folder: Path):
     """Hold a lock on a folder, where the file system can lock."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -152,7 +152,7 @@ def plan(args: argparse.Namespace) -> list[Job]:
         items = partial(
             read_faces,
             video,
-            masks.get(name, video),  # a job with a problem reads nothing
+            masks.get(name),
             inds,
             args.one_box,
             args.resolution,

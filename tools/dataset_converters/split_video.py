@@ -9,7 +9,6 @@ Example, RainbowJelly:
 """
 
 import argparse
-from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -31,9 +30,7 @@ from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import run_tool
 
 
-def read_square(
-    source: VideoSource, inds: np.ndarray, resolution: int | None
-) -> Iterator[np.ndarray]:
+def read_square(source: VideoSource, inds: np.ndarray, resolution: int | None):
     """Decode frames, [R, R, 3]; by default as large as the square in them."""
     if resolution is None:
         resolution = min(source.read(inds[:1]).shape[1:3])
