@@ -443,12 +443,13 @@ def test_scripts_run_unfused_and_in_full_precision(script):
             torch.backends.cudnn.allow_tf32,
         )
 
-    before = state()
-    assert before == (True, True)
     detector.script = Watch()
-    detector.features(noise(1, 9, 3, 8, 6))
-    assert seen == [(False, False)]
-    assert state() == before
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
+        before = state()
+        assert before == (True, True)
+        detector.features(noise(1, 9, 3, 8, 6))
+        assert seen == [(False, False)]
+        assert state() == before
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
