@@ -32,6 +32,7 @@ from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from unittest import mock
@@ -590,12 +591,17 @@ def peak_of_sampling(options: Options) -> int:
     """Render a video in this process; give its peak, bytes."""
     keep_freed_memory()
     gan = build_ours(options, read_config(options)).eval()
+    render_one(gan, options.num_frames, options)
+    return peak_memory()
+
+
+def render_one(gan: StyleGANV, num_frames: int, options: Options) -> None:
+    """Render a video, chunk by chunk, and keep nothing of it."""
     c = one_hot(torch.zeros(1), gan.c_dim).to(options.device)
     ws = gan.content([0], c)
-    t = torch.arange(options.num_frames, dtype=torch.float64)
+    t = torch.arange(num_frames, dtype=torch.float64)
     for _ in gan.render_videos(ws, [MotionNoise(0)], t, c, options.chunk):
         pass
-    return peak_memory()
 
 
 def peak_memory() -> int:
@@ -746,15 +752,9 @@ def measure_profile(options: Options) -> dict[str, dict[str, float]]:
         if way == SAME_ALLOCATION:
             continue
         training = build_training(options, way)
-        gan = training.gan
         torch.manual_seed(0)
-        phases = training.phases(random_batch(options, gan))
-        c = one_hot(torch.zeros(1), gan.c_dim).to(options.device)
-        ws = gan.content([0], c)
-        t = torch.arange(options.chunk, dtype=torch.float64)
-
-        def sample(gan: StyleGANV = gan, ws=ws, t=t, c=c) -> None:
-            list(gan.render_videos(ws, [MotionNoise(0)], t, c, options.chunk))
+        phases = training.phases(random_batch(options, training.gan))
+        sample = partial(render_one, training.gan, options.chunk, options)
 
         def train(phases: dict = phases) -> None:
             for phase in phases.values():
