@@ -8,8 +8,10 @@ WORKERS ?= 2
 REQUIREMENTS := requirements/install.sh $(wildcard requirements/*.txt)
 # What is there: `make demo` is content with either install.
 INSTALLED := $(firstword $(wildcard .venv/.full) .venv/.quick)
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest \
+  -n $(WORKERS) --dist loadfile
 
-.PHONY: help demo test lint format gpu-check clean distclean
+.PHONY: help demo test coverage lint types format docs gpu-check clean distclean
 .DELETE_ON_ERROR:
 
 help:  ## Show this list
@@ -21,27 +23,37 @@ demo: $(INSTALLED)  ## Train on moving shapes, measure and sample (minutes)
 	.venv/bin/python tools/demo.py
 
 test: .venv/.full  ## Compile mmcv where needed, then run all tests
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile \
-	  $(ARGS)
+	$(PYTEST) $(ARGS)
 
-lint: .venv/.lint  ## Check style and format
+coverage: .venv/.full  ## Run all tests, list the lines that none reaches
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+lint: .venv/.lint  ## Check style, format and spelling
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/codespell
+
+types: .venv/.full .venv/.lint  ## Check type hints
+	.venv/bin/mypy
 
 format: .venv/.lint  ## Mend style and format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+docs: .venv/.docs  ## Build the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 gpu-check: .venv/.full  ## Check the install and the compiled ops on a GPU
 	.venv/bin/python tools/analysis_tools/check_install.py
 	.venv/bin/python -m pytest -m gpu
 
 clean:  ## Remove what builds and tests leave behind
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .coverage* .mypy_cache .nox .pytest_cache \
+	  .ruff_cache
 	find . -path ./.venv -prune -o -name __pycache__ -print0 | xargs -0 rm -rf
 
 distclean: clean  ## Also remove .venv
 	rm -rf .venv
 
-.venv/.lint .venv/.quick .venv/.full: .venv/.%: $(REQUIREMENTS)
+.venv/.lint .venv/.docs .venv/.quick .venv/.full: .venv/.%: $(REQUIREMENTS)
 	@PYTHON='$(PYTHON)' requirements/install.sh $*

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent
 class BuildWithMim(build_py):
     """Copy configs, tools and the model index into ``stylegan_v_mm/.mim``.
 
-    OpenMMLab's ``mim`` looks for them there in an installed package. An
-    editable install has them beside the package already.
+    OpenMMLab's ``mim`` looks for them there in an installed package, but not
+    in an editable one, which has them beside the package.
     """
 
     def run(self):
@@ -28,8 +28,7 @@ class BuildWithMim(build_py):
                 mim / name,
                 ignore=shutil.ignore_patterns('__pycache__'),
             )
-        if (ROOT / 'model-index.yml').exists():
-            shutil.copy(ROOT / 'model-index.yml', mim)
+        shutil.copy(ROOT / 'model-index.yml', mim)
 
 
 setup(cmdclass={'build_py': BuildWithMim})

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make or update .venv (the Makefile calls this; it can be repeated):
-#   lint    ruff alone, seconds
+#   lint    codespell, mypy and ruff alone, seconds
+#   docs    mkdocs alone, seconds
 #   quick   mmcv-lite and the PyTorch formula of its ops, no compiler
 #   full    mmcv with compiled ops, mmagic with all it needs, the tests' tools
 # PYTHON chooses the interpreter of a new .venv.
@@ -89,9 +90,7 @@ build_mmcv() {
   say 'compiling mmcv 2.1.0 (15 to 25 minutes on 2 cores, once)'
   mkdir -p "$part"
   local log=$part/build.log
-  # -v lets ninja's "[12/77] c++ ..." through: the progress shown.
-  MAX_JOBS=${MAX_JOBS:-$(nproc)} pip wheel -v --no-deps --no-cache-dir \
-    --no-build-isolation -w "$part" -c requirements/constraints.txt mmcv \
+  requirements/build_mmcv.sh "$VENV_PYTHON" "$part" \
     2>&1 | tee "$log" |
     { grep --line-buffered -oE '^ *\[[0-9]+/[0-9]+\]' || true; } ||
     die "mmcv did not compile; the compiler's words are in $log"
@@ -101,7 +100,12 @@ build_mmcv() {
 
 install_lint() {
   make_venv
-  pip_install ruff
+  pip_install codespell mypy ruff
+}
+
+install_docs() {
+  make_venv
+  pip_install -r requirements/docs.txt
 }
 
 install_quick() {
@@ -131,8 +135,8 @@ install_full() {
 }
 
 case ${1:-} in
-  lint | quick | full) ;;
-  *) die "usage: [PYTHON=python3.11] $0 lint|quick|full" ;;
+  lint | docs | quick | full) ;;
+  *) die "usage: [PYTHON=python3.11] $0 lint|docs|quick|full" ;;
 esac
 "install_$1"
 touch ".venv/.$1"

@@ -7,7 +7,7 @@ from .version import __version__
 # mmengine imports transformers, where it is installed, for one optimizer.
 # That takes a second of every start, so hide it from mmengine meanwhile.
 if 'transformers' not in sys.modules:
-    sys.modules['transformers'] = None
+    sys.modules['transformers'] = None  # type: ignore[assignment]
     try:
         import mmengine.optim  # noqa: F401
     finally:

@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,13 +30,18 @@ def _history_method(owner: type, name: str) -> Callable:
     raise pickle.UnpicklingError(f'it asks for {owner}.{name}')
 
 
+_MADE_BY = {'_reconstruct': np.zeros(1), 'scalar': np.float64(0)}
 # What mmengine's own checkpoints hold besides tensors and plain containers:
 # the log history. Everything else is refused by ``weights_only``.
-_LOG_HISTORY = [
+LOG_HISTORY: list[Any] = [
     HistoryBuffer,
     (_history_method, 'builtins.getattr'),
-    np.core.multiarray._reconstruct,
-    np.core.multiarray.scalar,
+    # numpy 2 calls their module _core; files of either version are read.
+    *(
+        (value.__reduce__()[0], f'numpy.{core}.multiarray.{name}')
+        for core in ('core', '_core')
+        for name, value in _MADE_BY.items()
+    ),
     np.ndarray,
     np.dtype,
     type(np.dtype(np.float64)),
@@ -48,8 +54,9 @@ def load_checkpoint(path: str, map_location: str = 'cpu') -> dict:
     """Read a checkpoint file of a training run.
 
     Args:
-        path (str): A local file or a URL (kept in the user's cache); also a
-            ``.safetensors`` file, which holds weights alone.
+        path (str): A local file or ``https://...#sha256=CHECKSUM`` (kept in
+            the user's cache); also a ``.safetensors`` file, which holds
+            weights alone.
         map_location (str): Device for its tensors. Defaults to 'cpu'.
 
     Returns:
@@ -63,7 +70,8 @@ def load_checkpoint(path: str, map_location: str = 'cpu') -> dict:
     try:
         if file.suffix == '.safetensors':
             return {'state_dict': load_file(file, map_location)}
-        with torch.serialization.safe_globals(_LOG_HISTORY):
+        _refuse_compressed(file)
+        with torch.serialization.safe_globals(LOG_HISTORY):
             checkpoint = torch.load(
                 file, map_location=map_location, weights_only=True
             )
@@ -74,9 +82,30 @@ def load_checkpoint(path: str, map_location: str = 'cpu') -> dict:
             f'{path} is not a checkpoint that can be read safely '
             f'({type(error).__name__}: {reason})'
         ) from error
-    if not isinstance(checkpoint, dict):
+    weights = isinstance(checkpoint, dict) and checkpoint.get('state_dict', {})
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and _is_dense(value)
+        for name, value in weights.items()
+    ):
         raise InputError(f'{path} is not a checkpoint of this library')
     return checkpoint
+
+
+def _refuse_compressed(file: Path) -> None:
+    """Refuse what unpacks to a thousand times its size; torch never packs."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if any(entry.compress_type for entry in archive.infolist()):
+                raise ValueError('it is compressed')
+
+
+def _is_dense(value: object) -> bool:
+    """Whether something is a tensor as a network's weights are."""
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout is torch.strided
+        and not (value.is_meta or value.is_nested or value.is_quantized)
+    )
 
 
 def save_checkpoint(checkpoint: dict, path: Path) -> None:

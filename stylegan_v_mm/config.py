@@ -1,4 +1,4 @@
-"""Reading configs: formulas over their variables, and checks of their keys.
+"""Reading configs: formulas over their variables.
 
 A string that starts with ``=`` is a formula over the config's top-level
 variables, as in a spreadsheet::
@@ -12,28 +12,37 @@ a config which sets ``resolution = 128`` changes every place that uses it.
 """
 
 import ast
-import difflib
-import inspect
 import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import Registry
-from mmengine.runner import Runner
 
-from . import registry
-from .errors import InputError
+from .config_checks import check_parts, runner_arguments
+from .errors import InputError, nearest
 
-_OPERATORS = {
+
+def _power(base: float, exponent: float) -> float:
+    """Raise to a power, unless the number would fill the memory."""
+    if (
+        isinstance(base, int)
+        and isinstance(exponent, int)
+        and base.bit_length() * exponent > 10_000
+    ):
+        raise OverflowError('the number is too large')
+    return base**exponent
+
+
+_OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
+    ast.Pow: _power,
     ast.USub: operator.neg,
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -42,10 +51,12 @@ _OPERATORS = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-_FUNCTIONS = {'min': min, 'max': max, 'round': round, 'int': int}
-
-# Keys that mmengine's tools and config reader know besides Runner's arguments.
-_READER_KEYS = {'runner_type', 'custom_imports', 'launcher'}
+_FUNCTIONS: dict[str, Callable] = {
+    'min': min,
+    'max': max,
+    'round': round,
+    'int': int,
+}
 
 
 def load_config(
@@ -64,43 +75,66 @@ def load_config(
 
     Raises:
         InputError: The file is missing or no config; a formula is wrong; a
-            key is unknown.
+            key or type is unknown, or a value of another type.
     """
     if not Path(path).is_file():
         raise InputError(f'there is no config file {path}')
     try:
         config = Config.fromfile(path)
-        config.merge_from_dict(options or {})
     except Exception as error:
         # A config is a program: it can raise anything.
-        raise InputError(f'{path} cannot be read: {error}') from error
+        reason = ' '.join(str(error).split())
+        raise InputError(f'{path} cannot be read: {reason}') from error
     try:
+        for option in options or {}:
+            _check_option(option, config)
+        try:
+            config.merge_from_dict(options or {})
+        except (TypeError, KeyError, ValueError) as error:
+            # mmengine's, where an option is a dict and the config has none.
+            reason = ' '.join(str(error).split())
+            raise InputError(f'the options do not fit: {reason}') from error
         used = _compute_formulas(config, {'num_processes': num_processes})
         _check_top_level(config, used)
-        _check_components(config)
+        check_parts(config)
     except InputError as error:
         raise InputError(f'{path}: {error}') from error
     return config
 
 
-def _components(value, path: tuple = ()) -> Iterator[tuple[tuple, dict]]:
-    """Yield every dict with a ``type``, and the keys that lead to it."""
-    items = ()
-    if isinstance(value, dict):
-        if 'type' in value:
-            yield path, value
-        items = value.items()
-    elif isinstance(value, list | tuple):
-        items = enumerate(value)
-    for key, child in items:
-        yield from _components(child, (*path, key))
+def _check_option(option: str, config: Config) -> None:
+    """Refuse an option that leads nowhere."""
+    keys = option.split('.')
+    known = runner_arguments() | set(config)
+    if keys[0] not in known:
+        raise InputError(
+            f'unknown key {keys[0]!r} of the option {option!r}'
+            f'{nearest(keys[0], known)}'
+        )
+    value = config._cfg_dict
+    for i, key in enumerate(keys):
+        place = '.'.join(keys[:i])
+        if _is_formula(value):
+            raise InputError(
+                f'the option {option!r}: {place} is the formula {value!r}; '
+                'set what it names, or the whole'
+            )
+        if isinstance(value, list | tuple):
+            if not (key.isdecimal() and int(key) < len(value)):
+                raise InputError(
+                    f'the option {option!r}: {place} is a list, with places 0 '
+                    f'to {len(value) - 1}'
+                )
+            value = value[int(key)]
+        else:
+            value = value.get(key, {}) if isinstance(value, dict) else {}
 
 
 def _dotted(path: tuple) -> str:
     return '.'.join(map(str, path))
 
 
-def _is_formula(value) -> bool:
+def _is_formula(value: object) -> bool:
     return isinstance(value, str) and value.startswith('=')
 
 
@@ -108,18 +142,20 @@ def _compute_formulas(config: Config, builtins: dict) -> set[str]:
     """Replace all formulas; return the names of the variables they use."""
     used: set[str] = set()
 
-    def variable(name: str, pending: tuple[str, ...]):
+    def variable(name: str, pending: tuple[str, ...]) -> Any:
         if name in builtins:
             return builtins[name]
         if name not in config:
-            raise InputError(f'unknown variable {name!r}')
+            raise InputError(
+                f'unknown variable {name!r}{nearest(name, config)}'
+            )
         if name in pending:
             cycle = ' -> '.join([*pending, name])
             raise InputError(f'variables depend on themselves: {cycle}')
         used.add(name)
         return resolve(config[name], (name,), (*pending, name))
 
-    def evaluate(node: ast.AST, pending: tuple[str, ...]):
+    def evaluate(node: ast.AST, pending: tuple[str, ...]) -> Any:
         match node:
             case ast.Constant():
                 return node.value
@@ -128,6 +164,9 @@ def _compute_formulas(config: Config, builtins: dict) -> set[str]:
             case ast.BinOp():
                 left = evaluate(node.left, pending)
                 right = evaluate(node.right, pending)
+                for operand in (left, right):
+                    if not isinstance(operand, int | float):
+                        raise TypeError(f'{operand!r} is no number')
                 return _OPERATORS[type(node.op)](left, right)
             case ast.UnaryOp():
                 operand = evaluate(node.operand, pending)
@@ -147,14 +186,19 @@ def _compute_formulas(config: Config, builtins: dict) -> set[str]:
             'c", min, max, round and int are known'
         )
 
-    def compute(formula: str, pending: tuple[str, ...]):
+    def compute(formula: str, pending: tuple[str, ...]) -> Any:
         try:
             tree = ast.parse(formula[1:].strip(), mode='eval')
-        except SyntaxError as error:
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            # The latter for thousands of brackets.
             raise InputError(f'wrong formula {formula!r}: {error}') from error
         try:
             return evaluate(tree.body, pending)
-        except (KeyError, TypeError, ArithmeticError) as error:
+        except InputError as error:
+            raise InputError(f'formula {formula!r}: {error}') from error
+        except (
+            KeyError, TypeError, ValueError, ArithmeticError, RecursionError
+        ) as error:  # fmt: skip
             names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
             values = ', '.join(
                 f'{name}={config[name]!r}'
@@ -163,10 +207,8 @@ def _compute_formulas(config: Config, builtins: dict) -> set[str]:
             raise InputError(
                 f'wrong formula {formula!r} with {values}: {error}'
             ) from error
-        except InputError as error:
-            raise InputError(f'formula {formula!r}: {error}') from error
 
-    def resolve(value, path: tuple, pending: tuple[str, ...] = ()):
+    def resolve(value: Any, path: tuple, pending: tuple[str, ...] = ()) -> Any:
         if isinstance(value, dict):
             for key in list(value):
                 value[key] = resolve(value[key], (*path, key), pending)
@@ -186,56 +228,36 @@ def _compute_formulas(config: Config, builtins: dict) -> set[str]:
     return used
 
 
-def _nearest(name: str, known: set[str]) -> str:
-    match = difflib.get_close_matches(name, known, 1)
-    return f'; did you mean {match[0]!r}?' if match else ''
-
-
 def _check_top_level(config: Config, used: set[str]) -> None:
     """Refuse top-level values that nothing uses: most are misspelt.
 
-    A variable counts as used if a formula uses it or an inherited file has
-    it: the formula may have been replaced. In the copy that a run leaves in
-    its work dir, formulas are computed, and variables left over.
+    A variable counts as used if a formula uses it, or other lines of the
+    file do, or an inherited file has it: what used it may have been replaced.
+    In the copy that a run leaves in its work dir, formulas are computed, and
+    variables left over.
     """
     if not used and {'launcher', 'work_dir'} <= config.keys():
         return
-    known = set(inspect.signature(Runner.__init__).parameters) - {'self'}
-    known |= _READER_KEYS | used
+    known = runner_arguments() | used
     for base in Config._get_base_files(config.filename):
-        base = base[0] if isinstance(base, tuple) else base
-        base = Path(config.filename).parent / base
+        base, _ = Config._get_cfg_path(base, config.filename)
         known |= set(Config.fromfile(base, import_custom_modules=False))
+    if config.filename.endswith('.py'):
+        source = Path(config.filename).read_text('utf-8')
+        known |= {
+            node.id
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        }
     for key, value in config.items():
-        # Lists and dicts may be parts that the file itself has put in place.
-        if key not in known and not isinstance(value, dict | list | tuple):
+        hint = nearest(key, known)
+        # A part that has no place may be there for a command line to use.
+        is_part = isinstance(value, dict | list | tuple)
+        if key not in known and (hint or not is_part):
             raise InputError(
                 f'unknown key {key!r}: neither an argument of the runner nor '
-                f'a variable of a formula{_nearest(key, known)}'
+                f'a variable of a formula{hint}'
             )
-
-
-def _check_components(config: Config) -> None:
-    """Refuse keys that the class named by ``type`` does not take."""
-    classes = {}
-    for parts in vars(registry).values():
-        if isinstance(parts, Registry):
-            parts.import_from_location()
-            classes |= parts.module_dict
-    for path, component in _components(config._cfg_dict):
-        name = str(component['type']).removeprefix('stylegan_v_mm.')
-        if name not in classes:
-            continue
-        parameters = inspect.signature(classes[name].__init__).parameters
-        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            continue
-        known = set(parameters) - {'self'} | {'type', '_scope_'}
-        for key in component:
-            if key not in known:
-                raise InputError(
-                    f'unknown key {_dotted((*path, key))!r}: {name} takes no '
-                    f'{key!r}{_nearest(key, known)}'
-                )
 
 
 def load_runner_config(

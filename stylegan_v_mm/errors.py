@@ -1,4 +1,7 @@
-"""The one exception for what a user can mend."""
+"""The one exception for what a user can mend, and how to word it."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -7,3 +10,35 @@ class InputError(ValueError):
     The message names the culprit and says what to do. The tools print it
     alone, without a traceback, and end with status 2.
     """
+
+
+def check_at_least(least: float, where: str, **values: float | None) -> None:
+    """Refuse values below a bound.
+
+    Args:
+        least (float): The bound.
+        where (str): What the values belong to, for the message.
+        values (float, optional): By their names; None passes.
+
+    Raises:
+        InputError: Names the first that is too small.
+    """
+    for name, value in values.items():
+        if value is not None and not value >= least:
+            raise InputError(
+                f'{where}.{name}={value} must be at least {least}'
+            )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Name the valid name that was probably meant, for a message.
+
+    Args:
+        name (str): A wrong one.
+        known (iterable): The valid ones.
+
+    Returns:
+        str: ``"; did you mean 'NAME'?"``, or '' if none is alike.
+    """
+    match = difflib.get_close_matches(name, known, 1)
+    return f'; did you mean {match[0]!r}?' if match else ''

@@ -8,7 +8,7 @@ within it stay integers.
 Pure functions; all randomness comes from the generator that is passed in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -148,7 +148,7 @@ def consecutive(
     return start + frame_stride * np.arange(num_frames)
 
 
-METHODS = {
+METHODS: dict[str, Callable[..., np.ndarray]] = {
     'random': random_span,
     'uniform': uniform_gap,
     'consecutive': consecutive,

@@ -1,33 +1,53 @@
 """How every script under ``tools/`` starts and ends."""
 
 import argparse
+import errno
+import logging
 import multiprocessing
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import torch.distributed as dist
+from mmengine.config import DictAction
 
 from .errors import InputError
+
+# Of a disk, a quota, and the largest size of a file.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and end the process with its status.
 
-    An :class:`InputError` becomes one line on stderr and status 2; any other
-    exception is a defect of ours and keeps its traceback.
+    An :class:`InputError` and what the machine does to a run (a full disk,
+    killed processes) become one line on stderr and status 2; any other
+    exception is a defect of ours and keeps its traceback. SIGTERM ends the
+    process as an exception would, so that half-written files go.
     """
     # What a config imports may lie in the current folder, as projects do.
     sys.path.append(os.getcwd())
+    # A full disk must not fill the terminal with tracebacks of the log.
+    logging.raiseExceptions = False
+    handler_before = signal.signal(signal.SIGTERM, _stop)
     try:
         status = main()
-    except InputError as error:
-        print(f'error: {error}', file=sys.stderr)
-        status = 2
     except KeyboardInterrupt:
         print('stopped by the user', file=sys.stderr)
         status = 130
+    except Exception as error:
+        message = _one_line(error)
+        if not message:
+            raise
+        # Names of files can hold what moves a terminal's cursor.
+        shown = (c if c.isprintable() else ascii(c)[1:-1] for c in message)
+        print(f'error: {"".join(shown)}', file=sys.stderr)
+        status = 2
     finally:
+        signal.signal(signal.SIGTERM, handler_before)
         # Data workers are deaf to SIGTERM. Where an error still holds on to
         # them, Python's exit would wait for them for ever.
         for child in multiprocessing.active_children():
@@ -36,6 +56,50 @@ def run_tool(main: Callable[[], int | None]) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
     sys.exit(status)
+
+
+def _stop(number: int, frame: object) -> None:
+    print('stopped by SIGTERM', file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def _one_line(error: Exception) -> str:
+    """Say what a user can mend; '' if nothing."""
+    text = str(error)
+    if isinstance(error, InputError):
+        # torch puts the traceback of a data worker before its message.
+        return re.sub(
+            r'(?s)^Caught \w+ in .+\n[\w.]+Error: ', '', text
+        ).strip()
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return f'{error.filename or "a file"} cannot be written: {error}'
+    if isinstance(error, RuntimeError) and re.match('DataLoader worker', text):
+        return f'{text}; was there too little memory?'
+    if isinstance(error, dist.DistError) or 'gloo' in text:
+        return (
+            'another process of this run has ended or hangs, see its own '
+            f'messages ({text.splitlines()[0]})'
+        )
+    return ''
+
+
+class OptionsAction(DictAction):
+    """``--cfg-options KEY=VALUE ...``, where mmengine's has a traceback."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Read the options."""
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except Exception as error:
+            parser.error(
+                f'{option_string}: give KEY=VALUE, not {values} ({error})'
+            )
 
 
 def model_parser(description: str) -> argparse.ArgumentParser:

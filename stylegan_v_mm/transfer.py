@@ -3,6 +3,7 @@
 import math
 import re
 from collections import Counter
+from typing import Any
 
 import torch
 from mmengine.logging import MMLogger
@@ -130,8 +131,8 @@ def _inputs(name: str, state: dict[str, Tensor]) -> dict:
     network, _, layer = name.partition('.')
     width = state[name].shape[1] if state[name].ndim > 1 else 0
     embed = state.get('generator.mapping.embed.weight', torch.empty(0, 0))
-    classes = {('class', i): 1 for i in range(embed.shape[1])}
-    inputs = {}
+    classes: dict[Any, int] = {('class', i): 1 for i in range(embed.shape[1])}
+    inputs: dict[Any, int] = {}
     if layer.endswith('mapping.fc0.weight'):
         embed = state.get(name.replace('fc0', 'embed'), ())
         inputs = {'noise': width - len(embed), 'label': len(embed)}
@@ -207,7 +208,7 @@ def _table(columns: dict[str, list[str]]) -> str:
 
     Parts are as ``generator.mapping`` or ``generator.synthesis.b64``.
     """
-    counts = {}
+    counts: dict[str, Counter[str]] = {}
     for column, names in columns.items():
         for name in names:
             parts = name.split('.')

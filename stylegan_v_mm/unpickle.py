@@ -16,7 +16,7 @@ import pickletools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ _MOST_IN_A_STORAGE = 200
 _LONGEST_NAME = 200  # of a module, such as synthesis.b4.conv1
 
 _STORAGE_MAGIC, _STORAGE_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-_DTYPES = {
+_DTYPES: dict[object, np.dtype] = {
     'torch.FloatStorage': np.dtype('<f4'),
     'torch.DoubleStorage': np.dtype('<f8'),
     'torch.HalfStorage': np.dtype('<f2'),
@@ -90,13 +90,13 @@ class Record:
     def __init__(self, name: str, args: tuple | None = None):
         self.name = name
         self.args = args
-        self.state = None
+        self.state: Any = None
 
     def __repr__(self) -> str:
         return f'Record({self.name!r})'
 
 
-def read_pickle(path: Path):
+def read_pickle(path: Path) -> Any:
     """Read a pickle of protocol 2 to 5 as plain values and records.
 
     Args:
@@ -124,7 +124,7 @@ def read_pickle(path: Path):
         raise InputError(f'it cannot be read: {error.strerror}') from error
 
 
-def _known(module, name) -> Record:
+def _known(module: object, name: object) -> Record:
     """Make the record of a function or class, if it is a known one."""
     if not (isinstance(module, str) and isinstance(name, str)):
         raise ValueError('it asks for a name that is no text')
@@ -137,7 +137,7 @@ def _known(module, name) -> Record:
     return Record(full)
 
 
-def _made(function, args) -> Record | dict:
+def _made(function: object, args: object) -> Record | dict:
     """Note that an object is to be made."""
     if not isinstance(function, Record) or function.args is not None:
         raise ValueError('it calls what is no function')
@@ -148,7 +148,7 @@ def _made(function, args) -> Record | dict:
     return Record(function.name, args)
 
 
-def _put(target, pairs: Iterator[tuple]) -> None:
+def _put(target: object, pairs: Iterator[tuple]) -> None:
     if not isinstance(target, dict):
         raise ValueError('it sets items of what is no dict')
     for key, value in pairs:
@@ -161,11 +161,11 @@ def _put(target, pairs: Iterator[tuple]) -> None:
         target[key] = value
 
 
-def _interpret(stream: BinaryIO, in_storage: bool = False):
+def _interpret(stream: Any, in_storage: bool = False) -> Any:
     """Carry out one pickle, to its end, and return what it holds.
 
     Args:
-        stream (BinaryIO): At its start.
+        stream (BinaryIO or mmap): At its start.
         in_storage (bool): Whether it is one of those that describe a
             storage. These are short, and have persistent ids.
     """
@@ -180,8 +180,10 @@ def _interpret(stream: BinaryIO, in_storage: bool = False):
         ) from error
 
 
-def _run(stream: BinaryIO, in_storage: bool):
-    stack, marks, memo = [], [], {}
+def _run(stream: Any, in_storage: bool) -> Any:
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[Any, Any] = {}
     budget = _MOST_IN_A_STORAGE if in_storage else _MOST_INSTRUCTIONS
 
     def since_mark() -> list:
@@ -190,6 +192,7 @@ def _run(stream: BinaryIO, in_storage: bool):
         del stack[start:]
         return values
 
+    arg: Any
     for count, (instruction, arg, _) in enumerate(pickletools.genops(stream)):
         if count == budget:
             raise InputError(
@@ -271,13 +274,13 @@ def _run(stream: BinaryIO, in_storage: bool):
     raise ValueError('no STOP')
 
 
-def _list(value) -> list:
+def _list(value: object) -> list:
     if not isinstance(value, list):
         raise ValueError('it appends to what is no list')
     return value
 
 
-def network_state(network) -> dict:
+def network_state(network: object) -> dict:
     """Give the attributes of a network that a pickle holds.
 
     Args:
@@ -303,7 +306,7 @@ def network_state(network) -> dict:
     raise InputError(f'it has a {_kind(network)} in the place of a network')
 
 
-def _kind(value) -> str:
+def _kind(value: object) -> str:
     """Name a value's type for a message."""
     name = value.name if isinstance(value, Record) else type(value).__name__
     return repr(name)
@@ -347,13 +350,13 @@ def network_tensors(
     return tensors
 
 
-def _checked(name) -> str:
+def _checked(name: object) -> str:
     if not isinstance(name, str) or not re.fullmatch('[A-Za-z0-9_]+', name):
         raise InputError('it has a network with a part of no usable name')
     return name[:_LONGEST_NAME]
 
 
-def _tensor(value, used: set[int]) -> Tensor:
+def _tensor(value: Any, used: set[int]) -> Tensor:
     """Make a tensor from its record.
 
     Args:
@@ -393,14 +396,14 @@ def _tensor(value, used: set[int]) -> Tensor:
     return numbers.as_strided(size, stride, offset).contiguous().clone()
 
 
-def _calls(value, name: str) -> bool:
+def _calls(value: object, name: str) -> bool:
     """Whether a record stands for a call of a function with arguments."""
     return (
         isinstance(value, Record) and value.name == name and bool(value.args)
     )
 
 
-def _storage(payload) -> Tensor:
+def _storage(payload: object) -> Tensor:
     """Read a storage as ``torch.save`` writes it into a pickle.
 
     Five small pickles (magic number, version, machine, what the storage is,

@@ -14,11 +14,12 @@ import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -27,9 +28,29 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from .errors import InputError
 
+# For av.open: titles and the like may be no UTF-8. From PyAV 19 on they always
+# may, and there is no such option.
+ANY_METADATA: dict[str, Any] = (
+    {'metadata_errors': 'ignore'}
+    if int(av.__version__.split('.')[0]) < 19
+    else {}
+)
+
 # Of open files: 64 of 256 x 256 pixels or less, fewer of larger frames. A
 # decoder keeps some ten frames.
 MAX_OPEN_PIXELS = 64 * 256**2
+
+#: Of one frame or image: a small file can claim to hold a huge one.
+MAX_FRAME_PIXELS = 2**26
+
+# FFmpeg's readers of files. It has others, of playlists, scripts and streams,
+# by which a file could name other files or machines to read from.
+_CONTAINERS = (
+    '3dostr,4xm,amv,anm,asf,av1,avi,bink,cavsvideo,dirac,dnxhd,dv,flic,flv,'
+    'gif,gxf,h261,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp4,mpeg,mpegts,'
+    'mpegvideo,mxf,nsv,nut,nuv,obu,ogg,rm,roq,smk,swf,vc1,vvc,webm,'
+    'yuv4mpegpipe'
+)
 
 
 class DamagedVideoError(InputError):
@@ -239,7 +260,7 @@ class VideoWriter:
     Raises:
         InputError: If the file cannot be written.
 
-    Example:
+    Examples:
         >>> with VideoWriter('out.mp4', fps=25) as writer:
         ...     for frames in chunks:  # [T, 3, H, W], uint8
         ...         writer.append(frames)
@@ -263,7 +284,7 @@ class VideoWriter:
         self._temporary = self.path.with_name(
             f'.{self.path.name}.{os.getpid()}.tmp'
         )
-        self._stream = None
+        self._stream: av.VideoStream | None = None
 
     def __enter__(self) -> 'VideoWriter':
         try:
@@ -277,10 +298,12 @@ class VideoWriter:
                 options={'movflags': '+faststart', 'fflags': '+bitexact'},
             )
         except OSError as error:
-            raise InputError(
-                f'{self.path} cannot be written: {error.strerror}'
-            ) from None
+            raise self._refusal(error) from None
         return self
+
+    def _refusal(self, error: Exception) -> InputError:
+        reason = getattr(error, 'strerror', error)
+        return InputError(f'{self.path} cannot be written: {reason}')
 
     def append(self, frames: torch.Tensor | np.ndarray) -> None:
         """Append frames.
@@ -296,8 +319,11 @@ class VideoWriter:
                 f'{self.path}: frames must be uint8 [T, 3, H, W], got '
                 f'{frames.dtype} {list(frames.shape)}'
             )
-        for frame in frames.reshape(-1, *frames.shape[-3:]):
-            self._append(frame.transpose(1, 2, 0))
+        try:
+            for frame in frames.reshape(-1, *frames.shape[-3:]):
+                self._append(frame.transpose(1, 2, 0))
+        except (av.FFmpegError, OSError) as error:
+            raise self._refusal(error) from None
 
     def _append(self, image: np.ndarray) -> None:
         height, width = image.shape[:2]
@@ -338,16 +364,19 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = 1
         return stream
 
-    def __exit__(self, error_type, error, traceback) -> None:
+    def __exit__(self, error_type: type | None, *others: object) -> None:
         try:
             if error_type is None:
                 if self._stream is None:
                     raise InputError(f'{self.path}: a video needs a frame')
                 self._container.mux(self._stream.encode())
-            self._container.close()
-            if error_type is None:
+                self._container.close()
                 os.replace(self._temporary, self.path)
+        except (av.FFmpegError, OSError) as error:
+            raise self._refusal(error) from None
         finally:
+            with suppress(av.FFmpegError, OSError):
+                self._container.close()
             self._temporary.unlink(missing_ok=True)
 
 
@@ -405,19 +434,36 @@ class _Reader:
     """An open video file, decoded in one thread."""
 
     def __init__(self, path: str) -> None:
-        self._container = av.open(path, metadata_errors='ignore')
-        if not self._container.streams.video:
+        self._container = av.open(
+            path,
+            options={
+                'format_whitelist': _CONTAINERS,
+                'protocol_whitelist': 'file',
+            },
+            **ANY_METADATA,
+        )
+        # One whose codec is not known has no context.
+        known = [s for s in self._container.streams.video if s.codec_context]
+        if not known:
             self._container.close()
             raise DamagedVideoError(f'{path}: holds no video')
-        self.stream = self._container.streams.video[0]
+        self.stream = known[0]
+        context = self.stream.codec_context
         # Workers are many already, and threads do not survive a fork.
-        self.stream.codec_context.thread_count = 1
+        context.thread_count = 1
+        context.options = {'max_pixels': str(MAX_FRAME_PIXELS)}
+        if context.width * context.height > MAX_FRAME_PIXELS:
+            self._container.close()
+            raise DamagedVideoError(
+                f'{path}: frames of {context.width}x{context.height} pixels '
+                f'are too large, {MAX_FRAME_PIXELS} are allowed'
+            )
         self._to_rgb = VideoReformatter()
 
     def __enter__(self) -> '_Reader':
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -440,11 +486,9 @@ class _Reader:
         shown = [p for p in packets if not (p.is_discard or p.is_corrupt)]
         if any(p.pts is None for p in packets):
             return np.arange(len(shown)), np.zeros(0, np.int64)
-        keys = sorted(p.pts for p in packets if p.is_keyframe)
-        return (
-            np.array(sorted(p.pts for p in shown), np.int64),
-            np.array(keys, np.int64),
-        )
+        times = np.array([p.pts for p in shown], np.int64)
+        keys = [p.pts for p in packets if p.is_keyframe]
+        return np.sort(times), np.sort(np.array(keys, np.int64))
 
     def frames(
         self,
@@ -527,7 +571,7 @@ def _trustworthy(
     if len(key_pts) == 0 or len(np.unique(pts)) < len(pts):
         return False
     end = key_inds[1] if len(key_inds) > 1 else len(pts)
-    first = []
+    first: list[int | None] = []
     try:
         with _Reader(path) as reader:
             for frame in reader.frames():
@@ -583,7 +627,7 @@ def _decode_group(
     Where that key frame does not give all of them (it is not a clean place
     to start, or seeking misses it), start at ever earlier ones.
     """
-    frames = {}
+    frames: dict[int, np.ndarray] = {}
     back = 1
     while key >= 0:
         frames |= _collect(reader, index, group, int(index.key_pts[key]))
@@ -606,7 +650,9 @@ def _in_one_pass(index: VideoIndex, left: deque[int]) -> Iterator[np.ndarray]:
     Where that is no clean place to start, or seeking misses it, single frames
     are decoded by themselves, and the rest from the start of the file.
     """
-    number_of = {int(pts): i for i, pts in enumerate(index.pts)}
+    number_of: dict[int | None, int] = {
+        int(pts): i for i, pts in enumerate(index.pts)
+    }
     only = {int(index.pts[i]) for i in left} if index.regular else None
     key = np.searchsorted(index.key_inds, left[0], side='right') - 1
     starts = [int(index.key_pts[key])] if key >= 0 else []
@@ -639,6 +685,7 @@ def _collect(
         pts = frame.pts if len(index.key_pts) else count
         if pts in wanted:
             frames[wanted[pts]] = reader.to_image(frame, index.rotation)
-        if len(frames) == len(wanted) or (index.regular and pts > max(wanted)):
+        passed = pts is not None and pts > max(wanted)
+        if len(frames) == len(wanted) or (index.regular and passed):
             break
     return frames

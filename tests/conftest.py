@@ -1,8 +1,14 @@
 """What many tests need: a cache of their own, the log, scripts."""
 
+import functools
+import http.server
 import logging
 import runpy
+import ssl
 import subprocess
+import threading
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -44,3 +50,60 @@ def run_script(monkeypatch, capsys):
         return subprocess.CompletedProcess(args, end.value.code or 0, out, err)
 
     return run_script
+
+
+class Site(NamedTuple):
+    """A running server.
+
+    Attributes:
+        url: ``https://127.0.0.1:PORT``.
+        folder: Whose files it gives.
+        answers: Path to what is given instead: status, headers, content.
+        requests: Paths that were asked for.
+    """
+
+    url: str
+    folder: Path
+    answers: dict
+    requests: list
+
+
+@pytest.fixture
+def https_site(tmp_path, monkeypatch):
+    """A real https server, with a certificate that clients here trust."""
+    trustme = pytest.importorskip('trustme')
+    folder = tmp_path / 'site'
+    folder.mkdir()
+    answers, requests = {}, []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            if self.path not in answers:
+                return super().do_GET()
+            status, headers, content = answers[self.path]
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args):
+            pass
+
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert('127.0.0.1').configure_cert(context)
+    trusted = tmp_path / 'authority.pem'
+    authority.cert_pem.write_to_path(str(trusted))
+    monkeypatch.setenv('SSL_CERT_FILE', str(trusted))
+    handler = functools.partial(Handler, directory=folder)
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f'https://127.0.0.1:{server.server_port}'
+    yield Site(url, folder, answers, requests)
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -1,10 +1,7 @@
 """Checkpoints: read without executing what they hold."""
 
-import functools
-import http.server
 import os
 import pickle
-import threading
 
 import pytest
 import torch
@@ -18,6 +15,7 @@ from stylegan_v_mm.checkpoint import (
     numbered_checkpoints,
 )
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import sha256_of
 
 
 def test_mmengine_log_history_is_read(tmp_path):
@@ -75,33 +73,16 @@ def test_a_plain_pickle_is_refused(tmp_path):
         load_checkpoint(path)
 
 
-def test_a_url_is_downloaded_once(tmp_path):
-    torch.save({'state_dict': {}, 'answer': 42}, tmp_path / 'a.pth')
-    requests = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def do_GET(self):
-            requests.append(self.path)
-            super().do_GET()
-
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=tmp_path)
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    url = f'http://127.0.0.1:{server.server_port}'
-    try:
-        for _ in range(2):
-            assert load_checkpoint(f'{url}/a.pth')['answer'] == 42
-        with pytest.raises(InputError, match=r'b\.pth.*404'):
-            load_checkpoint(f'{url}/b.pth')
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-    assert requests == ['/a.pth', '/b.pth']
+def test_a_url_is_downloaded_once(https_site):
+    file = https_site.folder / 'a.pth'
+    torch.save({'state_dict': {}, 'answer': 42}, file)
+    checksum = f'#sha256={sha256_of(file)}'
+    for _ in range(2):
+        path = f'{https_site.url}/a.pth{checksum}'
+        assert load_checkpoint(path)['answer'] == 42
+    with pytest.raises(InputError, match=r'b\.pth.*404'):
+        load_checkpoint(f'{https_site.url}/b.pth{checksum}')
+    assert https_site.requests == ['/a.pth', '/b.pth']
 
 
 def test_weights_go_in_all_or_none():

@@ -198,3 +198,27 @@ def test_metrics_during_training_are_those_of_the_test():
     assert config.val_dataloader.dataset.num_videos == 64
     assert config.val_evaluator == config.test_evaluator
     assert config.val_evaluator[0].num_real == 64
+
+
+def test_variables_of_plain_python_are_no_misspelt_keys(write):
+    path = write("n = 3\nnames = ['a']\nmodel = dict(x=n, y=[*names])")
+    assert load_config(path).model == dict(x=3, y=['a'])
+    path = write('n = 3\nm = 4\nmodel = dict(x=n)')
+    with pytest.raises(InputError, match="unknown key 'm'"):
+        load_config(path)
+
+
+def test_in_another_scope_what_has_our_prefix_is_checked(write):
+    path = write(
+        "default_scope = 'mmagic'\n"
+        "model = dict(x=[dict(type='InceptionScore', fake_nums=5000),"
+        "dict(type='stylegan_v_mm.FlipClip', probb=1)])"
+    )
+    with pytest.raises(InputError, match=r"'model\.x\.1\.probb'.* 'prob'"):
+        load_config(path)
+
+
+@pytest.mark.parametrize('name', ['mmagic.NoSuch', 'torch.nn.ReLU'])
+def test_types_of_other_libraries_are_theirs_to_check(write, name):
+    path = write(f"model = dict(type='{name}', whatever=1)")
+    assert load_config(path).model.whatever == 1

@@ -72,7 +72,7 @@ def encode(
 def decode_all(path):
     """Every frame, by decoding from the start up to the first error."""
     images = []
-    with av.open(str(path), metadata_errors='ignore') as file:
+    with av.open(str(path), **video_io.ANY_METADATA) as file:
         try:
             for frame in file.decode(video=0):
                 image = frame.to_ndarray(format='rgb24')
@@ -252,6 +252,7 @@ def hour(tmp_path_factory):
         for i, k in enumerate(order):
             for n, (blob, pts, dts) in enumerate(groups[k]):
                 packet = av.Packet(blob)
+                packet.duration = step
                 packet.pts = pts + i * 250 * step
                 packet.dts = dts + i * 250 * step
                 packet.time_base = old.streams.video[0].time_base

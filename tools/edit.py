@@ -170,7 +170,8 @@ def draw_sliders(
         [f'{strength:+g}' if strength else '0' for strength in strengths],
     )
     axes.set_yticks(
-        [size * (i + 0.5) for i in range(len(rows))], range(len(rows))
+        [size * (i + 0.5) for i in range(len(rows))],
+        [str(i) for i in range(len(rows))],
     )
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position('top')

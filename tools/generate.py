@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 from torch import Tensor
 from tqdm import tqdm
 
@@ -33,7 +32,7 @@ from stylegan_v_mm.inference.writing import (
     video_path,
 )
 from stylegan_v_mm.registry import DATASETS
-from stylegan_v_mm.tool import model_parser, run_tool
+from stylegan_v_mm.tool import OptionsAction, model_parser, run_tool
 
 
 def parse_args() -> argparse.Namespace:
@@ -143,7 +142,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         help='settings to override',
     )
     args = parser.parse_args()

@@ -180,11 +180,18 @@ def main() -> None:
     try:
         temporary.mkdir()
         for path, target in targets.items():
-            shown = []
+            shown: list[Tensor] = []
             every = max(1, args.steps // 100)
             bar = tqdm(total=args.steps, unit='step', desc=path.name)
 
-            def follow(step, loss, frames, bar=bar, shown=shown, every=every):
+            def follow(
+                step: int,
+                loss: float,
+                frames: Tensor,
+                bar: tqdm = bar,
+                shown: list[Tensor] = shown,
+                every: int = every,
+            ) -> None:
                 bar.update()
                 bar.set_postfix(loss=f'{loss:.4f}')
                 if step % every == 0:
@@ -234,11 +241,11 @@ def main() -> None:
             if len(result.losses) < args.steps:
                 print('stopped by the user: keeping what was found so far')
                 break
-        c = None if found[0].c is None else torch.cat([x.c for x in found])
+        cs = [x.c for x in found if x.c is not None]
         Latents(
             torch.cat([x.ws for x in found]),
             [x.motions[0] for x in found],
-            c,
+            torch.cat(cs) if cs else None,
         ).save(temporary / 'latents.safetensors')
         (temporary / 'report.json').write_text(json.dumps(report) + '\n')
         temporary.rename(args.out)

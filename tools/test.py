@@ -13,14 +13,13 @@ import re
 from pathlib import Path
 from statistics import fmean, stdev
 
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.results import append_results, format_table
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import OptionsAction, run_tool
 
 
 def find_checkpoints(paths: list[str]) -> list[str]:
@@ -130,7 +129,7 @@ def main() -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         help='settings to override, e.g. num_test_videos=256',
     )
     parser.add_argument(

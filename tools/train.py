@@ -6,7 +6,7 @@ python tools/train.py CONFIG [--work-dir DIR] [--resume [CHECKPOINT]]
 
 import argparse
 
-from mmengine.config import DictAction
+from stylegan_v_mm.tool import OptionsAction, run_tool
 
 
 def parse() -> argparse.Namespace:
@@ -31,7 +31,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=OptionsAction,
         help='settings to override, e.g. resolution=128 batch_size=16',
     )
     parser.add_argument(
@@ -70,8 +70,5 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
-    # What follows takes seconds to import: help and mistakes come before.
     arguments = parse()
-    from stylegan_v_mm.tool import run_tool
-
     run_tool(lambda: main(arguments))

@@ -15,15 +15,18 @@ fps = 25  # of previews
 tf32 = False  # whether GPUs may round float32 products, which is faster
 tensorboard = False  # whether to write for it; needs the package tensorboard
 
+dist_timeout = 1800  # seconds that a process waits for the others
+
 env_cfg = dict(
     cudnn_benchmark=True,
     tf32='= tf32',
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl', timeout='= dist_timeout'),
 )
 randomness = dict(seed=0)
 
 default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
+    timer=dict(type='SteadyTimerHook'),
     logger=dict(
         type='LoggerHook', interval='= log_interval', log_metric_by_epoch=False
     ),
@@ -48,15 +51,16 @@ custom_hooks = [
 log_processor = dict(
     by_epoch=False,
     window_size='= log_interval',
-    # Besides losses and times, average these, too.
+    # Besides losses and times, summarise these, too.
     custom_cfg=[
-        dict(data_src=name, method_name='mean', window_size='= log_interval')
-        for name in (
-            'logits_real',
-            'logits_fake',
-            'signs_real',
-            'signs_fake',
-            'frames_per_sec',
+        dict(data_src=name, method_name=method, window_size='= log_interval')
+        for name, method in (
+            ('logits_real', 'mean'),
+            ('logits_fake', 'mean'),
+            ('signs_real', 'mean'),
+            ('signs_fake', 'mean'),
+            ('bad_gradients', 'max'),
+            ('frames_per_sec', 'mean'),
         )
     ],
 )

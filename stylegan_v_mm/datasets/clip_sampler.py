@@ -1,11 +1,11 @@
 """The order of training clips: the same however many processes share it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import NamedTuple
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
 from ..registry import DATA_SAMPLERS
 
@@ -19,7 +19,7 @@ class ClipKey(NamedTuple):
             and the clip's position in it.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]
     seed: tuple[int, int]
 
 
@@ -33,7 +33,7 @@ class ClipSampler(Sampler):
     B * P next clips of the stream, for any P.
 
     Args:
-        dataset (Dataset): Anything with a length.
+        dataset (Sized): Anything with a length.
         shuffle (bool): Whether to shuffle the videos anew each time round.
             Defaults to True.
         seed (int, optional): Fixes the shuffles and all that is drawn for
@@ -41,7 +41,7 @@ class ClipSampler(Sampler):
     """
 
     def __init__(
-        self, dataset: Dataset, shuffle: bool = True, seed: int | None = None
+        self, dataset: Sized, shuffle: bool = True, seed: int | None = None
     ) -> None:
         self.num_videos = len(dataset)
         self.shuffle = shuffle

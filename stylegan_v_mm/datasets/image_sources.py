@@ -9,9 +9,11 @@ an object when it is asked for.
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from mmengine.logging import MMLogger
@@ -28,6 +30,7 @@ from .video_sources import (
     join_some,
     list_zip,
     locked,
+    walk,
     zip_members,
 )
 
@@ -53,7 +56,7 @@ class Names(Sequence):
     def __len__(self) -> int:
         return len(self._ends)
 
-    def __getitem__(self, i: int) -> str:
+    def __getitem__(self, i: int) -> str:  # type: ignore[override]
         i = range(len(self))[i]
         start = self._ends[i - 1] if i else 0
         return os.fsdecode(self._block[start : self._ends[i]])
@@ -85,7 +88,7 @@ class LmdbFrames:
     files: Names
     version: str
 
-    def read(self, frame_inds: Sequence[int]) -> np.ndarray:
+    def read(self, frame_inds: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode frames, [T, H, W, 3], uint8, RGB."""
         files = [self.files[i] for i in frame_inds]
         names = [f'{self.path}/{file}' for file in files]
@@ -119,7 +122,7 @@ class Image:
     def __len__(self) -> int:
         return 1
 
-    def read(self, frame_inds: Sequence[int]) -> np.ndarray:
+    def read(self, frame_inds: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode the image for each of the indices, [T, H, W, 3], uint8."""
         return self.frames.read([self.index] * len(frame_inds))
 
@@ -147,7 +150,7 @@ class ImageSet(Sequence):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, i: int) -> Image:
+    def __getitem__(self, i: int) -> Image:  # type: ignore[override]
         return Image(self.names[i], self.frames, range(len(self))[i])
 
 
@@ -196,14 +199,12 @@ def _no_images(root: Path, others: Sequence[str]) -> InputError:
 
 
 def _scan_folder(root: Path) -> ImageSet:
-    names, others = [], []
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = [s for s in subfolders if not s.startswith('.')]
+    names: list[str] = []
+    others: list[str] = []
+    for folder, files in walk(root):
         relative = Path(folder).relative_to(root).as_posix()
         start = '' if relative == '.' else f'{relative}/'
         for file in files:
-            if file.startswith('.'):
-                continue
             is_image = os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
             (names if is_image else others).append(start + file)
     if not names:
@@ -275,6 +276,8 @@ def _load_keys(path: Path, version: str) -> Names | None:
         return None
     try:
         with np.load(path) as content:
+            if damaged := content.zip.testzip():
+                raise ValueError(f'{damaged} is damaged')
             if str(content['version']) != version:
                 return None
             return Names.from_arrays(content['block'], content['ends'])
@@ -293,6 +296,8 @@ def _save_keys(path: Path, version: str, keys: Names) -> None:
             np.savez(file, version=version, **keys.to_arrays())
         os.replace(temporary, path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         MMLogger.get_current_instance().warning(
             f'{path}: LMDB keys cannot be cached: {error}'
         )
@@ -308,7 +313,7 @@ def _lmdb() -> ModuleType:
     return lmdb
 
 
-def _environment(folder: str):
+def _environment(folder: str) -> Any:
     """Open an LMDB, once in each process: LMDB forbids more."""
     path = os.path.realpath(folder)
     if path not in _environments:

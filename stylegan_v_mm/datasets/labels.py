@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import reprlib
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -10,6 +12,9 @@ import numpy as np
 
 from ..errors import InputError
 from .video_sources import natural_key, read_side_file
+
+#: Labels that are integers must be below.
+MAX_CLASSES = 2**16
 
 
 def load_labels(
@@ -89,14 +94,17 @@ def _parse_json(file: str, text: str) -> list[tuple]:
     try:
         entries = json.loads(text)['labels']
         return [(str(name), label) for name, label in entries]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(
             f'{file}: expected {{"labels": [[name, label], ...]}}'
         ) from None
 
 
 def _parse_csv(file: str, text: str) -> list[tuple]:
-    rows = [row for row in csv.reader(text.splitlines()) if row]
+    try:
+        rows = [row for row in csv.reader(text.splitlines()) if row]
+    except csv.Error as error:
+        raise InputError(f'{file}: {error}') from None
     if rows and [cell.strip().lower() for cell in rows[0]] == [
         'video',
         'label',
@@ -108,7 +116,7 @@ def _parse_csv(file: str, text: str) -> list[tuple]:
                 f'{file}: expected lines "video,label", got {",".join(row)!r}'
             )
     entries = [(name.strip(), label.strip()) for name, label in rows]
-    if all(label.lstrip('-').isdecimal() for _, label in entries):
+    if all(re.fullmatch('-?[0-9]{1,18}', label) for _, label in entries):
         return [(name, int(label)) for name, label in entries]
     return entries
 
@@ -119,7 +127,7 @@ def _assign(file: str, names: Sequence[str], entries: list[tuple]) -> list:
     for name in names:
         video_of[name] = name
         video_of.setdefault(str(PurePosixPath(name).with_suffix('')), name)
-    found = {}
+    found: dict[str, tuple] = {}
     for entry, label in entries:
         folder = str(PurePosixPath(entry).parent)
         video = video_of.get(entry, video_of.get(folder))
@@ -142,8 +150,17 @@ def _to_array(
         classes = [label for _, label in entries if type(label) is int]
         for name, label in zip(names, found):
             if label < 0:
-                raise InputError(f'{file}: {name} has negative label {label}')
-        return np.eye(max(classes) + 1, dtype=np.float32)[found]
+                raise InputError(
+                    f'{file}: {name} has negative label {reprlib.repr(label)}'
+                )
+        if max(classes) >= MAX_CLASSES:
+            raise InputError(
+                f'{file}: a label is {reprlib.repr(max(classes))}: number the '
+                f'classes from 0 on, they may be {MAX_CLASSES}'
+            )
+        one_hot = np.zeros((len(found), max(classes) + 1), np.float32)
+        one_hot[np.arange(len(found)), found] = 1
+        return one_hot
     for name, label in zip(names, found):
         if not isinstance(label, list):
             raise InputError(
@@ -157,7 +174,7 @@ def _to_array(
             )
     try:
         array = np.array(found, np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.array(np.nan)
     if array.ndim != 2 or not np.isfinite(array).all():
         raise InputError(f'{file}: labels must be lists of finite numbers')

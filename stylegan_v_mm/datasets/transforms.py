@@ -1,14 +1,15 @@
 """From a video to a training clip: times, frames, size, flip, tensors."""
 
-from collections.abc import Sequence
+import inspect
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
 from .. import frame_sampling
-from ..errors import InputError
+from ..errors import InputError, nearest
 from ..registry import TRANSFORMS
 
 
@@ -55,8 +56,16 @@ class SampleClip:
         method: str = 'random',
         num_gen: int = 0,
         random_start: bool = True,
-        **settings: int | Sequence[int],
+        **settings: Any,
     ) -> None:
+        draw = frame_sampling.METHODS.get(method)
+        known = inspect.signature(draw).parameters if draw else settings
+        for key in settings:
+            if key not in known:
+                raise InputError(
+                    f'SampleClip: method={method!r} takes no {key!r}'
+                    f'{nearest(key, known)}'
+                )
         try:
             #: Shorter videos cannot be used.
             self.min_num_frames = frame_sampling.min_video_len(

@@ -3,8 +3,10 @@
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import torch
 from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
 from torch.utils.data import Dataset
@@ -16,6 +18,9 @@ from .clip_sampler import ClipKey
 from .image_sources import find_images
 from .labels import load_labels
 from .video_sources import find_videos, join_some
+
+# So many in a row are no bad luck: a disk is gone, or the videos are.
+_MOST_FAILURES = 100
 
 
 @DATASETS.register_module()
@@ -42,7 +47,8 @@ class VideoDataset(Dataset):
     Of a video longer than ``max_num_frames`` only a random window counts.
     Videos too short for the pipeline and files that cannot be decoded are
     left out and named in one warning. A video that turns out to be damaged
-    later is named once, and another one takes its place.
+    later, or is gone, is named once, and another one takes its place; 100 of
+    them in a row are an error.
 
     Required by the first transform of the pipeline, added here:
 
@@ -71,7 +77,7 @@ class VideoDataset(Dataset):
         InputError: If there are no (long enough) videos, or the labels do
             not fit them.
 
-    Example:
+    Examples:
         >>> dataset = VideoDataset('data/clips', pipeline=[
         ...     dict(type='SampleClip', num_frames=3),
         ...     dict(type='LoadClip'),
@@ -110,6 +116,7 @@ class VideoDataset(Dataset):
         self.data_root = str(data_root)
         self.seed = seed
         self.pipeline = Compose(transforms)
+        sources: Any
         if images:
             # There may be millions: none becomes an object now.
             sources = find_images(data_root)
@@ -128,7 +135,9 @@ class VideoDataset(Dataset):
         self.labels = all_labels[kept]
         #: [V], int64, length of each video, at most ``max_num_frames``.
         self.video_lens = np.minimum(lens[kept], max_num_frames)
-        self._damaged: set[int] = set()
+        # [V], whether named as damaged; data workers share it.
+        self._damaged = torch.zeros(len(kept), dtype=torch.bool)
+        self._damaged.share_memory_()
 
     def _summarize(
         self, sources: list, kept: np.ndarray, min_num_frames: int
@@ -162,6 +171,15 @@ class VideoDataset(Dataset):
     def c_dim(self) -> int:
         """Width of the labels, 0 without labels."""
         return self.labels.shape[1]
+
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the first video that can be decoded."""
+        for source in self.sources:
+            try:
+                return source.read([0]).shape[1:3]
+            except DamagedVideoError:
+                continue
+        raise InputError(f'{self.data_root}: no video can be decoded')
 
     @property
     def metainfo(self) -> dict:
@@ -210,17 +228,17 @@ class VideoDataset(Dataset):
             except DamagedVideoError as error:
                 failed.add(int(index))
                 self._warn_once(int(index), error)
-                intact = sorted(set(range(len(self))) - failed)
-                if not intact:
+                if len(failed) >= min(len(self), _MOST_FAILURES):
                     raise InputError(
-                        f'{self.data_root}: none of {len(self)} videos can '
+                        f'{self.data_root}: none of {len(failed)} videos can '
                         f'be decoded; the last error: {error}'
                     ) from error
+                intact = np.delete(np.arange(len(self)), list(failed))
                 index = intact[rng.integers(len(intact))]
 
     def _warn_once(self, index: int, error: Exception) -> None:
-        if index not in self._damaged:
-            self._damaged.add(index)
+        if not self._damaged[index]:
+            self._damaged[index] = True
             MMLogger.get_current_instance().warning(
                 f'{error}; using other videos instead'
             )

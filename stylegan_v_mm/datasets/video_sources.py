@@ -10,26 +10,31 @@
 """
 
 import hashlib
+import io
 import json
 import os
 import re
+import stat
 import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from mmengine.logging import MMLogger
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from ..errors import InputError
 from ..files import user_cache
 from ..video_io import (
+    MAX_FRAME_PIXELS,
     DamagedVideoError,
     VideoIndex,
     decode_frames,
@@ -48,12 +53,19 @@ VIDEO_SUFFIXES = frozenset([
     '.y4m',
 ])
 # fmt: on
+_IMAGE_FORMATS = ('BMP', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+
+#: Bytes of an image file, and of a file of labels.
+MAX_FILE = 2**28
 
 
 def natural_key(name: str) -> tuple:
     """Sort key by which ``clip2`` comes before ``clip10``."""
     parts = re.split('([0-9]+)', name)
-    return [int(p) if i % 2 else p for i, p in enumerate(parts)], name
+    # A name may be too long for an integer.
+    numbers = [part.lstrip('0') for part in parts[1::2]]
+    parts[1::2] = [(len(number), number) for number in numbers]
+    return parts, name
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +92,7 @@ class VideoFile:
         """What is wrong with the file, '' if nothing was found."""
         return self.index.problem
 
-    def read(self, frame_inds: Sequence[int]) -> np.ndarray:
+    def read(self, frame_inds: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode frames, [T, H, W, 3], uint8, RGB."""
         return decode_frames(self.index, frame_inds)
 
@@ -101,17 +113,17 @@ class FrameFolder:
 
     name: str
     path: str
-    files: Sequence[str]
+    files: Sequence[str] | np.ndarray
     problem = ''
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def read(self, frame_inds: Sequence[int]) -> np.ndarray:
+    def read(self, frame_inds: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode frames, [T, H, W, 3], uint8, RGB."""
         paths = [Path(self.path, self.files[i]) for i in frame_inds]
         try:
-            blobs = [path.read_bytes() for path in paths]
+            blobs = [_read_file(path) for path in paths]
         except OSError as error:
             raise DamagedVideoError(str(error)) from None
         return decode_images(blobs, paths)
@@ -143,14 +155,14 @@ class ZippedFrames:
 
     name: str
     path: str
-    files: Sequence[str]
+    files: Sequence[str] | np.ndarray
     members: np.ndarray
     problem = ''
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def read(self, frame_inds: Sequence[int]) -> np.ndarray:
+    def read(self, frame_inds: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode frames, [T, H, W, 3], uint8, RGB."""
         names = [f'{self.path}/{self.files[i]}' for i in frame_inds]
         try:
@@ -162,8 +174,10 @@ class ZippedFrames:
             ) from None
         return decode_images(blobs, names)
 
-    def _extract(self, archive, i: int) -> bytes:
-        offset, stored_size, method, _, crc = self.members[i].tolist()
+    def _extract(self, archive: BinaryIO, i: int) -> bytes:
+        offset, stored_size, method, size, crc = self.members[i].tolist()
+        if max(stored_size, size) > MAX_FILE:
+            raise zlib.error(f'{self.files[i]} is too large')
         archive.seek(offset)
         header = archive.read(30)
         # The local header ends with the lengths of a name and of extra data.
@@ -173,8 +187,11 @@ class ZippedFrames:
         archive.seek(skip, os.SEEK_CUR)
         blob = archive.read(stored_size)
         if method == zipfile.ZIP_DEFLATED:
-            blob = zlib.decompress(blob, -zlib.MAX_WBITS)
-        if zlib.crc32(blob) != crc:
+            # No more than it says: a bomb unpacks to a thousand times as much.
+            blob = zlib.decompressobj(-zlib.MAX_WBITS).decompress(
+                blob, size + 1
+            )
+        if len(blob) != size or zlib.crc32(blob) != crc:
             raise zlib.error(f'{self.files[i]} is damaged')
         return blob
 
@@ -191,7 +208,7 @@ class ZippedFrames:
 VideoSource = VideoFile | FrameFolder | ZippedFrames
 
 
-def find_videos(data_root: str | os.PathLike) -> list[VideoSource]:
+def find_videos(data_root: str | os.PathLike) -> Sequence[VideoSource]:
     """List the videos under a path, in natural order of their names.
 
     The layout is recognised by what is there::
@@ -253,16 +270,47 @@ def read_side_file(data_root: str | os.PathLike, name: str) -> str | None:
     Returns:
         The text, or None if there is no such file.
     """
-    root = Path(data_root)
+    content = _side_file(Path(data_root), name)
+    try:
+        return None if content is None else content.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f'{name} ({data_root}): not a text in UTF-8: {error}'
+        ) from None
+
+
+def _side_file(root: Path, name: str) -> bytes | None:
     if root.is_file() and zipfile.is_zipfile(root):
-        with zipfile.ZipFile(root) as archive:
-            for entry in sorted(archive.namelist(), key=len):
-                if entry == name or entry.partition('/')[2] == name:
-                    return archive.read(entry).decode('utf-8-sig')
+        with opened_zip(root) as archive:
+            for entry in sorted(archive.infolist(), key=_name_length):
+                if name in (entry.filename, entry.filename.partition('/')[2]):
+                    if entry.file_size > MAX_FILE:
+                        raise InputError(f'{root}/{name}: it is too large')
+                    return archive.read(entry)
     for path in (root / name, Path(name)):
         if path.is_file():
-            return path.read_text('utf-8-sig')
+            try:
+                return _read_file(path)
+            except OSError as error:
+                raise InputError(f'{name}: {error}') from None
     return None
+
+
+def _name_length(entry: zipfile.ZipInfo) -> int:
+    return len(entry.filename)
+
+
+def _read_file(path: Path) -> bytes:
+    """Read a file, but wait for no pipe, and not for a device to end."""
+
+    def open_at_once(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)
+
+    with open(path, 'rb', opener=open_at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE:
+            raise OSError(f'{path} is no file, or too large')
+        return file.read()
 
 
 def decode_images(blobs: Sequence[bytes], names: Sequence) -> np.ndarray:
@@ -276,16 +324,17 @@ def decode_images(blobs: Sequence[bytes], names: Sequence) -> np.ndarray:
         [T, H, W, 3], uint8, RGB.
 
     Raises:
-        DamagedVideoError: One is no image, or of another size.
+        DamagedVideoError: One is no image, too large, or of another size.
     """
-    frames = None
+    frames = np.empty(0, np.uint8)
     for i, (blob, name) in enumerate(zip(blobs, names)):
+        _check_header(blob, name)
         buffer = np.frombuffer(blob, np.uint8)
         # Also makes three channels of grey, palette and alpha images.
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR) if len(blob) else None
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
         if image is None:
             raise DamagedVideoError(f'{name}: not an image')
-        if frames is None:
+        if i == 0:
             frames = np.empty((len(blobs), *image.shape), np.uint8)
         if image.shape != frames.shape[1:]:
             raise DamagedVideoError(
@@ -297,17 +346,58 @@ def decode_images(blobs: Sequence[bytes], names: Sequence) -> np.ndarray:
     return frames
 
 
-def _scan_folder(root: Path) -> list[VideoSource]:
+def _check_header(blob: bytes, name: object) -> None:
+    """Look at an image's format and size: OpenCV makes room before it reads.
+
+    It also knows formats that nobody needs here.
+    """
+    try:
+        width, height = Image.open(
+            io.BytesIO(blob), formats=_IMAGE_FORMATS
+        ).size
+    except UnidentifiedImageError:
+        raise DamagedVideoError(f'{name}: not an image') from None
+    except Image.DecompressionBombError as error:
+        raise DamagedVideoError(f'{name} is too large: {error}') from None
+    except Exception as error:
+        # Pillow raises a dozen types here.
+        raise DamagedVideoError(f'{name}: not an image: {error}') from None
+    if width * height > MAX_FRAME_PIXELS:
+        raise DamagedVideoError(
+            f'{name}: an image of {width}x{height} pixels is too large, '
+            f'{MAX_FRAME_PIXELS} are allowed'
+        )
+
+
+def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Give each folder under a path and the names of its files, none hidden.
+
+    Links are followed, but not back to a folder that they lie in.
+    """
+    todo: list[tuple[str, tuple[str, ...]]] = [(str(root), ())]
+    while todo:
+        folder, around = todo.pop()
+        real = os.path.realpath(folder)
+        if real in around:
+            continue
+        for _, subfolders, files in os.walk(folder):
+            yield folder, [file for file in files if not file.startswith('.')]
+            todo += (
+                (os.path.join(folder, name), (*around, real))
+                for name in subfolders
+                if not name.startswith('.')
+            )
+            break
+
+
+def _scan_folder(root: Path) -> Sequence[VideoSource]:
     videos, folders, strays = [], [], []
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = [s for s in subfolders if not s.startswith('.')]
+    for folder, files in walk(root):
         relative = Path(folder).relative_to(root)
         images = []
         for file in files:
-            if file.startswith('.'):
-                continue
             suffix = os.path.splitext(file)[1].lower()
-            if suffix in VIDEO_SUFFIXES and Path(folder, file).exists():
+            if suffix in VIDEO_SUFFIXES and Path(folder, file).is_file():
                 videos.append((relative / file).as_posix())
             elif suffix in IMAGE_SUFFIXES:
                 images.append(file)
@@ -349,12 +439,13 @@ def _scan_folder(root: Path) -> list[VideoSource]:
     return folders
 
 
-def _scan_zip(path: Path) -> list[VideoSource]:
+def _scan_zip(path: Path) -> Sequence[VideoSource]:
     images, others = list_zip(path)
     folders = defaultdict(list)
     for entry in images:
         folder, _, file = entry.filename.rpartition('/')
-        if folder:
+        # An absolute name means the same as a relative one, as for unzip.
+        if folder := folder.lstrip('/'):
             folders[PurePosixPath(folder).parts].append(entry)
         else:
             others.append(file)
@@ -384,13 +475,35 @@ def _scan_zip(path: Path) -> list[VideoSource]:
     ]
 
 
+@contextmanager
+def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip.
+
+    Raises:
+        InputError: It is damaged, there or where the caller reads.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except InputError:
+        raise
+    except Exception as error:
+        # zipfile raises a dozen types here.
+        raise InputError(
+            f'{path}: the zip is damaged ({type(error).__name__}: {error})'
+        ) from error
+
+
 def list_zip(path: Path) -> tuple[list[zipfile.ZipInfo], list[str]]:
     """List the images of a zip, and the names of its other files.
 
-    Hidden files and those that a Mac adds are left out.
+    Hidden files, those that a Mac adds, and names with ``..`` are left out.
+
+    Raises:
+        InputError: The zip is damaged.
     """
     images, others = [], []
-    with zipfile.ZipFile(path) as archive:
+    with opened_zip(path) as archive:
         entries = [e for e in archive.infolist() if not e.is_dir()]
     for entry in entries:
         name = PurePosixPath(entry.filename)
@@ -418,17 +531,19 @@ def zip_members(path: Path, entries: list[zipfile.ZipInfo]) -> np.ndarray:
                 f'{path}: {entry.filename} is encrypted or compressed '
                 'otherwise than by "deflate"; pack the zip again'
             )
+    members = [
+        (
+            entry.header_offset,
+            entry.compress_size,
+            entry.compress_type,
+            entry.file_size,
+            entry.CRC,
+        )
+        for entry in entries
+    ]
+    # What does not fit in an int64 is damaged, and too large as well.
     return np.array(
-        [
-            (
-                entry.header_offset,
-                entry.compress_size,
-                entry.compress_type,
-                entry.file_size,
-                entry.CRC,
-            )
-            for entry in entries
-        ],
+        [[min(number, 2**62) for number in member] for member in members],
         np.int64,
     )
 
@@ -442,7 +557,7 @@ def join_some(names: list[str], limit: int = 20) -> str:
 # Indices of video files, cached in the user's cache folder: one JSON file
 # for each data root.
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = '2'
 
 
 def _index_files(root: Path, names: list[str]) -> list[VideoFile]:
@@ -451,7 +566,7 @@ def _index_files(root: Path, names: list[str]) -> list[VideoFile]:
     stats = [os.stat(path) for path in paths]
     cache_file = index_cache(root, '.json')
 
-    def look_up() -> list[VideoFile | None]:
+    def look_up() -> list[Any]:
         cached = _load_cache(cache_file)
         return [
             VideoFile(name, cached[key], stat.st_size, stat.st_mtime_ns)
@@ -507,18 +622,18 @@ def index_cache(root: Path, suffix: str) -> Path:
 
 def _load_cache(path: Path) -> dict[tuple[str, int, int], VideoIndex]:
     try:
-        content = json.loads(path.read_text())
-        if content['version'] != _CACHE_VERSION:
-            return {}
+        head, _, text = path.read_text().partition('\n')
+        if head != _cache_head(text):
+            raise ValueError('another checksum or version')
         cached = {}
-        for size, mtime_ns, index in content['videos']:
+        for size, mtime_ns, index in json.loads(text):
             for key in ('pts', 'key_pts', 'key_inds'):
                 index[key] = np.array(index[key], np.int64)
             cached[index['path'], size, mtime_ns] = VideoIndex(**index)
         return cached
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError) as error:
         MMLogger.get_current_instance().warning(
             f'{path}: damaged cache of video indices ({error}), '
             'building it again'
@@ -526,22 +641,29 @@ def _load_cache(path: Path) -> dict[tuple[str, int, int], VideoIndex]:
         return {}
 
 
+def _cache_head(text: str) -> str:
+    """First line of a cache: version, and checksum of what follows."""
+    return f'{_CACHE_VERSION} {hashlib.sha256(text.encode()).hexdigest()}'
+
+
 def _save_cache(path: Path, sources: list[VideoFile]) -> None:
     # A file that could not be read at all is tried again the next time.
     videos = [(s.size, s.mtime_ns, asdict(s.index)) for s in sources if len(s)]
-    content = {'version': _CACHE_VERSION, 'videos': videos}
+    text = json.dumps(videos, default=np.ndarray.tolist)
     temporary = path.with_suffix(f'.{os.getpid()}.tmp')
     try:
-        temporary.write_text(json.dumps(content, default=np.ndarray.tolist))
+        temporary.write_text(f'{_cache_head(text)}\n{text}')
         os.replace(temporary, path)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         MMLogger.get_current_instance().warning(
             f'{path}: video indices cannot be cached: {error}'
         )
 
 
 @contextmanager
-def locked(path: Path):
+def locked(path: Path) -> Iterator[None]:
     """Hold a lock beside a file, where the file system can lock."""
     try:
         import fcntl

@@ -1,7 +1,12 @@
 """Runner, loop, optimizers and hooks."""
 
 from .checkpoint_hook import SafeCheckpointHook
-from .hooks import DivergenceHook, TrainingSpeedHook, VideoPreviewHook
+from .hooks import (
+    DivergenceHook,
+    SteadyTimerHook,
+    TrainingSpeedHook,
+    VideoPreviewHook,
+)
 from .loops import ClipTrainLoop
 from .runner import GANOptimWrapperConstructor, VideoGANRunner
 from .visualizer import VideoVisualizer
@@ -11,6 +16,7 @@ __all__ = [
     'DivergenceHook',
     'GANOptimWrapperConstructor',
     'SafeCheckpointHook',
+    'SteadyTimerHook',
     'TrainingSpeedHook',
     'VideoGANRunner',
     'VideoPreviewHook',

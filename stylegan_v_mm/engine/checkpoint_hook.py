@@ -1,14 +1,17 @@
 """Saving checkpoints so that none is ever lost."""
 
+import inspect
 import signal
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from ..errors import InputError
+from ..checkpoint import LOG_HISTORY
+from ..errors import InputError, nearest
 from ..registry import HOOKS
 
 
@@ -50,14 +53,22 @@ class SafeCheckpointHook(CheckpointHook):
         'Density',
         'Coverage',
     )
+    best_ckpt_path: str | None
 
     def __init__(
         self,
         interval: int,
         max_keep_ckpts: int = -1,
         save_best: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
+        known = inspect.signature(CheckpointHook.__init__).parameters
+        for key in kwargs:
+            # mmengine would hand it on when the first checkpoint is saved.
+            if key not in known:
+                raise InputError(
+                    f'SafeCheckpointHook takes no {key!r}{nearest(key, known)}'
+                )
         try:
             super().__init__(
                 interval, by_epoch=False, save_best=save_best, **kwargs
@@ -70,6 +81,15 @@ class SafeCheckpointHook(CheckpointHook):
         self.num_kept = max_keep_ckpts
         self._signalled = False
 
+    def before_run(self, runner: Runner) -> None:
+        """Let another runner than ours read checkpoints, and safely.
+
+        mmengine's leaves to torch what they may hold, which is less than what
+        mmengine writes.
+        """
+        super().before_run(runner)
+        torch.serialization.add_safe_globals(LOG_HISTORY)
+
     def before_train(self, runner: Runner) -> None:
         """Start to listen; clear away what a killed run left half-written."""
         if self.save_best and runner.val_loop is None:
@@ -77,12 +97,28 @@ class SafeCheckpointHook(CheckpointHook):
                 f'save_best={self.save_best[0]!r}, but nothing is measured: '
                 'set val_interval, too'
             )
+        self._check_name(runner)
         super().before_train(runner)
         # mmengine would warn at each checkpoint that there are none to save.
-        self.save_param_scheduler = bool(runner.param_schedulers)
+        self.save_param_scheduler &= bool(runner.param_schedulers)
         self._signalled = False
         self._handler_before = signal.signal(signal.SIGTERM, self._on_signal)
         self._remove(*Path(self.out_dir).glob('.*.pth.tmp'))
+
+    def _check_name(self, runner: Runner) -> None:
+        """Refuse a ``save_best`` that no metric will give."""
+        if not self.save_best:
+            return
+        name, known = self.save_best[0], []
+        for metric in runner.val_loop.evaluator.metrics:
+            if not hasattr(metric, 'result_names'):
+                return  # Another library's: any name may be its.
+            known += metric.result_names
+        if name not in known:
+            raise InputError(
+                f'save_best={name!r}: there is no such metric, only '
+                f'{", ".join(known)}'
+            )
 
     def after_train(self, runner: Runner) -> None:
         """Stop to listen."""
@@ -108,7 +144,7 @@ class SafeCheckpointHook(CheckpointHook):
         )
         runner.train_loop.stop_training = True
 
-    def _on_signal(self, number: int, frame) -> None:
+    def _on_signal(self, number: int, frame: object) -> None:
         self._signalled = True
 
     def _asked_to_end(self, runner: Runner) -> bool:

@@ -1,12 +1,14 @@
 """Hooks: what training shows of itself, and when it has to stop."""
 
 import math
+import time
 from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, get_world_size, master_only
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, IterTimerHook
 from mmengine.runner import Runner
 from PIL import Image
 
@@ -18,22 +20,47 @@ from .visualizer import VideoVisualizer
 
 # Between the mean logits of real and fake clips.
 _LARGEST_GAP = 1e4
-_WINDOW = 50  # iterations to average the gap over
+_WINDOW = 50  # iterations in which something must last
+
+
+@HOOKS.register_module()
+class SteadyTimerHook(IterTimerHook):
+    """mmengine's timer, by a clock that nobody sets.
+
+    Where the system's clock is set, times and the time left stay right.
+    """
+
+    def _before_epoch(self, runner: Runner, mode: str = 'train') -> None:
+        super()._before_epoch(runner, mode)
+        self._steady = time.monotonic()
+
+    def _before_iter(self, *args: Any, **kwargs: Any) -> None:
+        self._correct()
+        super()._before_iter(*args, **kwargs)
+
+    def _after_iter(self, *args: Any, **kwargs: Any) -> None:
+        self._correct()
+        super()._after_iter(*args, **kwargs)
+        self._steady = time.monotonic()
+
+    def _correct(self) -> None:
+        """Move mmengine's start of the iteration as the clock was moved."""
+        self.t = time.time() - (time.monotonic() - self._steady)
 
 
 @HOOKS.register_module()
 class TrainingSpeedHook(Hook):
     """Log ``frames_per_sec``: real frames seen a second, by all processes."""
 
-    # After mmengine's IterTimerHook, which measures the time.
+    # After the timer.
     priority = 'LOW'
 
     def after_train_iter(
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        data_batch: Any = None,
+        outputs: Any = None,
     ) -> None:
         """Divide the frames of the batch by the time of the iteration."""
         clips, num_frames = data_batch['video'].shape[:2]
@@ -52,6 +79,9 @@ class DivergenceHook(Hook):
 
     - a logged value (a loss, logits, a penalty) is not finite; or
     - anything that a checkpoint would hold of the model is not finite; or
+    - gradients were not finite in each of the last 50 iterations. Single ones
+      count as 0, as in published runs: half precision overflows now and then.
+      The first is a warning; or
     - the logits of real and fake clips are 10000 apart, on the average of the
       last 50 iterations. In healthy runs they are tens apart at most, with
       Wasserstein losses, too.
@@ -69,12 +99,15 @@ class DivergenceHook(Hook):
     # SafeCheckpointHook and VideoPreviewHook.
     priority = 'LOW'
 
+    def __init__(self) -> None:
+        self._warned = False
+
     def after_train_iter(
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        data_batch: Any = None,
+        outputs: Any = None,
     ) -> None:
         """Look at what was logged, and at the weights.
 
@@ -84,6 +117,7 @@ class DivergenceHook(Hook):
         """
         problem = self._in_logs(runner, outputs) or self._in_weights(runner)
         if not problem:
+            self._warn_of_gradients(runner, outputs)
             return
         good = [
             path
@@ -103,6 +137,18 @@ class DivergenceHook(Hook):
             'the same settings would end the same'
         )
 
+    def _warn_of_gradients(self, runner: Runner, outputs: dict) -> None:
+        if self._warned or 'bad_gradients' not in outputs:
+            return
+        history = runner.message_hub.get_scalar('train/bad_gradients')
+        if number := int(history.current()):
+            self._warned = True
+            runner.logger.warning(
+                f'iteration {runner.iter + 1}: gradients of {number} weights '
+                'are not finite and count as 0; bad_gradients in the log '
+                'counts further ones'
+            )
+
     @staticmethod
     def _in_logs(runner: Runner, outputs: dict) -> str:
         """Name what is wrong with the logged values; '' if nothing is."""
@@ -113,6 +159,9 @@ class DivergenceHook(Hook):
         for name, history in histories.items():
             if not math.isfinite(history.current()):
                 return f'{name} is {history.current()}'
+        bad = histories.get('bad_gradients')
+        if bad and len(bad.data[0]) >= _WINDOW and bad.min(_WINDOW) > 0:
+            return f'no iteration of {_WINDOW} had finite gradients'
         if {'logits_real', 'logits_fake'} <= histories.keys():
             real, fake = (
                 histories[f'logits_{kind}'].mean(_WINDOW)
@@ -166,10 +215,11 @@ class VideoPreviewHook(Hook):
         num_frames: int = 64,
         fps: float = 25,
     ):
-        if min(interval, num_videos, num_frames) < 1:
+        if min(interval, num_videos, num_frames) < 1 or fps <= 0:
             raise InputError(
                 f'VideoPreviewHook: interval={interval}, num_videos='
-                f'{num_videos} and num_frames={num_frames} must be at least 1'
+                f'{num_videos} and num_frames={num_frames} must be at least '
+                f'1, fps={fps} positive'
             )
         self.interval = interval
         self.num_videos = num_videos
@@ -180,8 +230,8 @@ class VideoPreviewHook(Hook):
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: dict | None = None,
+        data_batch: Any = None,
+        outputs: Any = None,
     ) -> None:
         """Write a preview every ``interval`` iterations and at the end."""
         if self.every_n_train_iters(runner, self.interval) or (
@@ -220,9 +270,14 @@ class VideoPreviewHook(Hook):
         work_dir = Path(runner.work_dir)
         step = runner.iter + 1
         path = work_dir / 'previews' / f'iter_{step:07d}.mp4'
-        with VideoWriter(path, self.fps) as writer:
-            writer.append(frames)
-        write_filmstrip(left, work_dir / 'preview.png')
+        try:
+            with VideoWriter(path, self.fps) as writer:
+                writer.append(frames)
+            write_filmstrip(left, work_dir / 'preview.png')
+        except (InputError, OSError) as error:
+            # What matters are checkpoints: these stop training.
+            runner.logger.warning(f'preview: {error}; training goes on')
+            return
         if isinstance(runner.visualizer, VideoVisualizer):
             runner.visualizer.add_video(
                 'preview', path, frames, self.fps, step
@@ -247,5 +302,8 @@ def write_filmstrip(
     strip = torch.cat([frames[times], gap], 3)  # T, 3, H, W
     image = strip.permute(2, 0, 3, 1).flatten(1, 2)  # H, T * W, 3
     temporary = path.with_suffix('.tmp')
-    Image.fromarray(image.cpu().numpy()).save(temporary, format='png')
-    temporary.replace(path)
+    try:
+        Image.fromarray(image.cpu().numpy()).save(temporary, format='png')
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """The training loop: one that can be stopped and continued exactly."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from functools import partial
 
 import torch
@@ -10,7 +11,7 @@ from mmengine.runner import BaseLoop, Runner, set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..errors import InputError
+from ..errors import InputError, check_at_least
 from ..registry import LOOPS
 
 # An odd number: the iterations' seeds of neighbouring runs lie far apart.
@@ -50,7 +51,8 @@ class ClipTrainLoop(BaseLoop):
             Defaults to 1000.
 
     Raises:
-        InputError: The data loader has ``persistent_workers``.
+        InputError: The data loader has ``persistent_workers``, or a number
+            is out of range.
     """
 
     def __init__(
@@ -67,6 +69,10 @@ class ClipTrainLoop(BaseLoop):
                 'train_dataloader.persistent_workers=True: remove it, as the '
                 'stream of clips is read once and has no end'
             )
+        check_at_least(
+            1, 'train_cfg', max_iters=max_iters, val_interval=val_interval
+        )
+        check_at_least(0, 'train_cfg', val_begin=val_begin)
         self.max_iters = max_iters
         self.val_begin = val_begin
         self.val_interval = val_interval
@@ -91,26 +97,57 @@ class ClipTrainLoop(BaseLoop):
         """Train from the current iteration to the last."""
         runner, loader = self.runner, self.dataloader
         loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
-        batch_size = loader.batch_size * get_world_size()
         # From there the GPU takes batches while the CPU goes on.
         loader.pin_memory = torch.cuda.is_available()
-        loader.sampler.start = self._iter * batch_size
         loader.sampler.seed = runner.seed
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
         if runner.val_loop and self._iter == self.val_begin == 0:
             runner.val_loop.run()
-        batches = iter(loader)
-        try:
+        # Closed, it ends the workers, who are deaf to SIGTERM, before Python's
+        # exit waits for them.
+        with closing(self._batches()) as batches:
             while self._iter < self.max_iters and not self.stop_training:
                 self.run_iter(next(batches))
-        finally:
-            # Ends the workers, who are deaf to SIGTERM, before Python's exit
-            # waits for them.
-            del batches
         runner.call_hook('after_train_epoch')
         runner.call_hook('after_train')
         return runner.model
+
+    def _batches(self) -> Generator[dict, None, None]:
+        """Read the stream of clips from the current iteration on.
+
+        A worker that the system kills, as it does where memory runs out, is
+        replaced; the batches stay the same.
+
+        Raises:
+            InputError: The new ones do not live to give a batch either.
+        """
+        loader, died_at = self.dataloader, None
+        while True:
+            batch_size = loader.batch_size * get_world_size()
+            loader.sampler.start = self._iter * batch_size
+            batches = iter(loader)
+            # torch would interrupt whatever runs when a worker dies, be it
+            # half-way through an optimizer's step or a checkpoint. It also
+            # looks after them where it waits for a batch.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            try:
+                while True:
+                    yield next(batches)
+            except (RuntimeError, OSError, EOFError) as error:
+                # So torch starts what was raised inside of a worker.
+                if not loader.num_workers or str(error).startswith('Caught '):
+                    raise
+                if died_at == self._iter:
+                    raise InputError(
+                        f'data workers die before iteration {died_at + 1}: '
+                        f'{error}; if memory runs out, a smaller num_workers '
+                        'takes less, and --resume goes on'
+                    ) from error
+                died_at = self._iter
+                self.runner.logger.warning(f'{error}; starting new workers')
+            finally:
+                del batches
 
     def run_iter(self, data_batch: dict) -> None:
         """Train on a batch; validate where it is time to."""

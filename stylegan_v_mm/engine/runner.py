@@ -1,14 +1,27 @@
 """The runner, and the optimizers of the two networks."""
 
+import fcntl
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
+from traceback import walk_tb
+from typing import Any
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import broadcast, is_distributed, master_only
+from mmengine.dist import (
+    broadcast,
+    broadcast_object_list,
+    is_distributed,
+    is_main_process,
+    master_only,
+)
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, Priority, Runner
 from torch import nn
 
 from ..allocation import keep_freed_memory
@@ -18,7 +31,7 @@ from ..checkpoint import (
     newest_checkpoint,
     numbered_checkpoints,
 )
-from ..errors import InputError
+from ..errors import InputError, nearest
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS
 from ..transfer import transfer_weights
 
@@ -30,6 +43,8 @@ class VideoGANRunner(Runner):
     Checkpoints appear whole or not at all. They are read without executing
     what they hold, and only if they are of the config's architecture.
     """
+
+    _load_from: str | None
 
     def setup_env(self, env_cfg: dict) -> None:
         """Set processes up; on CPU machines they talk by gloo.
@@ -45,10 +60,17 @@ class VideoGANRunner(Runner):
         by_torchrun = self.distributed and self._launcher == 'pytorch'
         if by_torchrun and not (is_distributed() or torch.cuda.is_available()):
             # mmengine's own set-up insists on a GPU.
-            torch.distributed.init_process_group('gloo')
+            seconds = env_cfg.get('dist_cfg', {}).get('timeout')
+            torch.distributed.init_process_group(
+                'gloo', timeout=seconds and timedelta(seconds=seconds)
+            )
         if not torch.cuda.is_available():
             keep_freed_memory()
         super().setup_env(env_cfg)
+        # The log folders' names are the order of the runs in a work dir.
+        name = [_after_earlier_runs(self.timestamp, Path(self.work_dir))]
+        broadcast_object_list(name)
+        (self._timestamp,) = name
 
     def set_randomness(
         self,
@@ -81,28 +103,74 @@ class VideoGANRunner(Runner):
         """Build the loop, and check that data and model fit.
 
         Raises:
-            InputError: Labels are not as wide as the model's condition.
+            InputError: A value is out of range; labels are not as wide as
+                the model's condition; or the model cannot take the clips.
         """
-        return self._check_labels(super().build_train_loop(loop))
+        with _refusals('train_cfg or train_dataloader'):
+            loop = self._check_labels(super().build_train_loop(loop))
+        loader = loop.dataloader
+        dataset = loader.dataset
+        clip = dataset[next(iter(loader.sampler))]
+        self.model.check_batch(clip, loader.batch_size)
+        if hasattr(dataset, 'frame_size'):
+            height, width = dataset.frame_size()
+            resolution = self.model.generator.resolution
+            if min(height, width) < resolution:
+                self.logger.warning(
+                    f'{dataset.data_root}: videos are enlarged to resolution='
+                    f'{resolution}, as the first one is {width} x {height}'
+                )
+        return loop
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop, and check that data and model fit.
 
         Raises:
-            InputError: Labels are not as wide as the model's condition.
+            InputError: See :meth:`build_test_loop`.
         """
-        return self._check_labels(super().build_val_loop(loop))
+        with _refusals('val_cfg, val_dataloader or val_evaluator'):
+            loop = self._check_labels(super().build_val_loop(loop))
+        return self._check_metrics(loop)
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop, and check that data and model fit.
 
         Raises:
-            InputError: Labels are not as wide as the model's condition.
+            InputError: A value is out of range; labels are not as wide as
+                the model's condition; or a metric needs longer or larger
+                clips.
         """
-        return self._check_labels(super().build_test_loop(loop))
+        with _refusals('test_cfg, test_dataloader or test_evaluator'):
+            loop = self._check_labels(super().build_test_loop(loop))
+        return self._check_metrics(loop)
+
+    def register_hook(
+        self, hook: Hook | dict, priority: str | int | Priority | None = None
+    ) -> None:
+        """Build a hook, and take it in.
+
+        Raises:
+            InputError: A value of the hook is out of range.
+        """
+        with _refusals(f'the hook {hook}'):
+            super().register_hook(hook, priority)
+
+    def _check_metrics(self, loop: BaseLoop) -> BaseLoop:
+        resolution = self.model.generator.resolution
+        num_frames = len(loop.dataloader.dataset[0]['t'])
+        clip = torch.empty(()).expand(num_frames, 3, resolution, resolution)
+        for metric in loop.evaluator.metrics:
+            if hasattr(metric, 'check_size'):
+                metric.check_size(clip)
+        return loop
 
     def _check_labels(self, loop: BaseLoop) -> BaseLoop:
         classes, c_dim = loop.dataloader.dataset.c_dim, self.model.c_dim
+        if classes == 0 < c_dim:
+            raise InputError(
+                f'num_classes={c_dim}, but the data has no labels: set labels '
+                "to 'folder', a .json or a .csv file, or num_classes=0"
+            )
         if classes != c_dim:
             raise InputError(
                 f'the labels of the data are {classes} wide, the model takes '
@@ -118,22 +186,34 @@ class VideoGANRunner(Runner):
         see :func:`stylegan_v_mm.transfer.transfer_weights`.
 
         Raises:
-            InputError: The work dir holds checkpoints that another run would
-                overwrite, or nothing in the file fits.
+            InputError: Another process trains in the work dir, or it holds
+                checkpoints that this run would overwrite, or nothing in the
+                file fits.
         """
-        held = numbered_checkpoints(self.work_dir)
-        if held and not self._resume:
-            raise InputError(
-                f'{self.work_dir} holds checkpoints of an earlier run, up to '
-                f'{held[0].name}: --resume goes on from there; to start '
-                'anew, give another --work-dir or remove them'
-            )
-        if self._load_from is not None and not self._resume:
-            checkpoint = load_checkpoint(self._load_from)
-            table = transfer_weights(self.model, checkpoint, self._load_from)
-            self._has_loaded = True
-            self.logger.info(f'Start from {self._load_from}:\n{table}')
-        return super().train()
+        with _alone_in(Path(self.work_dir)):
+            held = numbered_checkpoints(self.work_dir)
+            if held and not self._resume:
+                raise InputError(
+                    f'{self.work_dir} holds checkpoints of an earlier run, up '
+                    f'to {held[0].name}: --resume goes on from there; to '
+                    'start anew, give another --work-dir or remove them'
+                )
+            super().dump_config()
+            if self._load_from is not None and not self._resume:
+                checkpoint = load_checkpoint(self._load_from)
+                table = transfer_weights(
+                    self.model, checkpoint, self._load_from
+                )
+                self._has_loaded = True
+                self.logger.info(f'Start from {self._load_from}:\n{table}')
+            return super().train()
+
+    def dump_config(self) -> None:
+        """Leave the work dir's config alone until training starts there.
+
+        mmengine would write it when a runner is built, so that a run which is
+        refused, or ``tools/test.py``, replaced that of the training run.
+        """
 
     def load_or_resume(self) -> None:
         """Go on from the newest whole checkpoint, if that is asked for."""
@@ -149,7 +229,7 @@ class VideoGANRunner(Runner):
 
     @master_only
     def save_checkpoint(
-        self, out_dir: str, filename: str, *args, **kwargs
+        self, out_dir: str, filename: str, *args: Any, **kwargs: Any
     ) -> None:
         """Save a checkpoint: the file appears whole or not at all.
 
@@ -179,9 +259,9 @@ class VideoGANRunner(Runner):
     def load_checkpoint(
         self,
         filename: str,
-        map_location: str | Callable = 'cpu',
+        map_location: Any = 'cpu',
         strict: bool = True,
-        revise_keys: list = (),
+        revise_keys: Sequence = (),
     ) -> dict:
         """Load a checkpoint of the config's architecture.
 
@@ -203,6 +283,67 @@ class VideoGANRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+
+def _after_earlier_runs(timestamp: str, work_dir: Path) -> str:
+    """Name a log folder so that it comes last, wherever the clock went."""
+    form = '%Y%m%d_%H%M%S'
+    taken = [
+        path.name
+        for path in work_dir.iterdir()
+        if re.fullmatch('[0-9]{8}_[0-9]{6}', path.name)
+    ]
+    newest = max(taken, default='')
+    if timestamp > newest:
+        return timestamp
+    after = datetime.strptime(newest, form) + timedelta(seconds=1)
+    return after.strftime(form)
+
+
+@contextmanager
+def _alone_in(work_dir: Path) -> Iterator[None]:
+    """Hold a lock on a work dir, where the file system can lock.
+
+    The main process holds it for all. The system lets go of it when that
+    ends, however it ends; forked data workers do not inherit it.
+
+    Raises:
+        InputError: Another process holds it.
+    """
+    if not is_main_process():
+        yield
+        return
+    with (work_dir / 'train.lock').open('a+') as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            raise InputError(
+                f'{work_dir} is in use by {file.read().strip()}: wait for its '
+                'end or stop it, or give another --work-dir'
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {os.uname().nodename}\n')
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+@contextmanager
+def _refusals(where: str) -> Iterator[None]:
+    """Word what mmengine or torch find wrong with values of the config."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (AssertionError, ValueError) as error:
+        *_, (frame, _) = walk_tb(error.__traceback__)
+        if frame.f_globals['__name__'].startswith('stylegan_v_mm'):
+            raise  # A defect of ours.
+        reason = ' '.join(str(error).split()) or 'a value is out of range'
+        raise InputError(f'{where}: {reason}') from error
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -234,10 +375,19 @@ class GANOptimWrapperConstructor:
         self.optim_wrapper_cfg = optim_wrapper_cfg
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
-        """Build ``OptimWrapperDict(generator=..., discriminator=...)``."""
-        return OptimWrapperDict(
-            **{
-                name: build_optim_wrapper(getattr(model, name), cfg)
-                for name, cfg in self.optim_wrapper_cfg.items()
-            }
-        )
+        """Build ``OptimWrapperDict(generator=..., discriminator=...)``.
+
+        Raises:
+            InputError: The model has no such network, or a value is out of
+                range.
+        """
+        networks, wrappers = dict(model.named_children()), {}
+        for name, cfg in self.optim_wrapper_cfg.items():
+            if name not in networks:
+                raise InputError(
+                    f'optim_wrapper.{name}: the model has no such network'
+                    f'{nearest(name, networks)}'
+                )
+            with _refusals(f'optim_wrapper.{name}'):
+                wrappers[name] = build_optim_wrapper(networks[name], cfg)
+        return OptimWrapperDict(**wrappers)

@@ -3,6 +3,7 @@
 import io
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import master_only
@@ -42,7 +43,7 @@ class VideoVisualizer(Visualizer):
         InputError: The package of a backend is not installed.
     """
 
-    def __init__(self, name: str = 'visualizer', **kwargs) -> None:
+    def __init__(self, name: str = 'visualizer', **kwargs: Any) -> None:
         super().__init__(name, **kwargs)
         for backend in self._vis_backends.values():
             kind = type(backend).__name__
@@ -55,7 +56,7 @@ class VideoVisualizer(Visualizer):
                 )
 
     @master_only
-    def add_config(self, config: Config, **kwargs) -> None:
+    def add_config(self, config: Config, **kwargs: Any) -> None:
         """Record the config.
 
         mmengine's would also upload every Python file below the current

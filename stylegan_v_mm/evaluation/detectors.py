@@ -51,6 +51,7 @@ def _checked_file(path: str, sha256: str | None) -> tuple[Path, str]:
         path,
         'docs/metrics.md says where to get this detector; '
         "detector=dict(type='RandomI3D') needs none, for smoke tests",
+        sha256,
     )
     digest = sha256_of(file)
     if sha256 is not None and digest != sha256.lower():
@@ -85,10 +86,10 @@ class TorchScriptDetector(nn.Module):
     """A network from a TorchScript file.
 
     Args:
-        path (str): The file or its URL; a download is kept in the user's
-            cache.
-        sha256 (str, optional): Hexadecimal checksum that the file must have.
-            Defaults to None, not checked.
+        path (str): The file or its https URL; a download is kept in the
+            user's cache.
+        sha256 (str, optional): Hexadecimal checksum that the file must have;
+            a download needs it. Defaults to None, not checked.
 
     Raises:
         InputError: The file is missing, cannot be downloaded, has another
@@ -362,10 +363,10 @@ class I3D(_EagerI3D):
     pixels' top left corners: the two agree where no resizing is needed.
 
     Args:
-        path (str): The file or its URL; a download is kept in the user's
-            cache.
-        sha256 (str, optional): Hexadecimal checksum that the file must have.
-            Defaults to None, not checked.
+        path (str): The file or its https URL; a download is kept in the
+            user's cache.
+        sha256 (str, optional): Hexadecimal checksum that the file must have;
+            a download needs it. Defaults to None, not checked.
         eps (float): What batch normalisation adds to the variance, see
             :class:`InceptionI3D`. Defaults to 1e-3, the reference's; 1e-5
             gives the numbers of ``cd-fvd`` and VideoGPT.

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 
 
-def _write(path: str | os.PathLike, **arrays: np.ndarray) -> None:
+def _write(path: str | os.PathLike, **arrays: Tensor | int) -> None:
     """Write a file, which appears under its name when it is whole."""
     # A name of its own: several processes may write the same at once.
     temporary = Path(f'{path}.{uuid.uuid4().hex}.tmp')
@@ -28,6 +28,8 @@ def _write(path: str | os.PathLike, **arrays: np.ndarray) -> None:
 def _read(path: str | os.PathLike, *names: str) -> list[np.ndarray]:
     try:
         with np.load(path) as content:
+            if damaged := content.zip.testzip():
+                raise ValueError(f'{damaged} is damaged')
             return [content[name] for name in names]
     except Exception as error:
         # numpy and zipfile raise a dozen types here.
@@ -62,7 +64,7 @@ class FeatureStats:
     Args:
         num_features (int): Width of the features, F.
 
-    Example:
+    Examples:
         >>> stats = FeatureStats(2)
         >>> stats.append(torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
         >>> stats.mean.tolist(), stats.cov.tolist()
@@ -190,7 +192,7 @@ class FeatureRows:
     So what is computed from them depends neither on batches nor on the
     number of processes; a key that comes twice counts once.
 
-    Example:
+    Examples:
         >>> rows = FeatureRows()
         >>> for key in (4, 2, 4):
         ...     rows.append(torch.tensor([[key / 8]]), key)

@@ -8,6 +8,8 @@ parameters have the names of the PyTorch ports, so that their files load.
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 
 def same_pad(
-    x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int]
 ) -> Tensor:
     """Pad with zeros as TensorFlow's ``SAME`` does, odd rests at the end.
 
@@ -23,13 +25,13 @@ def same_pad(
 
     Args:
         x (Tensor): [N, C, T, H, W].
-        kernel (tuple): Its three sizes.
-        stride (tuple): Its three strides.
+        kernel (Sequence): Its three sizes.
+        stride (Sequence): Its three strides.
 
     Returns:
         Tensor: Padded in T, H and W.
     """
-    padding = []
+    padding: list[int] = []
     for size, k, s in zip(x.shape[2:], kernel, stride):
         total = max((math.ceil(size / s) - 1) * s + k - size, 0)
         # torch lists the last dimension first.
@@ -68,6 +70,9 @@ class Unit(nn.Module):
 
 class MaxPool(nn.MaxPool3d):
     """Max pooling of what is at least 0, so that zeros are neutral."""
+
+    kernel_size: Any
+    stride: Any
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, T, H, W] -> the same, sizes over the stride."""
@@ -140,11 +145,11 @@ class InceptionI3D(nn.Sequential):
     """
 
     def __init__(self, width: float = 1, eps: float = 1e-3) -> None:
-        def scaled(*channels: int) -> list[int]:
-            return [round(width * number) for number in channels]
+        def scaled(*channels: int) -> tuple[int, ...]:
+            return tuple(round(width * number) for number in channels)
 
         c1, c2, c3 = scaled(64, 64, 192)
-        stages = OrderedDict(
+        stages: OrderedDict[str, Any] = OrderedDict(
             Conv3d_1a_7x7=Unit(3, c1, 7, 2, eps=eps),
             MaxPool3d_2a_3x3=MaxPool((1, 3, 3), (1, 2, 2)),
             Conv3d_2b_1x1=Unit(c1, c2, 1, eps=eps),
@@ -152,6 +157,7 @@ class InceptionI3D(nn.Sequential):
             MaxPool3d_3a_3x3=MaxPool((1, 3, 3), (1, 2, 2)),
         )
         cin = c3
+        widths: Any
         for name, widths in [
             ('Mixed_3b', (64, 96, 128, 16, 32, 32)),
             ('Mixed_3c', (128, 128, 192, 32, 96, 64)),

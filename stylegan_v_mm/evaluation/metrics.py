@@ -5,6 +5,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..errors import InputError
+from ..errors import InputError, check_at_least
 from ..files import user_cache
 from ..registry import METRICS, MODELS
 from .frechet import (
@@ -183,7 +184,7 @@ class DetectorMetric(BaseMetric):
             if index * self.clips_per_video < self.num_fake
         ]
         for _, sample in chosen:
-            self._check_size(sample['video'])
+            self.check_size(sample['video'])
         self._add_features([sample for _, sample in chosen])
         for index, sample in chosen:
             most = self.num_fake - index * self.clips_per_video
@@ -194,7 +195,17 @@ class DetectorMetric(BaseMetric):
         """Say what is kept of features [N, F] of clips with labels c."""
         return features
 
-    def _check_size(self, video: Tensor) -> None:
+    @property
+    def result_names(self) -> list[str]:
+        """What results are called; some are missing for few clips."""
+        return [self.name, f'{self.name}-se']
+
+    def check_size(self, video: Tensor) -> None:
+        """Refuse a generated clip [T, 3, H, W] of another size.
+
+        Raises:
+            InputError: It is too short or of another resolution.
+        """
         length, _, *size = video.shape
         if length < self.span:
             raise InputError(
@@ -347,21 +358,26 @@ class ComparingMetric(DetectorMetric):
                 f'{type(self).__name__}: num_real={num_real} must be at least '
                 f'{least}, batch_size={batch_size} at least 1'
             )
+        check_at_least(0, type(self).__name__, num_workers=num_workers)
         self.num_real = num_real
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.first_real = first_real
         self.cache = cache
-        if num_frames == 1:
-            self.real_videos = RealFrames(
-                real_data, resolution, num_real, first_real
-            )
-            available = self.real_videos.total
-        else:
-            self.real_videos = real_clips(
-                real_data, num_frames, resolution, frame_stride
-            )
-            available = len(self.real_videos)
+        self.real_videos: Any
+        try:
+            if num_frames == 1:
+                self.real_videos = RealFrames(
+                    real_data, resolution, num_real, first_real
+                )
+                available = self.real_videos.total
+            else:
+                self.real_videos = real_clips(
+                    real_data, num_frames, resolution, frame_stride
+                )
+                available = len(self.real_videos)
+        except InputError as error:
+            raise InputError(f'{self.name}: {error}') from error
         span = (num_frames - 1) * frame_stride + 1
         if available < least:
             raise InputError(
@@ -379,7 +395,7 @@ class ComparingMetric(DetectorMetric):
         return FeatureRows()
 
     @property
-    def real(self) -> FeatureRows | FeatureStats:
+    def real(self) -> Any:
         """What is known of real clips; all processes ask at once."""
         if self._real is None:
             self._real = self._load_or_compute()
@@ -496,7 +512,9 @@ class FrechetVideoDistance(ComparingMetric):
     names = ('FVD', 'FID')
     _real_stats: FeatureStats | None = None
 
-    def __init__(self, *args, per_class: bool = False, **kwargs) -> None:
+    def __init__(
+        self, *args: Any, per_class: bool = False, **kwargs: Any
+    ) -> None:
         self.per_class = per_class
         super().__init__(*args, **kwargs)
         if per_class:
@@ -512,6 +530,15 @@ class FrechetVideoDistance(ComparingMetric):
                 )
             names = videos.metainfo['classes']
             self._classes = names or range(labels.shape[1])
+
+    @property
+    def result_names(self) -> list[str]:
+        """Also those of classes."""
+        names = super().result_names
+        if self.per_class:
+            names.append(f'{self.name}-class-mean')
+            names += [f'{self.name}/{each}' for each in self._classes]
+        return names
 
     def _new_fake(self) -> FeatureRows | GroupedStats:
         if self.per_class:
@@ -562,6 +589,7 @@ class FrechetVideoDistance(ComparingMetric):
         """Say what is kept: features, and the class as one more column."""
         if not self.per_class:
             return features
+        assert c is not None  # process() has checked it
         classes = c.argmax(1, keepdim=True).to(features)
         return torch.cat([features, classes.expand(len(features), 1)], 1)
 
@@ -607,7 +635,8 @@ class FrechetVideoDistance(ComparingMetric):
         Args:
             results (list): What is kept of all generated clips, alone.
         """
-        real, (fake,) = self.real, results
+        real = self.real
+        fake: Any = results[0]
         by_class = {}
         if self.per_class:
             rows, digits = fake.features, fake.groups
@@ -674,6 +703,13 @@ class PrecisionRecall(ComparingMetric):
     names = ('Precision', 'Precision')
     min_clips = 6
 
+    @property
+    def result_names(self) -> list[str]:
+        """Four, and their standard errors."""
+        names = ('Precision', 'Recall', 'Density', 'Coverage')
+        names = list(map(self._named, names))
+        return [*names, *(f'{name}-se' for name in names)]
+
     def compute_metrics(self, results: list[FeatureRows]) -> dict[str, float]:
         """Compare with the real clips.
 
@@ -706,6 +742,11 @@ class InceptionScore(DetectorMetric):
     names = ('ISv', 'IS')
     output = 'probabilities'
     min_clips = 10
+
+    @property
+    def result_names(self) -> list[str]:
+        """Also the standard deviation."""
+        return [*super().result_names, f'{self.name}-std']
 
     def compute_metrics(self, results: list[FeatureRows]) -> dict[str, float]:
         """Compute the score.

@@ -2,6 +2,7 @@
 
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,14 +37,14 @@ class _RealFrames(Dataset):
     metainfo = None
     pipeline = None
 
-    def __init__(self, clips: Dataset, most: int, num_frames: int, about: str):
+    def __init__(self, clips: Any, most: int, num_frames: int, about: str):
         count = min(most, len(clips))
         self.clips = clips
         self.inds = np.arange(count) * len(clips) // count
         self.num_frames = num_frames
         # Into the key of mmagic's caches, which knows neither files nor sizes.
         self.data_root = f'{clips.fingerprint} {self.inds.tolist()} {about}'
-        self._clip: tuple[int, Tensor | None] = (-1, None)
+        self._clip = -1, torch.empty(0)
 
     def __len__(self) -> int:
         return len(self.inds) * self.num_frames
@@ -151,17 +152,25 @@ class MMagicFrames(BaseMetric):
         """
         self._prepare()
         for sample in data_samples:
-            length, _, *size = sample['video'].shape
-            if length < self.num_frames or size != [self.resolution] * 2:
-                raise InputError(
-                    f'{self.metric.prefix} takes clips of {self.num_frames} '
-                    f'frames of {self.resolution} x {self.resolution} pixels, '
-                    f'but the generated ones have {length} of {size[1]} x '
-                    f'{size[0]}'
-                )
+            self.check_size(sample['video'])
             frames = to_bgr(sample['video'][: self.num_frames])
             frames = frames.to(get_device())
             self.metric.process({}, [{'fake_img': each} for each in frames])
+
+    def check_size(self, video: Tensor) -> None:
+        """Refuse a generated clip [T, 3, H, W] of another size.
+
+        Raises:
+            InputError: It is too short or of another resolution.
+        """
+        length, _, *size = video.shape
+        if length < self.num_frames or size != [self.resolution] * 2:
+            raise InputError(
+                f'{self.metric.prefix} takes clips of {self.num_frames} '
+                f'frames of {self.resolution} x {self.resolution} pixels, '
+                f'but the generated ones have {length} of {size[1]} x '
+                f'{size[0]}'
+            )
 
     @torch.no_grad()
     def evaluate(self, size: int) -> dict[str, float]:

@@ -71,7 +71,7 @@ def clip_motion(video: Tensor) -> ClipMotion:
     gram = gram_matrix(video)
     power = power_spectrum(gram)[1:]
     frequencies = torch.arange(1, len(power) + 1).double() / len(video)
-    fields = ClipMotion(
+    fields: dict[str, object] = dict(
         differences=[frame_difference(video, n) for n in lags(len(video))],
         spectrum=10 * (power + ROUNDING).log10(),
         # Of a still, 0 / 1.
@@ -80,7 +80,10 @@ def clip_motion(video: Tensor) -> ClipMotion:
         loops=loop_period(gram) is not None,
     )
     return ClipMotion(
-        *(torch.as_tensor(field, dtype=torch.float64) for field in fields)
+        **{
+            name: torch.as_tensor(field, dtype=torch.float64)
+            for name, field in fields.items()
+        }
     )
 
 
@@ -300,14 +303,30 @@ class MotionReport(BaseMetric):
         for index, sample in zip(inds, data_samples):
             if index >= self.num_fake:
                 continue
-            video = sample['video'][: self.span]
-            if len(video) < self.span:
-                raise InputError(
-                    f'MotionReport takes {self.span} frames, but the '
-                    f'generated clips have {len(video)}: set '
-                    f'test_dataloader.dataset.num_frames={self.span}'
-                )
-            self._fake += self._row(video)
+            self.check_size(sample['video'])
+            self._fake += self._row(sample['video'][: self.span])
+
+    @property
+    def result_names(self) -> list[str]:
+        """What results are called, see :func:`compare`."""
+        num_lags, num_bins = len(lags(self.span)), self.span // 2
+        nothing = ClipMotion(
+            torch.zeros(num_lags), torch.zeros(num_bins), *torch.zeros(3)
+        )
+        return list(compare(nothing, nothing))
+
+    def check_size(self, video: Tensor) -> None:
+        """Refuse a generated clip [T, 3, H, W] of too few frames.
+
+        Raises:
+            InputError: It is too short.
+        """
+        if len(video) < self.span:
+            raise InputError(
+                f'MotionReport takes {self.span} frames, but the generated '
+                f'clips have {len(video)}: set '
+                f'test_dataloader.dataset.num_frames={self.span}'
+            )
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Compare the clips of all processes.
@@ -320,8 +339,9 @@ class MotionReport(BaseMetric):
         """
         if self._real is None:
             self._real = self._nothing()
-            for clip in own_share(self.real_videos, self.num_real):
-                self._real += self._row(clip['video'])
+            share = own_share(self.real_videos, self.num_real)
+            for i in range(len(share)):
+                self._real += self._row(share[i]['video'])
         sums = torch.stack([self._fake, self._real])
         self._fake = self._nothing()
         return self.compute_metrics([sums])

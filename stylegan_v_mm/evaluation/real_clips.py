@@ -1,6 +1,7 @@
 """The real clips that generated ones are compared with."""
 
 import sys
+from typing import Any
 
 import numpy as np
 from mmengine.dist import get_rank, get_world_size
@@ -16,7 +17,7 @@ _FRAMES_PER_ITEM = 16
 
 def real_clips(
     real_data: dict, num_frames: int, resolution: int, frame_stride: int = 1
-) -> Dataset:
+) -> Any:
     """Make a data set of one clip of each long enough video.
 
     Where in the video a clip lies is drawn by a fixed seed. No flips.
@@ -44,6 +45,8 @@ def real_clips(
     return DATASETS.build(
         dict(
             type='VideoDataset',
+            # Names below are ours, whatever the config's default scope is.
+            _scope_=DATASETS.scope,
             **real_data,
             min_num_frames=(num_frames - 1) * frame_stride + 1,
             max_num_frames=sys.maxsize,
@@ -142,7 +145,7 @@ class RealFrames(Dataset):
 
 
 def own_share(
-    clips: Dataset, most: int | None = None, first: bool = False
+    clips: Any, most: int | None = None, first: bool = False
 ) -> Subset:
     """Choose clips, and deal them out: to each process a stretch of them.
 
@@ -159,4 +162,4 @@ def own_share(
     start, end = (
         (get_rank() + i) * len(inds) // get_world_size() for i in range(2)
     )
-    return Subset(clips, inds[start:end])
+    return Subset(clips, inds[start:end].tolist())

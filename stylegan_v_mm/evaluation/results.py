@@ -1,6 +1,7 @@
 """Results of measurements, for people and for programs."""
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ from ..version import __version__
 
 def append_results(path: Path, results: Iterable[dict]) -> None:
     """Append results to a file of JSON lines, with date and version.
+
+    All of them or, where the disk is full, none.
 
     Args:
         path (Path): The file; made if there is none.
@@ -25,8 +28,14 @@ def append_results(path: Path, results: Iterable[dict]) -> None:
     )
     lines = [json.dumps({**result, **about}) + '\n' for result in results]
     try:
-        with path.open('a') as file:
-            file.write(''.join(lines))
+        end = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open('a') as file:
+                file.write(''.join(lines))
+        except OSError:
+            if path.exists():
+                os.truncate(path, end)  # half a line would join the next one
+            raise
     except OSError as error:
         raise InputError(
             f'{path} cannot be written: {error.strerror}'

@@ -48,7 +48,7 @@ def style_weights(generator: nn.Module) -> list[Tensor]:
         learning and of the layers to colours.
     """
     synthesis = generator.synthesis
-    rows = [[] for _ in range(generator.num_ws)]
+    rows: list[list[Tensor]] = [[] for _ in range(generator.num_ws)]
     first = 0
     for name in synthesis.block_names:
         parts = dict(getattr(synthesis, name).named_children())

@@ -18,9 +18,11 @@ class EditReport:
     It sees a video and the edited one piece by piece, in their order.
     """
 
-    def __init__(self):
-        self._last = None
-        self._changes, self._energies, self._contrasts = [], [], []
+    def __init__(self) -> None:
+        self._last: Tensor | None = None
+        self._changes: list[Tensor] = []
+        self._energies: list[Tensor] = []
+        self._contrasts: list[Tensor] = []
 
     def add(
         self, before: Tensor, after: Tensor, masks: Tensor | None = None

@@ -8,7 +8,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,12 +47,12 @@ class Part(nn.Module):
         Args:
             more (int): Times that.
         """
-        sizes = {
+        sizes: dict[str | int, int] = {
             name: least + more * i
             for i, (name, least) in enumerate(self.axes.items(), 1)
         }
         return {
-            name: torch.randn([sizes.get(axis, axis) for axis in shape])
+            name: torch.randn([int(sizes.get(axis, axis)) for axis in shape])
             for name, shape in self.shapes.items()
         }
 
@@ -318,10 +318,11 @@ def save(program: ExportedProgram, part: Part, path: Path) -> None:
         layout: str = '',
         device: str = '',
         pin_memory: bool = False,
-    ):
-        return op.Constant(value=ir.tensor(s, ir.DataType(dtype)))
+    ) -> Any:
+        value: Any = ir.tensor(s, ir.DataType(dtype))
+        return op.Constant(value=value)
 
-    torch.onnx.export(
+    exported: Any = torch.onnx.export(
         program.run_decompositions(part.onnx_table),
         dynamo=True,
         verbose=False,
@@ -329,7 +330,8 @@ def save(program: ExportedProgram, part: Part, path: Path) -> None:
         output_names=[part.output],
         # onnxscript's own would round numbers to float32.
         custom_translation_table={aten.scalar_tensor.default: scalar_tensor},
-    ).save(path)
+    )
+    exported.save(path)
 
 
 def load(path: Path) -> Callable[..., Tensor]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class VideoGANInferencer(BaseInferencer):
         InputError: A file is missing or damaged, the device is not there, or
             the checkpoint is of another architecture.
 
-    Example:
+    Examples:
         >>> gan = VideoGANInferencer('work_dirs/demo')
         >>> videos = gan.sample(num_videos=4, num_frames=64)
         >>> videos.shape, videos.dtype
@@ -56,7 +56,7 @@ class VideoGANInferencer(BaseInferencer):
     }
     forward_kwargs: ClassVar = {'num_frames', 'time_offset', 'slow_motion'}
     visualize_kwargs: ClassVar = {'out', 'fps'}
-    postprocess_kwargs: ClassVar = set()
+    postprocess_kwargs: ClassVar[set] = set()
 
     def __init__(
         self,
@@ -435,7 +435,7 @@ class VideoGANInferencer(BaseInferencer):
             yield to_bytes(frames).cpu()
 
     def preprocess(
-        self, inputs: list[int], batch_size: int = 1, **kwargs
+        self, inputs: list[int], batch_size: int = 1, **kwargs: Any
     ) -> Iterator[Latents]:
         """Find the latents of seeds; ``kwargs`` as of :meth:`latents`."""
         latents = self.latents(inputs, **kwargs)
@@ -468,7 +468,7 @@ class VideoGANInferencer(BaseInferencer):
         return [video.permute(0, 2, 3, 1).numpy() for video in preds]
 
     def postprocess(
-        self, preds: list[Tensor], visualization: list, *args
+        self, preds: list[Tensor], visualization: list, *args: Any
     ) -> dict:
         """Gather the results."""
         return dict(predictions=preds, visualization=visualization)

@@ -110,22 +110,29 @@ class Latents:
                 )
                 for i, (seed, first, period) in enumerate(table)
             ]
-        except (OSError, SafetensorError, KeyError) as error:
+            if any(
+                type(n) is not int or n < 0
+                for motion in motions
+                for n in (motion.seed, motion.first_code, motion.period or 0)
+            ):
+                raise TypeError('a seed or a place is no whole number')
+        except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise InputError(
                 f'{path} is no file of latents: {error}'
             ) from error
-        n = len(ws)
-        shapes = {'ws': (ws, (n, generator.num_ws, generator.w_dim))}
+        n = len(motions)
+        shapes: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
+        shapes['ws'] = (ws, (n, generator.num_ws, generator.w_dim))
         if generator.c_dim > 0 or c is not None:
             c = torch.empty(0) if c is None else c
             shapes['c'] = c, (n, generator.c_dim)
         encoder = generator.motion_encoder
         for i, motion in enumerate(motions):
             if encoder is not None and motion.codes is not None:
-                wanted = len(motion.codes), encoder.motion_z_dim
+                wanted = (*motion.codes.shape[:1], encoder.motion_z_dim)
                 shapes[f'motion_z.{i}'] = motion.codes, wanted
         for name, (tensor, shape) in shapes.items():
-            if tensor.shape != shape or len(motions) != n:
+            if tensor.shape != shape:
                 raise InputError(
                     f'{path} is of another generator: {name} is '
                     f'{list(tensor.shape)}, this one wants {list(shape)}'

@@ -93,6 +93,13 @@ def best_checkpoint(folder: Path, metric: str | None = None) -> Path:
     return others[0]
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for one
+        return False
+
+
 # The metrics of which more is better; of all others, less is.
 _GREATER_IS_BETTER = ('IS', 'Precision', 'Recall', 'Density', 'Coverage')
 
@@ -107,11 +114,17 @@ def _best_measured(folder: Path, metric: str) -> Path:
     if not file.is_file():
         raise InputError(f'there is no file {file}: {hint}')
     values, names = {}, set()
-    for line in file.read_text().splitlines():
-        result = json.loads(line)
-        path = folder / Path(result.get('checkpoint', '')).name
+    lines = file.read_text(errors='replace').splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            result = json.loads(line)
+            path = folder / Path(result.get('checkpoint', '')).name
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            raise InputError(
+                f'{file}, line {number} is damaged: remove it'
+            ) from None
         names |= {k for k, v in result.items() if isinstance(v, float)}
-        if metric in result and path.is_file():
+        if isinstance(result.get(metric), int | float) and _is_file(path):
             values[path] = result[metric]
     if not values:
         raise InputError(
@@ -119,7 +132,7 @@ def _best_measured(folder: Path, metric: str) -> Path:
             f'{", ".join(sorted(names)) or "nothing"}: {hint}'
         )
     greater = metric.startswith(_GREATER_IS_BETTER)
-    return (max if greater else min)(values, key=values.get)
+    return (max if greater else min)(values, key=values.__getitem__)
 
 
 def download_from_hub(name: str) -> Path:

@@ -139,7 +139,10 @@ def save_frames(
     if folder.exists():
         raise InputError(f'{folder} exists: remove it or choose another --out')
     temporary = folder.with_name(f'.{folder.name}.{os.getpid()}.tmp')
-    options = {'jpg': {'quality': quality}, 'webp': {'lossless': True}}
+    options: dict[str, dict] = {
+        'jpg': {'quality': quality},
+        'webp': {'lossless': True},
+    }
     try:
         temporary.mkdir(parents=True)
         for index, image in enumerate(pictures(chunks)):

@@ -8,6 +8,7 @@ of a clip are transformed alike, so that augmentation adds no motion.
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,12 @@ from .noise import own_rows
 from .ops import upfirdn2d
 
 # Transform -> how often it is applied, as a multiple of p.
-BLIT = dict(xflip=1, rotate90=1, xint=1)
-GEOM = dict(scale=1, rotate=1, aniso=1, xfrac=1)
-COLOR = dict(brightness=1, contrast=1, lumaflip=1, hue=1, saturation=1)
-PIPELINES = {
+BLIT: dict[str, float] = dict(xflip=1, rotate90=1, xint=1)
+GEOM: dict[str, float] = dict(scale=1, rotate=1, aniso=1, xfrac=1)
+COLOR: dict[str, float] = dict(
+    brightness=1, contrast=1, lumaflip=1, hue=1, saturation=1
+)
+PIPELINES: dict[str, dict[str, float]] = {
     'blit': BLIT,
     'geom': GEOM,
     'color': COLOR,
@@ -91,7 +94,7 @@ class _Sample(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, images: Tensor, grid: Tensor) -> Tensor:
+    def forward(ctx: Any, images: Tensor, grid: Tensor) -> Tensor:
         ctx.save_for_backward(grid)
         ctx.shape = images.shape
         return F.grid_sample(
@@ -99,14 +102,16 @@ class _Sample(torch.autograd.Function):
         )
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (grid,) = ctx.saved_tensors
         return _SampleAdjoint.apply(grad, grid, ctx.shape), None
 
 
 class _SampleAdjoint(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, grad: Tensor, grid: Tensor, shape: torch.Size) -> Tensor:
+    def forward(
+        ctx: Any, grad: Tensor, grid: Tensor, shape: torch.Size
+    ) -> Tensor:
         ctx.save_for_backward(grid)
         # Of the pictures, only the shape matters for their own gradient.
         images = grad.new_empty(1).expand(shape)
@@ -116,7 +121,7 @@ class _SampleAdjoint(torch.autograd.Function):
         )[0]
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (grid,) = ctx.saved_tensors
         return _Sample.apply(grad, grid), None, None
 
@@ -195,11 +200,11 @@ def _matrix(rows: list[list[Tensor | float]], like: Tensor) -> Tensor:
     return torch.cat(flat, 1).reshape(n, len(rows), -1)
 
 
-def _shift(x, y, like: Tensor) -> Tensor:
+def _shift(x: float | Tensor, y: float | Tensor, like: Tensor) -> Tensor:
     return _matrix([[1, 0, x], [0, 1, y], [0, 0, 1]], like)
 
 
-def _scale(x, y, like: Tensor) -> Tensor:
+def _scale(x: float | Tensor, y: float | Tensor, like: Tensor) -> Tensor:
     return _matrix([[x, 0, 0], [0, y, 0], [0, 0, 1]], like)
 
 
@@ -279,9 +284,9 @@ class VideoAugment(nn.Module):
                 f'augment.pipeline={pipeline!r}: choose one of '
                 f'{", ".join(PIPELINES)}'
             )
-        if p < 0 or ada_kimg <= 0 or ada_interval < 1:
+        if not 0 <= p <= 1 or ada_kimg <= 0 or ada_interval < 1:
             raise InputError(
-                f'augment.p={p} must be at least 0, ada_kimg={ada_kimg} '
+                f'augment.p={p} must be from 0 to 1, ada_kimg={ada_kimg} '
                 f'positive, ada_interval={ada_interval} at least 1'
             )
         if ada_target is not None and not -1 <= ada_target <= 1:
@@ -536,7 +541,7 @@ def warp(images: Tensor, map_back: Tensor) -> Tensor:
         @ scale(columns / 2, rows / 2)
     )
     grid = F.affine_grid(
-        map_back[:, :2], (len(images), 1, rows, columns), align_corners=False
+        map_back[:, :2], [len(images), 1, rows, columns], align_corners=False
     )
     images = sample_bilinear(images, grid)
     # What the filter reaches beyond the picture is dropped.

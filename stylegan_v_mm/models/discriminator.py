@@ -6,11 +6,12 @@ the published model.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, check_at_least
 from ..registry import MODELS
 from .layers import (
     HALF_DTYPES,
@@ -38,6 +39,11 @@ class FixedTimeEncoder(nn.Module):
         super().__init__()
         num_freqs = math.ceil(math.log2(max_num_frames))
         powers = 2.0 ** torch.arange(num_freqs)
+        if skip_small_t_freqs > num_freqs:
+            raise InputError(
+                f'discriminator.skip_small_t_freqs={skip_small_t_freqs} must '
+                f'be at most {num_freqs} with max_num_frames={max_num_frames}'
+            )
         coefs = powers * math.pi / 2**num_freqs
         coefs = coefs[: num_freqs - skip_small_t_freqs]
         self.register_buffer('fourier_coefs', coefs[None].float())
@@ -259,15 +265,28 @@ class StyleGANVDiscriminator(nn.Module):
     ):
         super().__init__()
         resolutions = block_resolutions(resolution)[:0:-1]  # R, ..., 8
-        for name, value in (
-            ('num_frames', num_frames),
-            ('num_frames_div_factor', num_frames_div_factor),
-            ('mbstd_group_size', mbstd_group_size),
-            ('max_num_frames', max_num_frames),
-            ('time_embed_dim', time_embed_dim),
-        ):
-            if value is not None and value < 1:
-                raise InputError(f'{name}={value} must be at least 1')
+        check_at_least(
+            1,
+            'discriminator',
+            num_frames=num_frames,
+            num_frames_div_factor=num_frames_div_factor,
+            mbstd_group_size=mbstd_group_size,
+            mapping_layers=mapping_layers,
+            max_num_frames=max_num_frames,
+            time_embed_dim=time_embed_dim,
+        )
+        check_at_least(
+            0,
+            'discriminator',
+            c_dim=c_dim,
+            num_fp16_res=num_fp16_res,
+            skip_small_t_freqs=skip_small_t_freqs,
+        )
+        if conv_clamp is not None and conv_clamp <= 0:
+            raise InputError(
+                f'discriminator.conv_clamp={conv_clamp} must be positive, or '
+                'None'
+            )
         if half_dtype not in HALF_DTYPES:
             raise InputError(
                 f'half_dtype={half_dtype!r}: choose float16 or bfloat16'
@@ -281,6 +300,7 @@ class StyleGANVDiscriminator(nn.Module):
         self.num_frames = num_frames
         self.c_dim = c_dim
         self.concat_res = concat_res
+        self.mbstd_group_size = mbstd_group_size
         self.dummy_c = dummy_c
 
         self.num_diffs = min(num_frames - 1, 1 if uniform_gaps else num_frames)
@@ -361,7 +381,7 @@ class StyleGANVDiscriminator(nn.Module):
         """
         if not hasattr(self, 'mapping'):
             return None
-        parts = [c] if self.c_dim > 0 else []
+        parts: list[Any] = [c] if self.c_dim > 0 else []
         if self.num_diffs > 0:
             diffs = t[:, 1:] - t[:, :-1]
             parts.append(self.time_encoder(diffs[:, : self.num_diffs]))

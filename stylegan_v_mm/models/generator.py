@@ -6,11 +6,12 @@ the published model.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, check_at_least
 from ..registry import MODELS
 from .layers import (
     HALF_DTYPES,
@@ -133,7 +134,7 @@ class SynthesisInput(nn.Module):
     def __init__(self, channels: int, temporal: bool, coord_dim: int):
         super().__init__()
         if temporal:
-            self.input = ConstantInput(channels)
+            self.input: nn.Module | Tensor = ConstantInput(channels)
         else:
             self.input = nn.Parameter(torch.randn(channels, 4, 4))
         if coord_dim > 0:
@@ -291,7 +292,8 @@ class SynthesisNetwork(nn.Module):
             num_frames = 1
         x = self.b4.input(len(ws) * num_frames, motion_v)
         x = x.contiguous(memory_format=torch.channels_last)
-        rgb, first = None, 0
+        rgb: Any = None
+        first = 0
         for name in self.block_names:
             block = getattr(self, name)
             # The last style of a block is also the first of the next one.
@@ -386,8 +388,27 @@ class StyleGANVGenerator(nn.Module):
                 f'cond_type=sum_w adds motion codes to w: motion_v_dim='
                 f'{motion_v_dim} must equal w_dim={w_dim}'
             )
-        if coord_dim < 0:
-            raise InputError(f'coord_dim={coord_dim} must be at least 0')
+        check_at_least(
+            0,
+            'generator',
+            c_dim=c_dim,
+            num_fp16_res=num_fp16_res,
+            motion_v_dim=motion_v_dim,
+            coord_dim=coord_dim,
+        )
+        check_at_least(
+            1,
+            'generator',
+            z_dim=z_dim,
+            w_dim=w_dim,
+            mapping_layers=mapping_layers,
+            motion_z_dim=motion_z_dim,
+            time_enc_dim=time_enc_dim,
+        )
+        if conv_clamp is not None and conv_clamp <= 0:
+            raise InputError(
+                f'generator.conv_clamp={conv_clamp} must be positive, or None'
+            )
         self.resolution = resolution
         self.z_dim = z_dim
         self.w_dim = w_dim

@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .ops import bias_act, fir_filter, upfirdn2d
 
+# Its own name came with PyTorch 2.7.
+is_exporting = getattr(
+    torch.compiler, 'is_exporting', torch.compiler.is_compiling
+)
+
 HALF_DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
@@ -216,7 +221,7 @@ def modulated_conv2d(
         demod = (styles.square() @ energy.T + 1e-8).rsqrt()  # S, O
 
     # An exported graph has to serve any number of styles.
-    if not torch.compiler.is_exporting() and len(styles) == 1:
+    if not is_exporting() and len(styles) == 1:
         weight = weight * styles.reshape(1, -1, 1, 1)
         if demod is not None:
             weight = weight * demod.reshape(-1, 1, 1, 1)
@@ -335,6 +340,7 @@ class MappingNetwork(nn.Module):
         """
         parts = []
         if self.z_dim > 0:
+            assert z is not None
             parts.append(normalize_2nd_moment(z))
         if self.c_dim > 0:
             parts.append(normalize_2nd_moment(self.embed(c)))

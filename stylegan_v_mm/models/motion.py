@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .layers import FullyConnected, MappingNetwork
+from .layers import FullyConnected, MappingNetwork, is_exporting
 
 
 class EqualizedConv1d(nn.Module):
@@ -277,6 +277,7 @@ class MotionEncoder(nn.Module):
             Tensor: [N, L - extra_codes, u_dim].
         """
         if self.c_dim > 0:
+            assert c is not None
             label = c[:, None].expand(-1, motion_z.shape[1], -1)
             motion_z = torch.cat([motion_z, label], 2)
         if self.recurrent:
@@ -308,7 +309,7 @@ class MotionEncoder(nn.Module):
             InputError: A time is negative, or ``motion_z`` too short for it.
         """
         # An exported graph cannot look at values.
-        checked = not torch.compiler.is_exporting()
+        checked = not is_exporting()
         if checked and t.min() < 0:
             raise InputError(f'times must be at least 0, got {t.min():g}')
         n, num_frames = t.shape
@@ -339,5 +340,6 @@ class MotionEncoder(nn.Module):
             )
         alpha = ((t - t_left) / self.motion_z_distance).to(dtype)[:, None]
         if self.c_dim > 0:
+            assert c is not None
             c = c.to(dtype)[:, None].expand(-1, num_frames, -1).flatten(0, 1)
         return self.mapping(left.lerp(right, alpha), c)

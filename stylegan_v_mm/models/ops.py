@@ -8,6 +8,8 @@ written in PyTorch. Both differentiate twice.
 import functools
 import logging
 import math
+from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,7 @@ LRELU_SLOPE = 0.2
 
 
 @functools.cache
-def compiled_ops():
+def compiled_ops() -> ModuleType | None:
     """Give ``mmcv.ops`` if its CUDA kernels are there, else ``None``.
 
     Warns once, since the PyTorch formula costs a GPU user memory and time.
@@ -41,7 +43,7 @@ def compiled_ops():
     return None
 
 
-def _kernels_for(x: Tensor):
+def _kernels_for(x: Tensor) -> ModuleType | None:
     if x.device.type == 'cuda' and x.dtype in (torch.float16, torch.float32):
         return compiled_ops()
     return None
@@ -113,7 +115,14 @@ class _BiasAct(torch.autograd.Function):
     """The formula, with nothing kept for the gradient but its result."""
 
     @staticmethod
-    def forward(ctx, x, bias, act, gain, clamp):
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        bias: Tensor | None,
+        act: str,
+        gain: float,
+        clamp: float | None,
+    ) -> Tensor:
         y = _bias_act_(x, bias, act, gain, clamp)
         ctx.mark_dirty(x)
         # On CPUs, to look is cheaper than a mask that is all ones.
@@ -127,7 +136,7 @@ class _BiasAct(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
         grad = _BiasActGradient.apply(grad, y, *ctx.options)
         bias_grad = None
@@ -140,7 +149,14 @@ class _BiasActGradient(torch.autograd.Function):
     """A factor for each element, which the sign of the result tells."""
 
     @staticmethod
-    def forward(ctx, grad, y, act, gain, clamp):
+    def forward(
+        ctx: Any,
+        grad: Tensor,
+        y: Tensor,
+        act: str,
+        gain: float,
+        clamp: float | None,
+    ) -> Tensor:
         ctx.options = act, gain, clamp
         ctx.save_for_backward(y)
         if act == 'lrelu':
@@ -154,7 +170,7 @@ class _BiasActGradient(torch.autograd.Function):
         return grad
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
         grad = _BiasActGradient.apply(grad, y, *ctx.options)
         return grad, None, None, None, None

@@ -7,7 +7,7 @@ Skorokhodov et al., "StyleGAN-V" (CVPR 2022), on the training of StyleGAN2-ADA
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 from mmengine.dist import all_reduce, all_reduce_params, get_world_size
@@ -15,7 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, check_at_least
 from ..pixels import from_bytes, to_bytes
 from ..registry import MODELS
 from .losses import GAN_LOSSES
@@ -123,19 +123,22 @@ class StyleGANV(BaseModel):
                     f'model.generator.{name}={ours} and '
                     f'model.discriminator.{name}={theirs} must be equal'
                 )
-        for name, value, least in (
-            ('r1_gamma', r1_gamma, 0),
-            ('d_reg_interval', d_reg_interval, 1),
-            ('pl_weight', pl_weight, 0),
-            ('g_reg_interval', g_reg_interval, 1),
-            ('style_mixing_prob', style_mixing_prob, 0),
-            ('ema_kimg', ema_kimg, 0),
-            ('accumulative_counts', accumulative_counts, 1),
-        ):
-            if value < least:
-                raise InputError(
-                    f'model.{name}={value} must be at least {least}'
-                )
+        check_at_least(
+            0,
+            'model',
+            r1_gamma=r1_gamma,
+            pl_weight=pl_weight,
+            style_mixing_prob=style_mixing_prob,
+            ema_kimg=ema_kimg,
+            ema_rampup=ema_rampup,
+        )
+        check_at_least(
+            1,
+            'model',
+            d_reg_interval=d_reg_interval,
+            g_reg_interval=g_reg_interval,
+            accumulative_counts=accumulative_counts,
+        )
         if style_mixing_prob > 1:
             raise InputError(
                 f'model.style_mixing_prob={style_mixing_prob} must be at '
@@ -171,6 +174,57 @@ class StyleGANV(BaseModel):
         """Width of the class labels; 0 for an unconditional model."""
         return self.generator.c_dim
 
+    def check_batch(self, clip: dict, batch_size: int) -> None:
+        """Refuse data that training could not take.
+
+        Args:
+            clip (dict): An item of the data set, see :meth:`train_step`.
+            batch_size (int): Clips a batch of one process.
+
+        Raises:
+            InputError: Something is missing, the clip has another number of
+                frames or size than the networks take, or the batch cannot
+                be divided.
+        """
+        for key in ('video', 't', 'c', 'gen_t', 'gen_c'):
+            if key not in clip:
+                raise InputError(
+                    f'train_dataloader.dataset gives no {key!r}: its pipeline '
+                    'needs SampleClip with num_gen=2 and, at the end, PackClip'
+                )
+        if len(clip['gen_t']) != 2:
+            raise InputError(
+                f'SampleClip: num_gen={len(clip["gen_t"])} must be 2: a batch '
+                'for the generator, and one for the discriminator'
+            )
+        num_frames, _, *size = clip['video'].shape
+        wanted = getattr(self.discriminator, 'num_frames', num_frames)
+        if num_frames != wanted:
+            raise InputError(
+                f'SampleClip gives clips of {num_frames} frames, but '
+                f'model.discriminator.num_frames={wanted}: they must be equal'
+            )
+        resolution = self.generator.resolution
+        if size != [resolution] * 2:
+            raise InputError(
+                f'the pipeline gives frames of {size[1]} x {size[0]}, but '
+                f'model.generator.resolution={resolution}: set ResizeCrop to '
+                'the same'
+            )
+        part, rest = divmod(batch_size, self.accumulative_counts)
+        if rest or not part:
+            raise InputError(
+                f'a batch of {batch_size} clips a process is no multiple '
+                f'of model.accumulative_counts={self.accumulative_counts}'
+            )
+        group = getattr(self.discriminator, 'mbstd_group_size', None) or part
+        if part % min(group, part):
+            raise InputError(
+                f'model.discriminator.mbstd_group_size={group}: the {part} '
+                'clips that a process has at a time cannot be split in groups '
+                'of so many; choose a divisor'
+            )
+
     def train(self, mode: bool = True) -> 'StyleGANV':
         """Set the training mode; the moving average stays in eval mode."""
         super().train(mode)
@@ -200,20 +254,18 @@ class StyleGANV(BaseModel):
         num_clips, num_frames = data['video'].shape[:2]
         num_clips *= get_world_size()
         parts = self.split(self.add_noise(data))
-        logs = self.step(
-            'generator', self.generator_loss, parts, optim_wrapper
-        )
+        steps = [('generator', self.generator_loss)]
         if self.pl_weight > 0 and iteration % self.g_reg_interval == 0:
-            logs |= self.step(
-                'generator', self.path_length_loss, parts, optim_wrapper
-            )
-        logs |= self.step(
-            'discriminator', self.discriminator_loss, parts, optim_wrapper
-        )
+            steps.append(('generator', self.path_length_loss))
+        steps.append(('discriminator', self.discriminator_loss))
         if iteration % self.d_reg_interval == 0:
-            logs |= self.step(
-                'discriminator', self.r1_loss, parts, optim_wrapper
-            )
+            steps.append(('discriminator', self.r1_loss))
+        logs: dict[str, Tensor] = {}
+        bad = torch.zeros((), device=data['t'].device)
+        for name, loss in steps:
+            logs |= self.step(name, loss, parts, optim_wrapper)
+            bad = bad + logs['bad_gradients']
+        logs['bad_gradients'] = bad
         values = torch.stack(list(logs.values()))
         all_reduce(values, 'mean')
         logs = dict(zip(logs, values))
@@ -299,7 +351,8 @@ class StyleGANV(BaseModel):
             optim_wrapper (OptimWrapperDict): See :meth:`train_step`.
 
         Returns:
-            dict: What to log, averaged over the parts.
+            dict: What to log, averaged over the parts; ``bad_gradients``
+            counts the weights whose gradient is not finite.
         """
         optimizer, network = optim_wrapper[name], getattr(self, name)
 
@@ -307,11 +360,13 @@ class StyleGANV(BaseModel):
             optimizer.backward(loss / len(parts))
 
         logs = [loss(part, backward) for part in parts]
+        grads = [p.grad for p in network.parameters() if p.grad is not None]
+        largest = torch.stack(torch._foreach_norm(grads, torch.inf))
         self.apply_gradients(optimizer, network)
         return {
             key: torch.stack([log[key] for log in logs]).mean()
             for key in logs[0]
-        }
+        } | {'bad_gradients': (~largest.isfinite()).float().sum()}
 
     def generator_loss(self, data: dict, backward: Callable) -> dict:
         """Compute ``softplus(-D(G(z)))``, or another :data:`GAN_LOSSES`."""
@@ -408,7 +463,11 @@ class StyleGANV(BaseModel):
                 param.grad = torch.zeros_like(param)
 
     def discriminate(
-        self, videos: Tensor, c, t: Tensor, is_real: bool = False
+        self,
+        videos: Tensor,
+        c: Tensor | None,
+        t: Tensor,
+        is_real: bool = False,
     ) -> tuple[Tensor, ...]:
         """Augment clips and judge them; sets of logits."""
         if self.augment is not None:
@@ -643,7 +702,9 @@ class StyleGANV(BaseModel):
 
     val_step = test_step
 
-    def forward(self, inputs: dict, data_samples=None, mode: str = 'tensor'):
+    def forward(
+        self, inputs: dict, data_samples: None = None, mode: str = 'tensor'
+    ) -> NoReturn:
         """Not used: a GAN has two networks to call, see the ``*_step``."""
         raise NotImplementedError(
             'call train_step, test_step or sample_video of StyleGANV'

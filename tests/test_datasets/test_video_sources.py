@@ -421,7 +421,22 @@ def test_damaged_cache_is_built_again(
     expected = [('0.mp4', 4), ('1.mp4', 5), ('2.mp4', 6)]
     assert summary(find_videos(videos)) == expected
     assert any('damaged cache' in text for text in warnings_logged)
-    assert len(json.loads(path.read_text())['videos']) == 3
+    _, _, text = path.read_text().partition('\n')
+    assert len(json.loads(text)) == 3
+
+
+def test_a_cache_of_other_frames_is_not_believed(
+    videos, cache_home, warnings_logged
+):
+    """A disk that has changed a digit: the text is still valid."""
+    find_videos(videos)
+    (path,) = cache_files(cache_home)
+    text = path.read_text()
+    path.write_text(text.replace('"width": 16', '"width": 17'))
+    assert path.read_text() != text
+    assert {source.index.width for source in find_videos(videos)} == {16}
+    assert any('damaged cache' in text for text in warnings_logged)
+    assert path.read_text() == text
 
 
 def test_cache_that_cannot_be_written(videos, tmp_path, monkeypatch):

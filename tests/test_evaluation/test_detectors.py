@@ -1,10 +1,8 @@
 """Detectors: how files are called, files that are wrong, random weights."""
 
 import hashlib
-import http.server
 import re
-import threading
-from functools import partial
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -452,27 +450,22 @@ def test_scripts_run_unfused_and_in_full_precision(script):
         assert state() == before
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
-def test_a_url_is_downloaded_once_and_kept(script, cache_home):
-    handler = partial(QuietHandler, directory=str(script.parent))
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f'http://127.0.0.1:{server.server_port}/{script.name}'
+def test_a_url_is_downloaded_once_and_kept(script, cache_home, https_site):
+    wanted = hashlib.sha256(script.read_bytes()).hexdigest()
+    kept = https_site.folder / script.name
+    shutil.copyfile(script, kept)
+    url = f'{https_site.url}/{script.name}'
     with pytest.raises(InputError, match=r'cannot download .*no_such\.pt'):
-        I3DTorchScript(url.replace(script.name, 'no_such.pt'))
-    digest = I3DTorchScript(url).digest
-    server.shutdown()
-    server.server_close()
-    assert digest == hashlib.sha256(script.read_bytes()).hexdigest()
-    # The server is gone.
-    assert I3DTorchScript(url).digest == digest
-    kept = [path.name for path in cache_home.rglob('*') if path.is_file()]
-    assert len(kept) == 1
-    assert kept[0].endswith(script.name)
+        I3DTorchScript(url.replace(script.name, 'no_such.pt'), wanted)
+    with pytest.raises(InputError, match='needs its SHA-256'):
+        I3DTorchScript(url)
+    assert I3DTorchScript(url, wanted).digest == wanted
+    # It is gone from there.
+    kept.unlink()
+    assert I3DTorchScript(f'{url}#sha256={wanted}').digest == wanted
+    found = [path.name for path in cache_home.rglob('*') if path.is_file()]
+    assert len(found) == 1
+    assert found[0].endswith(script.name)
 
 
 # Files of weights.

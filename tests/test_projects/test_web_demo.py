@@ -157,7 +157,7 @@ def site(work_dir, tmp_path_factory):
         finally:
             server.send_signal(signal.SIGTERM)
             try:
-                status = server.wait(10)
+                status = server.wait(60)
             finally:
                 server.kill()
                 server.stdout.close()
@@ -329,6 +329,18 @@ def test_closed_doors(site):
     assert post(f'{api}/queue/join', content=chunks).status_code == 413
     path = ROOT / 'setup.py'
     assert httpx.get(f'{api}/file={path}').status_code == 403
+
+
+def test_a_request_must_arrive_in_time(site):
+    """Half a request takes no place for ever, and the others are served."""
+    host, port = site.url.removeprefix('http://').split(':')
+    with socket.create_connection((host, int(port)), timeout=60) as slow:
+        slow.sendall(
+            b'POST /gradio_api/queue/join HTTP/1.1\r\nHost: localhost\r\n'
+            b'Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{'
+        )
+        assert 'error' not in site.ask('video', SETTINGS | {'num_frames': 1})
+        assert slow.recv(100).startswith(b'HTTP/1.1 408')
 
 
 def test_the_queue_is_bounded(site):

@@ -19,7 +19,7 @@ from PIL import Image
 from real_process import ROOT, run_tool
 
 from stylegan_v_mm.datasets import VideoDataset
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video_io import ANY_METADATA, write_video
 
 TOOLS = ROOT / 'tools/dataset_converters'
 
@@ -57,7 +57,7 @@ def picture(i, size=(48, 32)):
 def decode(path):
     """Every frame that can be decoded, [T, H, W, 3]."""
     images = []
-    with av.open(str(path), metadata_errors='ignore') as file:
+    with av.open(str(path), **ANY_METADATA) as file:
         try:
             for frame in file.decode(video=0):
                 image = frame.to_ndarray(format='rgb24')

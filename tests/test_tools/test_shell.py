@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAUNCHERS = sorted((ROOT / 'tools').glob('*.sh'))
-SCRIPTS = [*LAUNCHERS, ROOT / 'requirements/install.sh', ROOT / '.ci/run']
+SCRIPTS = [*LAUNCHERS, *ROOT.glob('requirements/*.sh'), ROOT / '.ci/run']
 
 # Instead of python or srun: write down the words.
 RECORDER = f"""#!{sys.executable}

@@ -35,6 +35,7 @@ from datetime import datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import data_speed
@@ -111,14 +112,14 @@ class Row:
         way: ``OURS`` or a baseline.
         seconds: Of each turn.
         frames: In a turn.
-        flops: Operations on floating-point numbers in a turn, if counted.
+        flops: Operations on floating-point numbers in a turn, 0 if unknown.
     """
 
     work: str
     way: str
     seconds: list[float]
     frames: int
-    flops: int | None = None
+    flops: int = 0
 
     @property
     def median(self) -> float:
@@ -137,7 +138,13 @@ class FlopCount(TorchDispatchMode):
         super().__init__()
         self.flops = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple = (),
+        kwargs: dict | None = None,
+    ) -> Any:
         """Compute, and count."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
@@ -147,7 +154,7 @@ class FlopCount(TorchDispatchMode):
         return result
 
 
-def timed(function: Callable, *args) -> tuple[float, object]:
+def timed(function: Callable, *args: Any) -> tuple[float, object]:
     """Call a function; give its time in seconds and what it returns."""
     synchronize()
     start = time.perf_counter()
@@ -165,7 +172,7 @@ def synchronize() -> None:
 def ways(device: str) -> dict[str, Callable]:
     """List who takes turns, and what calls each one's functions."""
 
-    def call(function: Callable, *args):
+    def call(function: Callable, *args: Any) -> Any:
         return function(*args)
 
     if device == 'cuda' or not hasattr(ctypes.CDLL(None), 'mallopt'):
@@ -263,8 +270,8 @@ def layout(options: Options) -> contextlib.AbstractContextManager:
 
 
 def take_turn(
-    row: Row, turn: int, options: Options, function: Callable, *args
-):
+    row: Row, turn: int, options: Options, function: Callable, *args: Any
+) -> Any:
     """Call a function; turn 0 warms up and counts, the others are timed."""
     with layout(options):
         if turn == 0:
@@ -296,7 +303,7 @@ class Training:
         **adam: Options of these to override.
     """
 
-    def __init__(self, gan: StyleGANV, config: Config, **adam):
+    def __init__(self, gan: StyleGANV, config: Config, **adam: Any):
         self.gan = gan.train()
         optimizers = {
             name: deepcopy(config.optim_wrapper[name])
@@ -411,7 +418,8 @@ def measure_training(
     for turn in tqdm(range(options.repeats + 1), 'iterations', disable=None):
         torch.manual_seed(turn)
         data = random_batch(options, ours.gan)
-        state, losses = ours.state(), {}
+        state = ours.state()
+        losses: dict[str, dict] = {}
         for way, model in models.items():
             if turn == 0 and way == SAME_ALLOCATION:
                 continue  # the same as the one before
@@ -517,7 +525,8 @@ def measure_all_sampling(options: Options) -> tuple[list[Row], dict]:
         cases = [(options.batch or 1, options.num_frames or 16)]
     else:
         cases = [(1, 128), (16, 16)]
-    rows, differences = [], {}
+    rows: list[Row] = []
+    differences: dict[str, float] = {}
     for batch, num_frames in cases:
         case = replace(options, batch=batch, num_frames=num_frames)
         found, errors = measure_sampling(case)
@@ -559,7 +568,9 @@ def measure_evaluation(options: Options) -> tuple[list[Row], dict]:
     rows: dict[tuple, Row] = {}
     frames = options.batch * options.num_frames
 
-    def measured(turn: int, work: str, way: str, function: Callable, *args):
+    def measured(
+        turn: int, work: str, way: str, function: Callable, *args: Any
+    ) -> Any:
         row = rows.setdefault((work, way), Row(work, way, [], frames))
         return take_turn(row, turn, options, function, *args)
 
@@ -613,7 +624,7 @@ def peak_memory() -> int:
     return int(status.split('VmHWM:')[1].split()[0]) * 1024
 
 
-def in_a_process(function: Callable, *args):
+def in_a_process(function: Callable, *args: Any) -> Any:
     """Call a function in a process of its own."""
     with ProcessPoolExecutor(1, get_context('spawn')) as pool:
         return pool.submit(function, *args).result()
@@ -621,7 +632,7 @@ def in_a_process(function: Callable, *args):
 
 def measure_memory(options: Options) -> dict[str, int]:
     """Measure peaks: of training, and of sampling 100 frames and more."""
-    jobs = {
+    jobs: dict[str, tuple] = {
         f'training, {way}': (peak_of_training, options, way)
         for way in ways(options.device)
     }
@@ -642,7 +653,7 @@ def measure_memory(options: Options) -> dict[str, int]:
 
 def measure_scaling(options: Options) -> tuple[list[Row], dict]:
     """Time our iterations at other sizes, one of them changed at a time."""
-    base = dict(
+    base: dict[str, Any] = dict(
         resolution=options.resolution,
         num_frames=options.num_frames,
         batch=options.batch,
@@ -974,7 +985,7 @@ HELP = dict(
     repeats='turns that are timed',
     chunk='frames rendered at a time',
 )
-COMMANDS = {
+COMMANDS: dict[str, tuple[str, dict]] = {
     'train': (
         'an iteration: generator, discriminator, R1, moving average',
         dict(resolution=128, batch=8, num_frames=3, repeats=3),

@@ -12,7 +12,7 @@ import os
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class Survey:
 
     data: str
     labels: str | None
-    sources: list[VideoSource]
+    sources: Sequence[VideoSource]
     lens: np.ndarray
     sizes: np.ndarray
     fps: np.ndarray
@@ -179,8 +179,8 @@ def describe(survey: Survey) -> list[tuple[str, str]]:
         ),
         ('sizes', _count(f'{w}x{h}' for w, h in survey.sizes if w)),
     ]
-    if isinstance(sources[0], VideoFile):
-        read = [source.index for source in sources if len(source)]
+    read = [s.index for s in sources if isinstance(s, VideoFile) and len(s)]
+    if read:
         rows += [
             ('frame rates', _count(f'{index.fps:.4g}' for index in read)),
             ('codecs', _count(index.codec for index in read)),
@@ -255,7 +255,8 @@ def measure_reading(survey: Survey, resolution: int) -> Reading:
     rng = np.random.default_rng(0)
     usable = np.flatnonzero(survey.usable)
     resize = ResizeCrop(resolution)
-    seconds, counts = [], []
+    seconds: list[float] = []
+    counts = []
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     while sum(seconds) < 1 and len(seconds) < MAX_CLIPS:
@@ -326,9 +327,10 @@ def advise(
                 f'{tool}.py {survey.data} {out}{size}',
             )
         )
-    if isinstance(first, ZippedFrames) and any(
+    if any(
         (source.members[:, 2] == zipfile.ZIP_DEFLATED).any()
         for source in survey.sources
+        if isinstance(source, ZippedFrames)
     ):
         rows.append(
             (
@@ -410,7 +412,7 @@ def _half_lag(lags: np.ndarray, diffs: np.ndarray) -> float:
     lags, diffs = np.r_[0, lags], np.r_[0, diffs]
     half = diffs.max() / 2
     i = np.argmax(diffs >= half)
-    return np.interp(half, diffs[i - 1 : i + 1], lags[i - 1 : i + 1])
+    return float(np.interp(half, diffs[i - 1 : i + 1], lags[i - 1 : i + 1]))
 
 
 def motion_period(half_lag: float, max_num_frames: int) -> int:
@@ -569,7 +571,7 @@ def _replace(path: Path, save: Callable[[Path], object]) -> None:
         raise InputError(f'{path} cannot be written: {error}') from error
 
 
-def _count(values) -> str:
+def _count(values: Iterable) -> str:
     counts = Counter(values).most_common()
     return join_some([f'{value} ({count})' for value, count in counts], 8)
 

@@ -232,7 +232,7 @@ def compare_training(reference: Reference) -> Iterator[Comparison]:
         adam = torch.optim.Adam(
             network.parameters(),
             lr=config['lr'] * share,
-            betas=[beta**share for beta in config['betas']],
+            betas=tuple(beta**share for beta in config['betas']),
             eps=config['eps'],
         )
         return OptimWrapper(adam)

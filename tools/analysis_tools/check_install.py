@@ -9,6 +9,7 @@ compares its numbers with the CPU's. Takes about ten seconds. Ends with status
 import argparse
 import importlib
 import io
+import math
 import os
 import platform
 import re
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -298,7 +299,7 @@ class Networks:
 
     def __init__(self, device: str, dtype: torch.dtype, num_fp16_res: int = 0):
         torch.manual_seed(0)
-        sizes = {
+        sizes: dict[str, Any] = {
             'resolution': 32,
             'channel_base': 1024,
             'channel_max': 64,
@@ -353,7 +354,7 @@ def slope_error(loss: Callable[[], Tensor], network: torch.nn.Module) -> float:
     weights = [w for w in network.parameters() if w.requires_grad]
     grads = torch.autograd.grad(loss(), weights, allow_unused=True)
     moves = [(w, g) for w, g in zip(weights, grads) if g is not None]
-    slope = sum(g.square().sum() for _, g in moves).sqrt().item()
+    slope = math.sqrt(sum(g.square().sum().item() for _, g in moves))
     step = 1e-7  # small, so that few leaky ReLUs cross their kink
 
     def move(distance: float) -> None:

@@ -9,7 +9,7 @@ import os
 import statistics
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -177,7 +177,7 @@ class NaiveVideo:
     def _read(self, pts: int) -> np.ndarray:
         self.container.seek(pts, stream=self.stream)
         for frame in self.container.decode(self.stream):
-            if frame.pts >= pts:
+            if frame.pts is not None and frame.pts >= pts:
                 break
         return frame.to_ndarray(format='rgb24')
 
@@ -265,10 +265,10 @@ def _time(
     name: str, root: Path, repeats: int, num_frames: int, clips: int
 ) -> list[Timing]:
     sources = find_videos(root)
-    naive_of = (
+    naive_of: Callable = (
         NaiveVideo if isinstance(sources[0], VideoFile) else BarePictures
     )
-    readers = {
+    readers: dict[str, Sequence] = {
         NAIVE: [naive_of(source) for source in sources],
         OURS: sources,
     }

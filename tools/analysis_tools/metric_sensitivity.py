@@ -153,14 +153,14 @@ def main() -> None:
         )
     clips = cut(args.data, args.num_frames, args.resolution, args.num_clips)
     real, other = clips[::2], clips[1::2]
-    sets = {
+    sets: dict[str, tuple[list[np.ndarray], Callable]] = {
         'itself': (real, unchanged),
         'other real clips': (other, unchanged),
     }
     sets |= {name: (real, spoil) for name, spoil in SPOILT.items()}
     results = {
-        name: measure(*clips_and_spoil, detector)
-        for name, clips_and_spoil in tqdm(sets.items(), disable=None)
+        name: measure(sound, spoil, detector)
+        for name, (sound, spoil) in tqdm(sets.items(), disable=None)
     }
     real_stats, real_motion = results['itself']
     rows = [['', 'FVD-random', 'SpectrumDist', *COLUMNS]]

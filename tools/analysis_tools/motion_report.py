@@ -8,12 +8,14 @@ Example:
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 from plot_log import COLOURS, INK, finish_panel, write_report
 from tqdm import tqdm
@@ -77,14 +79,14 @@ def draw(sets: list[tuple[str, ClipMotion]], num_frames: int) -> Figure:
         sets (list): Of name and clips, from :func:`measure`.
         num_frames (int): Frames of a clip.
     """
-    figure = Figure(figsize=(10, 7), dpi=100, layout='constrained')
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
+    figure = Figure(figsize=(10, 7), dpi=100, layout=layout)
     (change, spectrum), (clips, flaws) = figure.subplots(2, 2)
     ls = lags(num_frames)
     shown = len([lag for lag in ls if lag <= 8]) - 1
     for i, ((name, motion), colour) in enumerate(zip(sets, COLOURS)):
         draw_band(change, ls, motion.differences, colour)
-        frequencies = np.arange(1, num_frames // 2 + 1) / num_frames
+        frequencies = [i / num_frames for i in range(1, num_frames // 2 + 1)]
         draw_band(spectrum, frequencies, motion.spectrum, colour)
         clips.ecdf(motion.differences[:, shown], color=colour, linewidth=1.6)
         shares = [float(motion.frozen.mean()), float(motion.loops.mean())]
@@ -127,7 +129,7 @@ def draw(sets: list[tuple[str, ClipMotion]], num_frames: int) -> Figure:
 
 
 def draw_band(
-    ax: Axes, x: np.ndarray, values: torch.Tensor, colour: str
+    ax: Axes, x: Sequence[float], values: torch.Tensor, colour: str
 ) -> None:
     """Draw the mean of clips [N, K], and where the middle half of them is."""
     low, high = np.quantile(values, [0.25, 0.75], axis=0)

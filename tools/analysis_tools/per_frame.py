@@ -21,9 +21,11 @@ import ctypes
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from stylegan_v_mm.allocation import keep_freed_memory
@@ -41,7 +43,7 @@ MAX_NUM_FRAMES = 1024  # of a clip: motion codes are computed for all of it
 _thread = ThreadPoolExecutor(1)
 
 
-def with_default_allocation(function: Callable, *args):
+def with_default_allocation(function: Callable, *args: Any) -> Any:
     """Call a function with glibc as it is where nobody sets it otherwise.
 
     Its thresholds adapt to what a program frees; these are the last values,
@@ -54,7 +56,7 @@ def with_default_allocation(function: Callable, *args):
     libc.mallopt(trim_threshold, 64 * 2**20)
     num_threads = torch.get_num_threads()
 
-    def call():
+    def call() -> Any:
         torch.set_num_threads(num_threads)
         return function(*args)
 
@@ -146,7 +148,8 @@ def modulated_conv2d(
         norm = weight.abs().amax([1, 2, 3], keepdim=True)
         weight = weight / norm / math.sqrt(weight[0].numel())
         styles = styles / styles.abs().amax(1, keepdim=True)
-    modulated = demod = None
+    modulated: Any = None
+    demod: Any = None
     if fused or demodulate:
         modulated = weight * styles[:, None, :, None, None]  # M, O, I, k, k
     if demodulate:
@@ -234,7 +237,9 @@ def synthesize(
             ws = ws + motion
         else:
             ws = torch.cat([ws, motion], 2)
-    x, rgb, used = network.b4.input(len(ws), motion_v).contiguous(), None, 0
+    x = network.b4.input(len(ws), motion_v).contiguous()
+    rgb: Any = None
+    used = 0
     for name in network.block_names:
         block = getattr(network, name)
         x = x.to(block_dtype(x.device, block.half_dtype, torch.float32))
@@ -324,7 +329,7 @@ class PerFrameGAN(StyleGANV):
         self.load_state_dict(ours.state_dict())
         self.to(memory_format=torch.contiguous_format)
 
-    def discriminate(
+    def logits(
         self, videos: Tensor, c: Tensor, t: Tensor, is_real: bool = False
     ) -> Tensor:
         """Augment clips and judge them; logits [N]."""
@@ -335,7 +340,7 @@ class PerFrameGAN(StyleGANV):
             self.augment.observe(logits)
         return logits
 
-    def fakes(self, data: dict, which: int) -> tuple[Tensor, ...]:
+    def fakes(self, data: dict, which: int) -> tuple[Tensor, Tensor, Tensor]:
         """Generate a fake batch: videos, labels and times."""
         network = self.generator
         c, t = data['gen_c'][:, which], data['gen_t'][:, which]
@@ -357,7 +362,7 @@ class PerFrameGAN(StyleGANV):
     def generator_loss(self, data: dict, backward: Callable) -> dict:
         """Compute the generator's loss; see the package's."""
         self.discriminator.requires_grad_(False)
-        logits = self.discriminate(*self.fakes(data, 0))
+        logits = self.logits(*self.fakes(data, 0))
         loss = self.gan_loss.generator(logits).mean()
         backward(loss)
         self.discriminator.requires_grad_(True)
@@ -367,9 +372,9 @@ class PerFrameGAN(StyleGANV):
         """Compute the discriminator's loss; see the package's."""
         with torch.no_grad():
             fakes = self.fakes(data, 1)
-        fake_loss = self.gan_loss.fake(self.discriminate(*fakes)).mean()
+        fake_loss = self.gan_loss.fake(self.logits(*fakes)).mean()
         backward(fake_loss)
-        real_logits = self.discriminate(
+        real_logits = self.logits(
             from_bytes(data['video']), data['c'], data['t'], is_real=True
         )
         real_loss = self.gan_loss.real(real_logits).mean()
@@ -379,7 +384,7 @@ class PerFrameGAN(StyleGANV):
     def r1_loss(self, data: dict, backward: Callable) -> dict:
         """Compute the R1 penalty; see the package's."""
         real = from_bytes(data['video']).requires_grad_()
-        logits = self.discriminate(real, data['c'], data['t'], is_real=True)
+        logits = self.logits(real, data['c'], data['t'], is_real=True)
         (grad,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = grad.square().sum([2, 3, 4]).mean()
         backward(self.r1_gamma / 2 * penalty * self.d_reg_interval)
@@ -389,7 +394,7 @@ class PerFrameGAN(StyleGANV):
         return {'r1_penalty': penalty.detach()}
 
     @staticmethod
-    def apply_gradients(optimizer, network: nn.Module) -> None:
+    def apply_gradients(optimizer: OptimWrapper, network: nn.Module) -> None:
         """Clean gradients one after another, and step."""
         for param in network.parameters():
             if param.grad is not None:

@@ -11,11 +11,12 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from stylegan_v_mm.errors import InputError
@@ -86,7 +87,8 @@ def read_run(work_dir: str) -> Run:
     Raises:
         InputError: There is no log, or it is damaged.
     """
-    lines, starts = [], []
+    lines: list[dict] = []
+    starts: list[int] = []
     for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         later = read_lines(path)
         # tools/test.py writes such files, too, of no training.
@@ -157,9 +159,10 @@ def draw(runs: Sequence[Run]) -> Figure:
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(
-        figsize=(5 * columns, 3 * rows + 0.7), dpi=100, layout='constrained'
+        figsize=(5 * columns, 3 * rows + 0.7),
+        dpi=100,
+        layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12),
     )
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for ax, (title, keys) in zip(axes, panels.items()):
         draw_panel(ax, title, keys, runs)
@@ -196,7 +199,8 @@ def draw_panel(
                 continue
             x, y = run.curves[key]
             drawn.append(y)
-            style = dict(color=COLOURS[(i if several else j) % len(COLOURS)])
+            colour = COLOURS[(i if several else j) % len(COLOURS)]
+            style: dict[str, Any] = dict(color=colour)
             if key in run.metrics:
                 style |= dict(marker='o', markersize=4)
             elif len(y) > NUM_POINTS:

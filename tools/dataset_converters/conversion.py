@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -222,7 +223,9 @@ def write_pictures(
     save_frames(chunks, path, format, quality)
 
 
-def write_mp4(frames: Iterator[np.ndarray], path: Path, **options) -> None:
+def write_mp4(
+    frames: Iterator[np.ndarray], path: Path, **options: Any
+) -> None:
     """Write a video file; ``options`` are those of ``VideoWriter``."""
     with VideoWriter(path, **options) as writer:
         for frame in frames:
@@ -346,7 +349,7 @@ def _check_settings(out: Path, folder: Path, settings: dict) -> None:
 
 def _check_names(jobs: list[Job]) -> None:
     """Refuse jobs that would overwrite each other."""
-    sources = {}
+    sources: dict[str, str] = {}
     for job in jobs:
         if job.name in sources:
             raise InputError(
@@ -364,7 +367,7 @@ def _check_names(jobs: list[Job]) -> None:
 
 
 @contextmanager
-def _alone_in(folder: Path):
+def _alone_in(folder: Path) -> Iterator[None]:
     """Hold a lock on a folder, where the file system can lock."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -152,7 +152,7 @@ def plan(args: argparse.Namespace) -> list[Job]:
         items = partial(
             read_faces,
             video,
-            masks.get(name),
+            masks.get(name, video),  # a job with a problem reads nothing
             inds,
             args.one_box,
             args.resolution,

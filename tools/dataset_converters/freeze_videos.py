@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from conversion import (
@@ -35,7 +36,7 @@ from stylegan_v_mm.tool import run_tool
 
 
 def write_frozen(
-    frames: Iterator[np.ndarray], path: Path, num_frames: int, **options
+    frames: Iterator[np.ndarray], path: Path, num_frames: int, **options: Any
 ) -> None:
     """Write a frame folder whose files are one: it takes no more space."""
     write_pictures(frames, path, **options)

@@ -117,7 +117,7 @@ def render(
         mask = np.zeros((large, large), np.float32)
         # With shift=8, coordinates are given in 1/256 pixels.
         points = np.round(polygon * large * 256).astype(np.int32)
-        cv2.fillPoly(mask, [points], 1.0, cv2.LINE_8, shift=8)
+        cv2.fillPoly(mask, [points], (1.0,), cv2.LINE_8, shift=8)
         mask = cv2.resize(
             mask, (resolution, resolution), interpolation=cv2.INTER_AREA
         )[..., None]

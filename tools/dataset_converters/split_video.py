@@ -9,6 +9,7 @@ Example, RainbowJelly:
 """
 
 import argparse
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -30,7 +31,9 @@ from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import run_tool
 
 
-def read_square(source: VideoSource, inds: np.ndarray, resolution: int | None):
+def read_square(
+    source: VideoSource, inds: np.ndarray, resolution: int | None
+) -> Iterator[np.ndarray]:
     """Decode frames, [R, R, 3]; by default as large as the square in them."""
     if resolution is None:
         resolution = min(source.read(inds[:1]).shape[1:3])

@@ -33,7 +33,10 @@ from stylegan_v_mm.datasets.video_sources import (
 )
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import run_tool
-from stylegan_v_mm.video_io import VideoIndex
+from stylegan_v_mm.video_io import ANY_METADATA, VideoIndex
+
+#: Of a video that is resampled: damaged time stamps can be any number.
+MAX_FRAMES = 10**7
 
 
 def frame_times(index: VideoIndex) -> np.ndarray | None:
@@ -48,7 +51,7 @@ def frame_times(index: VideoIndex) -> np.ndarray | None:
     """
     stamps = index.pts - index.pts[0]
     if len(index.key_pts) and np.all(np.diff(stamps) > 0):
-        with av.open(index.path, metadata_errors='ignore') as file:
+        with av.open(index.path, **ANY_METADATA) as file:
             return stamps * float(file.streams.video[0].time_base)
     return np.arange(index.num_frames) / index.fps if index.fps else None
 
@@ -86,6 +89,8 @@ def choose_frames(
         times = frame_times(source.index)
         if times is None:
             return inds, 'its frame rate is unknown'
+        if times[-1] * fps > MAX_FRAMES:
+            return inds, f'it is said to last {times[-1]:.0f} s'
         inds = resample(times, fps)
     return inds[:max_frames], ''
 

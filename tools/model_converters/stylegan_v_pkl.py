@@ -12,9 +12,9 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class Network(NamedTuple):
         return Network(state, {})
 
     def number(
-        self, *keys: str, kind: type = int, default: int | None = None
+        self, *keys: str, kind: Any = int, default: int | None = None
     ) -> float:
         """Read a number from the attributes, see :func:`setting`.
 
@@ -79,7 +79,7 @@ class Network(NamedTuple):
             raise InputError(f'it does not say its {".".join(keys)}')
         return value
 
-    def text(self, *keys: str, choices) -> str:
+    def text(self, *keys: str, choices: Collection[str]) -> str:
         """Read a word from the attributes, one of some."""
         value = setting(self.state, *keys)
         if not isinstance(value, str) or value not in choices:
@@ -121,14 +121,14 @@ class Snapshot(NamedTuple):
     facts: dict[str, str]
 
 
-def held(value):
+def held(value: object) -> Any:
     """Give what an omegaconf node holds, or the value itself."""
     if isinstance(value, Record) and isinstance(value.state, dict):
         return value.state.get('_val', value.state.get('_content'))
     return value
 
 
-def parents(node) -> Iterator:
+def parents(node: object) -> Iterator:
     """Yield the omegaconf nodes around one, from the inside."""
     for _ in range(16):
         if not (isinstance(node, Record) and isinstance(node.state, dict)):
@@ -137,13 +137,13 @@ def parents(node) -> Iterator:
         yield node
 
 
-def setting(value, *keys: str):
+def setting(value: object, *keys: str) -> Any:
     """Follow keys through dicts and omegaconf nodes; None if they end.
 
     Configs are saved with their interpolations, such as
     ``${sampling.max_num_frames}``: names from the outermost config on.
     """
-    node, keys = value, list(keys)
+    node, left = value, list(keys)
     for _ in range(64):
         content = held(node)
         match = isinstance(content, str) and re.fullmatch(
@@ -158,10 +158,10 @@ def setting(value, *keys: str):
             ]
             if not places:
                 return None
-            node, keys = places[-1], path + keys
-        elif keys:
+            node, left = places[-1], path + left
+        elif left:
             known = content if isinstance(content, dict) else {}
-            node = known.get(keys.pop(0))
+            node = known.get(left.pop(0))
         else:
             return content
     return None
@@ -374,7 +374,7 @@ def mocogan_settings(network: Network, variables: dict) -> dict:
     )
 
 
-def augmentation(pipe, facts: dict) -> tuple[dict | None, dict]:
+def augmentation(pipe: Any, facts: dict) -> tuple[dict | None, dict]:
     """Read the augmentation: its settings, and its strength as a buffer."""
     if pipe is None:
         return None, {}
@@ -395,7 +395,7 @@ def augmentation(pipe, facts: dict) -> tuple[dict | None, dict]:
     return dict(pipeline=name), {'augment.p': strength.float()}
 
 
-def counters(stats, facts: dict) -> dict:
+def counters(stats: object, facts: dict) -> dict:
     """Read how long the training was."""
     buffers = {}
     for ours, theirs in (
@@ -413,7 +413,7 @@ def counters(stats, facts: dict) -> dict:
     return buffers
 
 
-def training_set(kwargs, variables: dict) -> None:
+def training_set(kwargs: object, variables: dict) -> None:
     """Read what was trained on."""
     path = setting(kwargs, 'path')
     # It goes into a config: a plain path, and no formula.
@@ -519,7 +519,7 @@ def config_text(snapshot: Snapshot, base: Path, out: Path, source: str) -> str:
         source (str): Of what it is, for its first line.
     """
     model = load_config(str(base), snapshot.variables).model
-    changes = {
+    changes: dict[str, dict | None] = {
         'generator': differences(snapshot.generator, model['generator']),
         'discriminator': differences(
             snapshot.discriminator, model['discriminator']
@@ -545,7 +545,7 @@ def config_text(snapshot: Snapshot, base: Path, out: Path, source: str) -> str:
     return '\n'.join([*lines, ')']) + '\n'
 
 
-def written(name: str, value, indent: str) -> Iterator[str]:
+def written(name: str, value: object, indent: str) -> Iterator[str]:
     """Write ``name=value,`` over as many lines as there are dicts in it."""
     if not isinstance(value, dict):
         yield f'{indent}{name}={value!r},'
@@ -559,7 +559,7 @@ def written(name: str, value, indent: str) -> Iterator[str]:
 def differences(wanted: dict, config: dict) -> dict:
     """Pick the settings that a component's config does not have already."""
     defaults = inspect.signature(MODELS.get(config['type'])).parameters
-    changes = {}
+    changes: dict[str, Any] = {}
     for name, value in wanted.items():
         if isinstance(value, dict):
             inner = differences(value, config[name])

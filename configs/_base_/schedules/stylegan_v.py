@@ -30,7 +30,7 @@ optim_wrapper = dict(
 train_cfg = dict(
     type='ClipTrainLoop',
     max_iters='= max_iters',
-    val_interval='= max(val_interval, 1)',
+    val_interval='= val_interval if val_interval else 1',
 )
 test_cfg = dict(type='TestLoop')
 

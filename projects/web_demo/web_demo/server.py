@@ -1,5 +1,6 @@
 """Serving the page: to this machine, without anything from elsewhere."""
 
+import asyncio
 import re
 import socket
 
@@ -15,6 +16,10 @@ from stylegan_v_mm.errors import InputError
 
 #: Bytes of a request, which is a list of a few numbers.
 MAX_REQUEST = 2**16
+#: Seconds that a request may take to arrive.
+MAX_WAIT = 10
+#: Connections at a time, of which a page keeps a few open.
+MAX_CONNECTIONS = 256
 #: What the browser may load: what comes from here.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 # Routes of gradio that this page does not need: storing files, and fetching
@@ -52,6 +57,14 @@ class Guard:
                 length = Headers(scope=scope).get('content-length', '')
                 if not length.isdecimal() or int(length) > MAX_REQUEST:
                     app = PlainTextResponse('too long', 413)
+                else:
+                    try:
+                        first = await asyncio.wait_for(
+                            whole(receive), MAX_WAIT
+                        )
+                        receive = followed_by([first], receive)
+                    except asyncio.TimeoutError:
+                        app = PlainTextResponse('too slow', 408)
 
         async def send_with_policy(message):
             if message['type'] == 'http.response.start':
@@ -60,6 +73,27 @@ class Guard:
             await send(message)
 
         await app(scope, receive, send_with_policy)
+
+
+async def whole(receive):
+    """Wait for all of a request's body; give it as one message."""
+    body = b''
+    while True:
+        message = await receive()
+        if message['type'] != 'http.request':
+            return message
+        body += message.get('body', b'')
+        if not message.get('more_body'):
+            return {'type': 'http.request', 'body': body}
+
+
+def followed_by(messages, receive):
+    """Give messages first, then what is received."""
+
+    async def receive_next():
+        return messages.pop(0) if messages else await receive()
+
+    return receive_next
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -94,6 +128,11 @@ def serve(page: gr.Blocks, listener: socket.socket) -> None:
     app = gr.mount_gradio_app(FastAPI(), page, '/', show_error=False)
     app.add_middleware(Guard)
     server = uvicorn.Server(
-        uvicorn.Config(app, log_level='warning', timeout_graceful_shutdown=1)
+        uvicorn.Config(
+            app,
+            log_level='warning',
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=1,
+        )
     )
     server.run(sockets=[listener])

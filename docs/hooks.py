@@ -1,0 +1,35 @@
+"""Take the projects' pages into the site, and mend links and references."""
+
+import re
+from pathlib import Path
+
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).parents[1]
+
+
+def on_files(files, config):
+    """Add the Markdown files and pictures outside of ``docs``."""
+    for pattern in ('C*.md', 'S*.md', 'projects/**/*.md', 'projects/**/*.png'):
+        for path in sorted(ROOT.glob(pattern)):
+            name = path.relative_to(ROOT).as_posix()
+            files.append(
+                File(
+                    name, str(ROOT), config.site_dir, config.use_directory_urls
+                )
+            )
+    return files
+
+
+def on_page_markdown(markdown, page, **_):
+    """Point links at where pages are in the site, not in the repository."""
+    if page.file.src_dir == str(ROOT):
+        up = '../' * page.file.src_uri.count('/')
+        return markdown.replace(f']({up}docs/', f']({up}')
+    return markdown.replace('](../', '](')
+
+
+def on_page_content(html, **_):
+    """Show the names that docstrings refer to, without their roles."""
+    role = r':(?:attr|class|data|func|meth|mod):<code>(?:~[\w.]*\.)?'
+    return re.sub(role, '<code>', html)
