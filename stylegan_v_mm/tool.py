@@ -8,8 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch.distributed as dist
 from mmengine.config import DictAction
@@ -83,23 +82,28 @@ def _one_line(error: Exception) -> str:
     return ''
 
 
-class OptionsAction(DictAction):
-    """``--cfg-options KEY=VALUE ...``, where mmengine's has a traceback."""
+def read_options(words: Sequence[str]) -> dict:
+    """Read what follows ``--cfg-options``.
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Read the options."""
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except Exception as error:
-            parser.error(
-                f'{option_string}: give KEY=VALUE, not {values} ({error})'
-            )
+    Args:
+        words (sequence): ``KEY=VALUE``, as mmengine reads them.
+
+    Returns:
+        dict: Values by their dotted keys.
+
+    Raises:
+        InputError: A word is of another form.
+    """
+    found = argparse.Namespace()
+    try:
+        DictAction(['--cfg-options'], 'options')(
+            argparse.ArgumentParser(), found, words
+        )
+    except Exception as error:
+        raise InputError(
+            f'--cfg-options: give KEY=VALUE, not {words} ({error})'
+        ) from error
+    return found.options
 
 
 def model_parser(description: str) -> argparse.ArgumentParser:

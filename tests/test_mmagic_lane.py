@@ -10,6 +10,7 @@ import pytest
 import torch
 from documented import blocks_of
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from real_process import ROOT, run_tool
 from torch import Tensor, nn
 
@@ -76,7 +77,9 @@ def lane(tmp_path, monkeypatch):
         monkeypatch.setattr('sys.argv', [script, *args])
         runpy.run_path(str(scripts / script), run_name='__main__')
 
-    return run
+    # What mmagic's scripts leave behind is not for other tests.
+    with DefaultScope.overwrite_default_scope('stylegan_v_mm'):
+        yield run
 
 
 def test_mmagics_scripts_train_and_test(lane, tmp_path):

@@ -32,7 +32,7 @@ from stylegan_v_mm.inference.writing import (
     video_path,
 )
 from stylegan_v_mm.registry import DATASETS
-from stylegan_v_mm.tool import OptionsAction, model_parser, run_tool
+from stylegan_v_mm.tool import model_parser, read_options, run_tool
 
 
 def parse_args() -> argparse.Namespace:
@@ -142,7 +142,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=OptionsAction,
+        default=[],
+        metavar='KEY=VALUE',
         help='settings to override',
     )
     args = parser.parse_args()
@@ -284,7 +285,7 @@ def main() -> None:
         args.checkpoint,
         args.device,
         args.metric,
-        args.cfg_options,
+        read_options(args.cfg_options),
     )
     slow_motion = args.slow_motion * args.fps_out / args.fps
     loop_codes = None

@@ -19,7 +19,7 @@ from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.results import append_results, format_table
-from stylegan_v_mm.tool import OptionsAction, run_tool
+from stylegan_v_mm.tool import read_options, run_tool
 
 
 def find_checkpoints(paths: list[str]) -> list[str]:
@@ -129,7 +129,8 @@ def main() -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=OptionsAction,
+        default=[],
+        metavar='KEY=VALUE',
         help='settings to override, e.g. num_test_videos=256',
     )
     parser.add_argument(
@@ -146,7 +147,10 @@ def main() -> None:
         raise InputError(f'--num-runs {args.num_runs}: must be at least 1')
     checkpoints = find_checkpoints(args.checkpoints)
     config = load_runner_config(
-        args.config, args.cfg_options, args.launcher, args.work_dir
+        args.config,
+        read_options(args.cfg_options),
+        args.launcher,
+        args.work_dir,
     )
     runner = VideoGANRunner.from_cfg(config)
     if args.no_cache:

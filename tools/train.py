@@ -6,8 +6,6 @@ python tools/train.py CONFIG [--work-dir DIR] [--resume [CHECKPOINT]]
 
 import argparse
 
-from stylegan_v_mm.tool import OptionsAction, run_tool
-
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
@@ -31,7 +29,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=OptionsAction,
+        default=[],
+        metavar='KEY=VALUE',
         help='settings to override, e.g. resolution=128 batch_size=16',
     )
     parser.add_argument(
@@ -48,9 +47,13 @@ def main(args: argparse.Namespace) -> None:
     from stylegan_v_mm.config import load_runner_config
     from stylegan_v_mm.engine import VideoGANRunner
     from stylegan_v_mm.errors import InputError
+    from stylegan_v_mm.tool import read_options
 
     config = load_runner_config(
-        args.config, args.cfg_options, args.launcher, args.work_dir
+        args.config,
+        read_options(args.cfg_options),
+        args.launcher,
+        args.work_dir,
     )
     if args.transfer_from:
         if args.resume not in (None, 'auto'):
@@ -70,5 +73,8 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == '__main__':
+    # What follows takes seconds to import: help and mistakes come before.
     arguments = parse()
+    from stylegan_v_mm.tool import run_tool
+
     run_tool(lambda: main(arguments))

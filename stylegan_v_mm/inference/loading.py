@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from ..allocation import keep_freed_memory
@@ -208,7 +209,10 @@ def build_gan(
     if device == 'cpu':
         keep_freed_memory()
     weights = load_checkpoint(checkpoint)
-    gan = MODELS.build(config['model'])
+    # Another library's run may have left its scope behind.
+    scope = config.get('default_scope', MODELS.scope)
+    with DefaultScope.overwrite_default_scope(scope):
+        gan = MODELS.build(config['model'])
     load_weights(gan, weights, checkpoint)
     try:
         return gan.to(device).eval()

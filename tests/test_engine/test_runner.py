@@ -51,11 +51,14 @@ def backends():
 
 
 @pytest.mark.parametrize('tf32', [False, True])
-def test_gpus_round_products_only_if_they_may(backends, monkeypatch, tf32):
+def test_gpus_round_products_only_if_they_may(
+    backends, monkeypatch, tmp_path, tf32
+):
     for backend in backends:
         backend.allow_tf32 = not tf32
     runner = VideoGANRunner.__new__(VideoGANRunner)
-    monkeypatch.setattr(runner, '_distributed', False, raising=False)
+    for name, value in dict(distributed=False, work_dir=tmp_path).items():
+        monkeypatch.setattr(runner, f'_{name}', value, raising=False)
     runner.setup_env(dict(tf32=tf32) if tf32 else {})
     assert [backend.allow_tf32 for backend in backends] == [tf32, tf32]
 

@@ -31,6 +31,8 @@ class Reader:
                 'OMP_NUM_THREADS': '1',
                 'PYTHONPATH': os.pathsep.join([str(TESTS), str(TESTS.parent)]),
                 'TMPDIR': str(self.folder),
+                # torch hands it on from where it is imported.
+                'TORCHINDUCTOR_CACHE_DIR': str(self.folder / 'inductor'),
                 'XDG_CACHE_HOME': str(self.folder / 'cache'),
             },
             stdin=subprocess.PIPE,

@@ -11,9 +11,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from mmengine.registry import DefaultScope
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import find_model
+from stylegan_v_mm.inference import find_model, load_gan
 
 
 @pytest.fixture
@@ -30,6 +31,12 @@ def test_a_config_and_a_checkpoint(folder):
     assert find_model(str(folder), 'https://x/y.pth').checkpoint == (
         'https://x/y.pth'
     )
+
+
+def test_in_a_process_that_has_used_another_library(folder):
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        gan = load_gan(str(folder / 'small.py'), str(folder / 'iter_1.pth'))
+    assert not gan.training
 
 
 def test_the_newest_checkpoint_or_the_best(folder):

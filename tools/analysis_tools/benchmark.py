@@ -430,6 +430,8 @@ def measure_training(
                 logs = take_turn(rows[name, way], turn, options, phase)
                 losses[way] |= logs or {}
         for name, loss in losses.get(PUBLISHED, {}).items():
+            if name == 'bad_gradients':
+                continue  # a count
             difference = abs(float(loss - losses[OURS][name]))
             differences[name] = max(differences.get(name, 0.0), difference)
     interval = ours.gan.d_reg_interval

@@ -22,7 +22,7 @@ from mmengine.config import Config
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.config_checks import runner_arguments
 from stylegan_v_mm.errors import InputError, nearest
-from stylegan_v_mm.tool import OptionsAction, run_tool
+from stylegan_v_mm.tool import read_options, run_tool
 
 
 def files_that_set(path: Path) -> dict[str, list[Path]]:
@@ -87,7 +87,8 @@ def main() -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=OptionsAction,
+        default=[],
+        metavar='KEY=VALUE',
         help='settings to override, e.g. resolution=128 batch_size=16',
     )
     args = parser.parse_args()
@@ -95,7 +96,7 @@ def main() -> None:
         raise InputError(
             f'--num-processes {args.num_processes}: must be at least 1'
         )
-    options = args.cfg_options or {}
+    options = read_options(args.cfg_options)
     config = load_config(args.config, options, args.num_processes)
     files = files_that_set(Path(args.config))
     set_by_option = {option.partition('.')[0] for option in options}
