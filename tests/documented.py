@@ -11,30 +11,12 @@ what takes seconds. A comment in the line before a block says more::
 """
 
 import glob
-import multiprocessing
-import os
 import re
-import runpy
 import shlex
-import sys
-from pathlib import Path
 from typing import NamedTuple
-
-import torch
 
 LANGUAGES = {'bash', 'bibtex', 'python', 'text'}
 COMMENTS = ('not run', 'file', 'config', 'continued')
-
-# What takes seconds to import, and most scripts do.
-PRELOADED = [
-    'documented',
-    'matplotlib.backends.backend_agg',
-    'mmengine.runner',
-    'stylegan_v_mm.engine',
-    'stylegan_v_mm.evaluation',
-    'stylegan_v_mm.inference',
-    'torchvision',
-]
 
 FENCE = re.compile(
     r'(?:^<!-- (?P<comment>[\w ]+?)(?:: (?P<value>.+?))? -->\n)?'
@@ -96,29 +78,3 @@ def without_stars(words, folder):
         names = sorted(glob.glob(word, root_dir=folder)) if '*' in word else []
         found.extend(names or [word])
     return found
-
-
-def run_script(words, folder, timeout=300):
-    """Run a Python script in a folder; return its status and its output."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(PRELOADED)
-    log = Path(folder, '.output')
-    process = context.Process(target=_run, args=(words, str(folder), str(log)))
-    process.start()
-    process.join(timeout)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    return process.exitcode, log.read_text()
-
-
-def _run(words, folder, log):
-    os.environ['XDG_CACHE_HOME'] = str(Path(folder, '.cache'))
-    os.chdir(folder)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    torch.set_num_threads(1)
-    sys.argv = words
-    sys.path.insert(0, str(Path(words[0]).parent.resolve()))
-    runpy.run_path(words[0], run_name='__main__')

@@ -17,9 +17,9 @@ from documented import (
     Block,
     blocks_of,
     commands_of,
-    run_script,
     without_stars,
 )
+from real_process import run_script
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -199,8 +199,9 @@ def shorter(words):
 
 def run_here(words, folder):
     """Run a script, which has to succeed."""
-    status, output = run_script(words, folder)
-    assert status == 0, f'{shlex.join(words)}\n{output}'
+    done = run_script(words, folder, XDG_CACHE_HOME=str(folder / '.cache'))
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, f'{shlex.join(words)}\n{output}'
 
 
 def check_config(path, folder):
