@@ -90,8 +90,13 @@ def carry_mask(mask: Tensor, reference: Tensor, features: Tensor) -> Tensor:
     features are most like its own, by their cosine, and which is not far.
     There are no steps from frame to frame over which errors could add up.
 
+    A thing that has become tiny is more like the ground it stands on than
+    like any one place of itself. So where nothing was found in a frame, the
+    region is what is more like it as a whole than any place apart from it was
+    in the reference frame; no place is where the thing is gone.
+
     Args:
-        mask (Tensor): On the reference frame, [h, w].
+        mask (Tensor): On the reference frame, [h, w] in [0, 1], not all 0.
         reference (Tensor): Features of that frame [C, h, w].
         features (Tensor): Features of other frames [T, C, h, w].
 
@@ -102,11 +107,22 @@ def carry_mask(mask: Tensor, reference: Tensor, features: Tensor) -> Tensor:
     places = torch.cartesian_prod(line, line)
     cost = DISTANCE_WEIGHT * torch.cdist(places, places).square()
     reference = F.normalize(reference.float().flatten(1), dim=0)
+    # A thin line may have become faint at this resolution.
+    half = mask.max() / 2
+    region = mask.flatten() > half
+    # Features at the rim are partly those of the region.
+    apart = F.max_pool2d(mask[None], 5, 1, 2).flatten() <= half
+    whole = F.normalize(reference[:, region].mean(1), dim=0)
+    way = cost[:, region].amin(1)
+    limit = (whole @ reference - way).masked_fill(~apart, -1).max()
     masks = []
     for frame in features:
         frame = F.normalize(frame.float().flatten(1), dim=0)
         nearest = (frame.T @ reference - cost).argmax(1)
-        masks.append(mask.flatten()[nearest].reshape(mask.shape))
+        found = mask.flatten()[nearest]
+        if found.max() <= half:
+            found = (whole @ frame - way > limit).to(mask)
+        masks.append(found.reshape(mask.shape))
     # Soft edges hide seams.
     return F.avg_pool2d(
         torch.stack(masks)[:, None], 3, 1, 1, count_include_pad=False

@@ -48,6 +48,36 @@ def test_a_mask_on_plain_ground_stays_where_it_is():
     assert torch.allclose(found, softened(mask), atol=1e-6)
 
 
+def test_a_thing_that_became_tiny_is_found_and_one_that_is_gone_is_not():
+    """Its features then are nearer to the ground's than to its own."""
+    torch.manual_seed(0)
+    ground, thing = torch.eye(64)[:2, :, None, None]
+    plain = ground + 0.02 * torch.randn(64, 16, 16)
+    # Ground is unlike the thing, but for one place, a little.
+    plain[1] = 0
+    plain[1, 7, 13] = 0.2
+    reference = plain.clone()
+    reference[:, 3:9, 4:10] = thing + 0.05 * torch.randn(64, 6, 6)
+    mask = torch.zeros(16, 16)
+    mask[3:9, 4:10] = 1
+    tiny, gone = plain.clone(), plain
+    tiny[:, 7, 12] = (ground + 0.5 * thing)[:, 0, 0]
+    expected = torch.zeros(16, 16)
+    expected[7, 12] = 1
+    found = carry_mask(mask, reference, torch.stack([reference, tiny, gone]))
+    assert torch.allclose(found[0], softened(mask), atol=1e-6)
+    assert torch.allclose(found[1], softened(expected), atol=1e-6)
+    assert found[2].max() == 0
+
+
+def test_a_faint_mask_is_carried_too():
+    features = torch.ones(4, 12, 12)
+    mask = torch.zeros(12, 12)
+    mask[5] = 0.25
+    found = carry_mask(mask, features, features[None])[0]
+    assert torch.allclose(found, softened(mask), atol=1e-6)
+
+
 @pytest.fixture(scope='module')
 def edit(inferencer):
     """Latents of a video, edited styles, and a mask."""
