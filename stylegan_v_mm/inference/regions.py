@@ -92,8 +92,8 @@ def carry_mask(mask: Tensor, reference: Tensor, features: Tensor) -> Tensor:
 
     A thing that has become tiny is more like the ground it stands on than
     like any one place of itself. So where nothing was found in a frame, the
-    region is what is more like it as a whole than any place apart from it was
-    in the reference frame; no place is where the thing is gone.
+    region is what is most like it as a whole, if more so than any place apart
+    from it was in the reference frame. Where the thing is gone, nothing is.
 
     Args:
         mask (Tensor): On the reference frame, [h, w] in [0, 1], not all 0.
@@ -121,7 +121,10 @@ def carry_mask(mask: Tensor, reference: Tensor, features: Tensor) -> Tensor:
         nearest = (frame.T @ reference - cost).argmax(1)
         found = mask.flatten()[nearest]
         if found.max() <= half:
-            found = (whole @ frame - way > limit).to(mask)
+            alike = whole @ frame - way
+            # Half as high as the peak, for the ground may change as well.
+            height = (limit + alike.max().clamp(limit)) / 2
+            found = (alike > height).to(mask)
         masks.append(found.reshape(mask.shape))
     # Soft edges hide seams.
     return F.avg_pool2d(
