@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -63,12 +62,10 @@ def built(tmp_path_factory):
 
     run('setup.py', '-q', 'sdist', cwd=source)
     (sdist,) = (source / 'dist').glob('*.tar.gz')
-    with tarfile.open(sdist) as tar:
-        tar.extractall(folder, filter='data')
     run(
         *('-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation'),
-        *('-w', str(folder), '.'),
-        cwd=folder / sdist.name.removesuffix('.tar.gz'),
+        *('-w', str(folder), str(sdist)),
+        cwd=folder,
     )
     (wheel,) = folder.glob('*.whl')
     return wheel
