@@ -93,7 +93,8 @@ def carry_mask(mask: Tensor, reference: Tensor, features: Tensor) -> Tensor:
     A thing that has become tiny is more like the ground it stands on than
     like any one place of itself. So where nothing was found in a frame, the
     region is what is most like it as a whole, if more so than any place apart
-    from it was in the reference frame. Where the thing is gone, nothing is.
+    from it was in the reference frame. Where the thing is gone, nothing is,
+    unless the ground has become more like it.
 
     Args:
         mask (Tensor): On the reference frame, [h, w] in [0, 1], not all 0.
