@@ -87,7 +87,7 @@ build_mmcv() {
   local folder=$1 part=$1.part.$$
   check_compilers "$(basename "$folder")"
   pip_install ninja psutil
-  say 'compiling mmcv 2.1.0 (15 to 25 minutes on 2 cores, once)'
+  say 'compiling mmcv 2.1.0 (2 to 4 minutes on 2 cores, once)'
   mkdir -p "$part"
   local log=$part/build.log
   requirements/build_mmcv.sh "$VENV_PYTHON" "$part" \
