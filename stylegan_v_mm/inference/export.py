@@ -154,8 +154,7 @@ class Synthesis(Part):
         self.axes = {'M': 1}
         self.shapes = {'ws': ('M', generator.num_ws, generator.w_dim)}
         if generator.motion_encoder is not None:
-            motion_v_dim = generator.motion_encoder.motion_v_dim
-            self.shapes['motion_v'] = 'M', motion_v_dim
+            self.shapes['motion_v'] = 'M', generator.motion_encoder.out_dim
             del self.synthesis.motion_encoder
         for module in self.synthesis.modules():
             if hasattr(module, 'half_dtype'):
