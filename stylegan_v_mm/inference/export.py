@@ -138,7 +138,7 @@ class Motion(Part):
         t: Tensor,
         c: Tensor | None = None,
     ) -> Tensor:
-        """Compute ``motion_v`` [N, T, motion_v_dim]."""
+        """Compute ``motion_v`` [N, T, out_dim of the encoder]."""
         motion_v = self.encoder(c, t, motion_z, first_code)
         return motion_v.float().unflatten(0, t.shape)
 

@@ -478,6 +478,10 @@ class StyleGANVGenerator(nn.Module):
             raise InputError(
                 f'noise_mode={noise_mode!r}: choose const or none'
             )
+        if noise_mode == 'none' and not use_noise:
+            raise InputError(
+                'noise_mode=none is for a generator with use_noise=True'
+            )
         check_at_least(
             0,
             'generator',

@@ -505,9 +505,8 @@ class StyleGANV(BaseModel):
             motion_v = network.motion_encoder(
                 c, t, own.get('motion_z'), own.get('first_code', 0)
             )
-        videos = network.render(
-            ws, motion_v, t.shape[1], own.get('noise_seeds')
-        )
+        noise = {key: own[key] for key in ('noise_seeds',) if key in own}
+        videos = network.render(ws, motion_v, t.shape[1], **noise)
         return Fakes(videos, ws, c, t)
 
     @staticmethod
@@ -592,7 +591,7 @@ class StyleGANV(BaseModel):
             c (Tensor, optional): One-hot labels [N, c_dim].
 
         Returns:
-            Tensor, optional: ``motion_v`` [N, T, motion_v_dim], float32; None
+            Tensor, optional: ``motion_v`` [N, T, out_dim], float32; None
             for a generator of images.
 
         Raises:

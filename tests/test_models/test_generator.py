@@ -774,6 +774,7 @@ def test_a_wide_clamp_changes_nothing():
             'motion_v_dim=9 must equal w_dim=7',
         ),
         (dict(noise_mode='random'), "noise_mode='random'"),
+        (dict(noise_mode='none'), 'use_noise=True'),
         (dict(motion_type='rnn'), "motion_type='rnn'"),
         (dict(motion_z_distance=0), 'motion_z_distance=0'),
         (dict(min_period_len=100), 'min_period_len=100'),
