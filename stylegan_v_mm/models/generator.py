@@ -221,7 +221,7 @@ class SynthesisBlock(nn.Module):
         x: Tensor,
         rgb: Tensor | None,
         ws: Tensor,
-        noise: Sequence[Tensor | None],
+        noise: Sequence[Tensor | None] = (None, None),
     ) -> tuple[Tensor, Tensor]:
         """Double the size and add detail.
 
@@ -230,7 +230,7 @@ class SynthesisBlock(nn.Module):
             rgb (Tensor, optional): Colours so far [S * F, 3, H, W].
             ws (Tensor): Style vectors [S, num_conv + 1, w_dim].
             noise (sequence): Of ``num_conv`` layers, see
-                :class:`SynthesisLayer`.
+                :class:`SynthesisLayer`. Defaults to none.
 
         Returns:
             tuple: Features and colours (at least float32) at twice the size
