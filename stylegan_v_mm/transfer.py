@@ -144,19 +144,22 @@ def _learned(state: dict) -> dict[str, Tensor]:
 
 def _first_inputs(network: str, state: dict[str, Tensor]) -> dict:
     """Say what the first layer of a generator sees, see :func:`_inputs`."""
-    start = f'{network}.{_START}'
-    weight = state.get(f'{start}.conv1.weight')
-    bias = state.get(f'{start}.input.coords.conv1.bias', ())
-    for name, axis in (('input.input', 0), ('input.input.const', 1)):
-        if weight is not None and f'{start}.{name}' in state:
-            constant = state[f'{start}.{name}'].shape[axis]
-            motion = weight.shape[1] - constant - len(bias)
-            return {
-                'constant': constant,
-                'motion': motion,
-                'coordinates': len(bias),
-            }
-    return {}
+    none = torch.empty(0)
+
+    def part(name: str) -> Tensor:
+        return state.get(f'{network}.{_START}.{name}', none)
+
+    constant = part('input.input').numel() + part('input.input.const').numel()
+    constant //= 4 * 4
+    coordinates = part('input.coords.conv1.bias').numel()
+    weight = part('conv1.weight')
+    if constant == 0 or weight.ndim < 2:
+        return {}
+    return {
+        'constant': constant,
+        'motion': weight.shape[1] - constant - coordinates,
+        'coordinates': coordinates,
+    }
 
 
 def _outputs(name: str, state: dict[str, Tensor]) -> dict:

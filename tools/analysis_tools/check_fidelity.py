@@ -164,14 +164,18 @@ def relative(name: str, ours: Tensor, theirs: Tensor) -> Comparison:
     return name, float((ours - theirs).abs().max()), tolerance
 
 
-def constants(
+def load(
     reference: Reference, network: nn.Module, prefix: str
 ) -> Iterator[Comparison]:
-    """Compare what is stored with the weights and follows from the config."""
-    for name, ours in network.named_buffers():
-        if name.endswith(('freqs', 'phase_scales', 'fourier_coefs')):
-            name = f'{prefix}/{name}'
-            yield relative(name, ours, reference[name])
+    """Load weights, and compare those that follow from the config."""
+    constants = {
+        f'{prefix}/{name}': value.clone()
+        for name, value in network.named_buffers()
+        if name.endswith(('freqs', 'phase_scales', 'fourier_coefs'))
+    }
+    reference.load(network, prefix)
+    for name, ours in constants.items():
+        yield relative(name, ours, reference[name])
 
 
 def compare_forward(reference: Reference) -> Iterator[Comparison]:
@@ -181,8 +185,7 @@ def compare_forward(reference: Reference) -> Iterator[Comparison]:
     z, c, t = reference['z'], reference['c'], reference['t']
     motion_z = reference['motion_z']
 
-    yield from constants(reference, generator, 'G')
-    reference.load(generator, 'G')
+    yield from load(reference, generator, 'G')
     with torch.no_grad():
         yield absolute('ws', generator.map(z, c), reference['ws'])
         ws_trunc = generator.map(z, c, truncation_psi=0.5)
@@ -200,8 +203,7 @@ def compare_forward(reference: Reference) -> Iterator[Comparison]:
     if 'logits_real' not in reference:
         return
 
-    yield from constants(reference, discriminator, 'D')
-    reference.load(discriminator, 'D')
+    yield from load(reference, discriminator, 'D')
 
     def as_videos(name: str) -> Tensor:
         return reference[name].unflatten(0, (len(z), -1))
