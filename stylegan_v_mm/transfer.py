@@ -15,6 +15,8 @@ from .errors import InputError
 # what the config determines.
 _NETWORKS = ('generator', 'generator_ema', 'discriminator')
 _CONSTANTS = ('freqs', 'phase_scales', 'fourier_coefs')
+# The block at 4x4, where the generator starts.
+_START = 'synthesis.b4'
 
 
 def transfer_weights(model: nn.Module, checkpoint: dict, path: str) -> str:
@@ -30,14 +32,18 @@ def transfer_weights(model: nn.Module, checkpoint: dict, path: str) -> str:
     - the frames a clip: inputs of the block that joins them, and of the
       discriminator's ``mapping.embed``, which sees the gaps between them;
     - ``max_num_frames``: rows of ``const_embed``, one for each gap, and the
-      waves over gaps that ``mapping.embed`` sees.
+      waves over gaps that ``mapping.embed`` sees;
+    - what stands beside the constant at 4x4, motion codes or coordinates:
+      inputs of the first layer and of its style. So a model of images starts
+      one of videos, whose frames first are its pictures.
 
     Then the part that both have is copied. Its values are scaled by the root
     of the ratio of the inputs, as equalised layers divide by it: what was
     learned keeps its effect. New inputs start with weight zero, so that a
     network which gets a label, or more frames, first does what it did
     without. New classes and rows keep their random start: the embedding is
-    normalised, and of zeros there would be nothing to normalise.
+    normalised, and of zeros there would be nothing to normalise; styles of
+    inputs whose weight is zero have no effect yet.
 
     Args:
         model (StyleGANV): In its initial state.
@@ -61,6 +67,7 @@ def transfer_weights(model: nn.Module, checkpoint: dict, path: str) -> str:
             name.replace('generator_ema.', 'generator.'): value
             for name, value in theirs.items()
         }
+    theirs = _with_our_constant(theirs, ours)
     wanted, offered = _learned(ours), _learned(theirs)
     if not offered:
         raise InputError(
@@ -107,6 +114,23 @@ def transfer_weights(model: nn.Module, checkpoint: dict, path: str) -> str:
     return '\n'.join([_table(columns), *map('reshaped: {}'.format, shapes)])
 
 
+def _with_our_constant(theirs: dict, ours: dict) -> dict:
+    """Call the constant at 4x4 as we do.
+
+    Beside motion, it is published as ``input.const`` [1, C, 4, 4] and alone as
+    ``input`` [C, 4, 4].
+    """
+    renamed = dict(theirs)
+    for network in _NETWORKS:
+        alone = f'{network}.{_START}.input.input'
+        joined = f'{alone}.const'
+        if alone in theirs and joined in ours:
+            renamed[joined] = renamed.pop(alone)[None]
+        elif joined in theirs and alone in ours:
+            renamed[alone] = renamed.pop(joined)[0]
+    return renamed
+
+
 def _learned(state: dict) -> dict[str, Tensor]:
     """Pick what training has changed in the networks."""
     return {
@@ -116,6 +140,37 @@ def _learned(state: dict) -> dict[str, Tensor]:
         and name.split('.')[0] in _NETWORKS
         and name.split('.')[-1] not in _CONSTANTS
     }
+
+
+def _first_inputs(network: str, state: dict[str, Tensor]) -> dict:
+    """Say what the first layer of a generator sees, see :func:`_inputs`."""
+    none = torch.empty(0)
+
+    def part(name: str) -> Tensor:
+        return state.get(f'{network}.{_START}.{name}', none)
+
+    constant = part('input.input').numel() + part('input.input.const').numel()
+    constant //= 4 * 4
+    coordinates = part('input.coords.conv1.bias').numel()
+    weight = part('conv1.weight')
+    if constant == 0 or weight.ndim < 2:
+        return {}
+    return {
+        'constant': constant,
+        'motion': weight.shape[1] - constant - coordinates,
+        'coordinates': coordinates,
+    }
+
+
+def _outputs(name: str, state: dict[str, Tensor]) -> dict:
+    """Say what the rows of a tensor are, as :func:`_inputs` does."""
+    network, _, layer = name.partition('.')
+    outputs: dict[Any, int] = {}
+    if layer.endswith('const_embed.weight'):
+        outputs = {('gap', i): 1 for i in range(len(state[name]))}
+    elif layer.startswith(f'{_START}.conv1.affine.'):
+        outputs = _first_inputs(network, state)
+    return {kind: count for kind, count in outputs.items() if count > 0}
 
 
 def _inputs(name: str, state: dict[str, Tensor]) -> dict:
@@ -140,6 +195,8 @@ def _inputs(name: str, state: dict[str, Tensor]) -> dict:
         ('motion_encoder.conv.0.weight', 'motion_encoder.rnn.weight_ih_l0')
     ):
         inputs = {'noise': width - len(classes)} | classes
+    elif layer == f'{_START}.conv1.weight':
+        inputs = _first_inputs(network, state)
     elif layer.endswith('mapping.embed.weight'):
         inputs = classes
         encoder = f'{network}.time_encoder'
@@ -173,32 +230,32 @@ def _fit(
     new, old = ours[name], theirs[name]
     if new.ndim != old.ndim:
         return None
-    if name.endswith('const_embed.weight') and new.shape[1] == old.shape[1]:
-        if len(new) == len(old):
-            return old
-        rows = min(len(new), len(old))
-        value = new.clone()
-        value[:rows] = old[:rows]
-        return value
-    inputs, their_inputs = _inputs(name, ours), _inputs(name, theirs)
-    if inputs == their_inputs:
+    axis, wanted, offered = 0, _outputs(name, ours), _outputs(name, theirs)
+    if wanted == offered:
+        axis, wanted, offered = 1, _inputs(name, ours), _inputs(name, theirs)
+    if wanted == offered:
         return old if new.shape == old.shape else None
-    shared = inputs.keys() & their_inputs.keys()
+    shared = wanted.keys() & offered.keys()
     if (
         not shared
-        or sum(their_inputs.values()) != old.shape[1]
-        or any(inputs[kind] != their_inputs[kind] for kind in shared)
-        or new[:, :1].shape != old[:, :1].shape
+        or sum(offered.values()) != old.shape[axis]
+        or any(wanted[kind] != offered[kind] for kind in shared)
+        or new.narrow(axis, 0, 1).shape != old.narrow(axis, 0, 1).shape
     ):
         return None
-    # All but the LSTM's are equalised: divided by the root of the inputs.
-    gain = 1 if '.rnn.' in name else math.sqrt(new.shape[1] / old.shape[1])
-    parts = dict(zip(their_inputs, old.split([*their_inputs.values()], 1)))
+    # Equalised layers divide by the root of the inputs. An LSTM does not, and
+    # modulated weights are normalised.
+    gain = 1.0
+    if axis == 1 and '.rnn.' not in name and f'.{_START}.' not in name:
+        gain = math.sqrt(new.shape[1] / old.shape[1])
+    parts = dict(zip(offered, old.split([*offered.values()], axis)))
     value = new.clone()
-    for kind, part in zip(inputs, value.split([*inputs.values()], 1)):
+    for kind, part in zip(wanted, value.split([*wanted.values()], axis)):
         if kind in parts:
             part.copy_(parts[kind] * gain)
-        elif kind[0] != 'class' or not name.endswith('embed.weight'):
+        elif axis == 1 and not (
+            kind[0] == 'class' and name.endswith('embed.weight')
+        ):
             part.zero_()
     return value
 

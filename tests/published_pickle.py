@@ -161,8 +161,6 @@ def generator(publisher, network, cfg, image_names):
     if image_names:
         block = network.synthesis.b4
         block._parameters['const'] = block._modules.pop('input').input
-        block.conv1.register_buffer('noise_const', torch.ones(4, 4))
-        block.conv1.noise_strength = nn.Parameter(torch.tensor(0.25))
     channels = {
         res: getattr(network.synthesis, f'b{res}').conv1.weight.shape[0]
         for res in (4, network.resolution)

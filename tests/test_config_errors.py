@@ -360,9 +360,14 @@ CASES = {
     'z_dim': (
         {f'{GENERATOR}.z_dim': 0}, 'generator.z_dim=0 must be at least 1'
     ),
-    'motion_v_dim': (
-        {f'{GENERATOR}.motion_v_dim': 6},
-        'motion_v_dim=6 must be twice time_enc_dim=4 with fourier=True',
+    'sum_w': (
+        {f'{GENERATOR}.cond_type': 'sum_w', f'{GENERATOR}.time_enc_dim': 3},
+        'cond_type=sum_w adds motion to w: 2 * time_enc_dim=6 must equal '
+        'w_dim=8',
+    ),
+    'noise_mode': (
+        {f'{GENERATOR}.noise_mode': 'off'},
+        "noise_mode='off': choose const or none",
     ),
     'method': (
         {f'{DATASET}.pipeline.0.method': 'randm'},

@@ -1,13 +1,23 @@
 """Our networks give the published model's numbers, and the check notices."""
 
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
 from golden import ROOT, TINY, golden_file
+
+from stylegan_v_mm.models import (
+    discriminator,
+    generator,
+    layers,
+    motion,
+    stylegan_v,
+)
 
 SCRIPT = ROOT / 'tools/analysis_tools/check_fidelity.py'
 FORWARD, TRAIN = TINY / 'tiny_forward.npz', TINY / 'tiny_train.npz'
@@ -53,13 +63,18 @@ def test_tiny_references_pass():
     # What is compared is what the files hold, no less.
     arrays = {array for file, array in found if file == FORWARD.name}
     inputs = {'z', 'c', 't', 'motion_z', 'real', 'config'}
+    constants = ('freqs', 'phase_scales', 'fourier_coefs')
     with np.load(FORWARD) as file:
-        held = {n for n in file.files if not n.startswith(('G/', 'D/'))}
+        held = {
+            name
+            for name in file.files
+            if not name.startswith(('G/', 'D/')) or name.endswith(constants)
+        }
     assert arrays == held - inputs
     arrays = {array for file, array in found if file == TRAIN.name}
     losses = {f'loss_{n}[{i}]' for n in 'GD' for i in range(3)}
     finals = {'G_final', 'D_final', 'G_ema_final'}
-    assert arrays == losses | finals | {'r1_penalty'}
+    assert arrays == losses | finals | {'r1_penalty[0]', 'r1_penalty[2]'}
     arrays = {array for file, array in found if file == AUGMENT.name}
     assert arrays == {'bgc/0.3', 'bgc/0.8'}
 
@@ -71,6 +86,8 @@ def test_larger_references_pass():
         'forward_cond.npz',
         'forward_clamp.npz',
         'forward_mocogan.npz',
+        'forward_noise.npz',
+        'forward_widths.npz',
         'train_uncond.npz',
         'augment.npz',
     ]
@@ -79,15 +96,16 @@ def test_larger_references_pass():
     found = verdicts(out)
     assert set(found.values()) == {'PASS'}
     assert {file for file, _ in found} == set(names)
+    assert ('forward_noise.npz', 'frames_none') in found
     assert status == 0
 
 
-def changed_copy(source, target, name, factor=1.01):
-    """Copy a reference, its largest number in one array 1 % off."""
+def changed_copy(source, target, name, factor=1.01, index=None):
+    """Copy a reference, one number (the largest) in one array 1 % off."""
     with np.load(source) as file:
         arrays = {key: file[key] for key in file.files}
     values = arrays[name].ravel()
-    values[np.abs(values).argmax()] *= factor
+    values[np.abs(values).argmax() if index is None else index] *= factor
     arrays[name] = values.reshape(arrays[name].shape)
     np.savez(target, **arrays)
     return target
@@ -133,7 +151,9 @@ def tool():
         (FORWARD, 'D/b8.conv0.weight', 'logits_real'),
         (TRAIN, 'loss_G', None),
         (TRAIN, 'loss_D', None),
-        (TRAIN, 'r1_penalty', 'r1_penalty'),
+        # Loaded with the weights, but it follows from the config.
+        (FORWARD, 'D/time_encoder.time_encoder.fourier_coefs', None),
+        (FORWARD, 'G/synthesis.motion_encoder.time_encoder.freqs', None),
         (AUGMENT, 'bgc/0.8', 'bgc/0.8'),
         (AUGMENT, 'images', 'bgc/0.3'),
     ],
@@ -150,6 +170,151 @@ def test_any_changed_number_fails(
         assert failed
     else:
         assert failing in failed
+
+
+@pytest.mark.parametrize(
+    ('index', 'factor', 'status'),
+    [
+        (0, 1.0005, 0),
+        (0, 0.998, 1),
+        # What training has changed is chaotic.
+        (1, 1.02, 0),
+        (1, 0.98, 0),
+        (1, 1.04, 1),
+        (1, 0.96, 1),
+        (1, float('nan'), 1),
+    ],
+)
+def test_first_and_later_r1(
+    tool, tmp_path, monkeypatch, capsys, index, factor, status
+):
+    args = TRAIN, tmp_path / 'changed.npz', 'r1_penalty', factor, index
+    path = changed_copy(*args)
+    monkeypatch.setattr(sys, 'argv', ['check_fidelity.py', str(path)])
+    assert tool.main() == status
+    found = verdicts(capsys.readouterr().out.splitlines())
+    failed = {array for (_, array), v in found.items() if v == 'FAIL'}
+    # The first and the third iteration have R1.
+    assert failed == ({f'r1_penalty[{2 * index}]'} if status else set())
+
+
+# Faults by where they are planted: what stands there, and the fault instead.
+PLANTS = {
+    (motion.MotionEncoder, 'forward'): {
+        'index + 1]': 'index]',
+        '.floor()': '.round()',
+        'code.long() -': 'code.long() + 1 -',
+    },
+    (motion.MotionEncoder, 'motion_u'): {
+        '[motion_z, label]': '[motion_z, -label]',
+    },
+    (motion.EqualizedConv1d, 'forward'): {
+        'return': 'return 2**0.5 *',
+        ' * self.bias_gain': '',
+    },
+    (motion.AlignedTimeEncoder, '__init__'): {
+        '.flip(0)': '',
+        'max_period_len / (2': 'min_period_len / (2',
+    },
+    (motion.AlignedTimeEncoder, 'forward'): {
+        'tanh() + 1': 'tanh() - 1',
+        ' * self.phase_scales': '',
+        '+ phase\n': '- phase\n',
+        't_left + distance)': 't_left)',
+        'at_right, alpha': 'at_right, 1 - alpha',
+    },
+    (generator, 'modulated_conv2d'): {
+        'square().sum([2, 3])': 'square().mean([2, 3])',
+        'styles.square() @': 'styles.abs() @',
+    },
+    (generator.SynthesisLayer, 'forward'): {"'lrelu', ": "'lrelu', 1, "},
+    (generator.ToRGB, '__init__'): {'1 / math.sqrt': '1.01 / math.sqrt'},
+    (generator.ConstantInput, 'forward'): {'motion.to': '-motion.to'},
+    (generator.SynthesisBlock, 'forward'): {
+        '(2, 1, 2, 1)': '(1, 2, 1, 2)',
+        'y + upfirdn2d': 'y - upfirdn2d',
+    },
+    (layers, '_conv'): {
+        'gain=4': 'gain=2',
+        'transpose(0, 1)': 'transpose(0, 1).flip(2)',
+    },
+    (layers.MappingNetwork, 'forward'): {
+        'append(normalize_2nd_moment(z))': 'append(z)',
+        '1 - self.w_avg_beta': '2 - 2 * self.w_avg_beta',
+    },
+    (layers.MappingNetwork, 'truncate'): {
+        'truncation_psi)': '1 - 0.9 * truncation_psi)',
+    },
+    (layers.Conv2d, 'forward'): {
+        'padding=(1,) * 4': 'padding=(0, 2, 0, 2)',
+        'gain = gain *': 'gain = 1.01 * gain *',
+    },
+    (discriminator.FixedTimeEncoder, '__init__'): {
+        'math.pi / 2': 'math.pi / 3'
+    },
+    (discriminator.TemporalDifferenceEncoder, 'forward'): {
+        'const_embed(steps': 'const_embed(1 + steps',
+    },
+    (discriminator.DiscriminatorBlock, 'forward'): {
+        '(x, gain=math.sqrt(0.5))': '(x)',
+        'y + x': 'y - x',
+    },
+    (discriminator.DiscriminatorEpilogue, 'forward'): {'/ math.sqrt(': '/ ('},
+    (discriminator, 'minibatch_stddev'): {'unbiased=False': 'unbiased=True'},
+    (discriminator.StyleGANVDiscriminator, 'condition'): {
+        't[:, 1:] - t[:, :-1]': 't[:, 1:] - t[:, :1]',
+    },
+    (discriminator.StyleGANVDiscriminator, 'forward'): {
+        'x.reshape(n, -1,': 'x.flip(0).reshape(n, -1,',
+    },
+    (stylegan_v.StyleGANV, 'generator_loss'): {
+        'make_fakes(data, 0)': 'make_fakes(data, 1)',
+        'backward(loss)': 'backward(-loss)',
+    },
+    (stylegan_v.StyleGANV, 'discriminator_loss'): {
+        'backward(fake_loss)': 'backward(2 * fake_loss)',
+    },
+    (stylegan_v.StyleGANV, 'r1_loss'): {
+        'sum([2, 3, 4])': 'sum([1, 2, 3, 4])',
+        'self.r1_gamma / 2': 'self.r1_gamma',
+        ' * self.d_reg_interval': '',
+        'self.complete_gradients': 'len  # ',
+    },
+    (stylegan_v.StyleGANV, 'train_step'): {
+        'if iteration % self.d_reg': 'if (iteration + 1) % self.d_reg',
+        'num_clips * num_frames': 'num_clips',
+    },
+    (stylegan_v.StyleGANV, 'update_ema'): {
+        '1 - beta': 'beta',
+        'num_clips / max': '2 * num_clips / max',
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ('owner', 'name', 'right', 'wrong'),
+    [(*where, *fault) for where in PLANTS for fault in PLANTS[where].items()],
+)
+def test_a_planted_fault_fails(tool, monkeypatch, owner, name, right, wrong):
+    function = getattr(owner, name)
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(right) == 1, f'{name} is written in another way now'
+    source = source.replace(right, wrong)
+    # Zero-argument super() knows its class in the body of one alone.
+    source = source.replace('super().', 'super(type(self), self).')
+    made = {}
+    exec(source, vars(sys.modules[function.__module__]), made)
+    monkeypatch.setattr(owner, name, made[name])
+
+    def failures():
+        for compare, path in (
+            (tool.compare_forward, FORWARD),
+            (tool.compare_training, TRAIN),
+        ):
+            for _, error, tolerance in compare(tool.Reference(path)):
+                yield not error <= tolerance
+
+    assert any(failures())
 
 
 def test_weights_after_training_are_compared(tool, tmp_path):
@@ -172,8 +337,8 @@ def test_weights_after_training_are_compared(tool, tmp_path):
 def test_not_a_number_fails(tool, tmp_path):
     path = changed_copy(FORWARD, tmp_path / 'nan.npz', 'ws', float('nan'))
     comparisons = tool.compare_forward(tool.Reference(path))
-    name, error, tolerance = next(comparisons)
-    assert name == 'ws'
+    (result,) = (each for each in comparisons if each[0] == 'ws')
+    _, error, tolerance = result
     assert not error <= tolerance
 
 

@@ -296,6 +296,61 @@ def test_another_resolution_shares_the_blocks_below():
     assert counts['discriminator.b16'] == (5, 0, 2, 0)
 
 
+IMAGES = dict(
+    generator=dict(motion_v_dim=0),
+    discriminator=dict(num_frames=1, num_frames_div_factor=1),
+)
+
+
+@pytest.mark.parametrize('coord_dim', [0, 3])
+def test_a_model_of_videos_starts_as_one_of_images(coord_dim):
+    images = {**IMAGES, 'generator': dict(motion_v_dim=0, use_noise=True)}
+    source = trained(**images)
+    for network in (source.generator, source.generator_ema):
+        network.synthesis.b8.conv1.noise_strength.data.fill_(0.5)
+    target = gan(generator=dict(use_noise=True, coord_dim=coord_dim))
+    start = weights_of(target)
+    counts, reshaped = transfer(source, target)
+    assert reshaped == [
+        f'{network}.synthesis.b4.conv1.{name}'
+        for network in ('generator', 'generator_ema')
+        for name in ('weight', 'affine.weight', 'affine.bias')
+    ]
+    more = (0, 0, 4, 0) if coord_dim else (0, 0, 0, 0)
+    b4 = tuple(a + b for a, b in zip((8, 3, 0, 0), more))
+    assert counts['generator.synthesis.b4'] == b4
+    z, _, t, motion_z, _ = fake_inputs()
+    with torch.no_grad():
+        for name in ('generator', 'generator_ema'):
+            ours, theirs = (getattr(x, name) for x in (target, source))
+            pictures = theirs(z, None, t)
+            close(ours(z, None, t, motion_z), pictures)
+            assert pictures.std() > 0.1
+    # What is new has no effect, but learns.
+    ours = weights_of(target)
+    layer = 'synthesis.b4.conv1'
+    assert not ours[f'{layer}.weight'][:, 8:].any()
+    for name in ('affine.weight', 'affine.bias'):
+        assert torch.equal(
+            ours[f'{layer}.{name}'][8:], start[f'{layer}.{name}'][8:]
+        )
+    target.generator(z, None, t, motion_z).square().sum().backward()
+    grad = target.generator.synthesis.b4.conv1.weight.grad
+    assert grad[:, 8:].abs().amax((0, 2, 3)).gt(0).all()
+
+
+def test_a_model_of_images_keeps_what_needs_no_motion():
+    source, target = trained(), gan(**IMAGES)
+    transfer(source, target)
+    theirs, ours = weights_of(source), weights_of(target)
+    const = theirs['synthesis.b4.input.input.const'][0]
+    assert torch.equal(ours['synthesis.b4.input.input'], const)
+    name = 'synthesis.b4.conv1'
+    for axis, layer in enumerate(('affine.weight', 'weight')):
+        expected = theirs[f'{name}.{layer}'].narrow(axis, 0, 8)
+        assert torch.equal(ours[f'{name}.{layer}'], expected)
+
+
 def test_other_channels_are_left_out():
     counts, reshaped = transfer(trained(), gan(channel_base=64))
     assert reshaped == []

@@ -107,6 +107,12 @@ def parse_args() -> argparse.Namespace:
         '--truncation-cutoff', type=int, help='number of truncated layers'
     )
     look.add_argument(
+        '--noise-mode',
+        choices=['const', 'none'],
+        help='of a generator that adds noise (use_noise): the stored noise, '
+        'the same for all frames, which is the default, or none',
+    )
+    look.add_argument(
         '--mix-seed', type=int, help='take the styles of --mix-layers of it'
     )
     look.add_argument(
@@ -287,6 +293,14 @@ def main() -> None:
         args.metric,
         read_options(args.cfg_options),
     )
+    if args.noise_mode is not None:
+        synthesis = gan.gan.generator_ema.synthesis
+        if not synthesis.use_noise:
+            raise InputError(
+                f'--noise-mode {args.noise_mode}: this generator adds no '
+                'noise (model.generator.use_noise), so leave it out'
+            )
+        synthesis.noise_mode = args.noise_mode
     slow_motion = args.slow_motion * args.fps_out / args.fps
     loop_codes = None
     if args.loop:

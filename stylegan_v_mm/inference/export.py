@@ -138,7 +138,7 @@ class Motion(Part):
         t: Tensor,
         c: Tensor | None = None,
     ) -> Tensor:
-        """Compute ``motion_v`` [N, T, motion_v_dim]."""
+        """Compute ``motion_v`` [N, T, out_dim of the encoder]."""
         motion_v = self.encoder(c, t, motion_z, first_code)
         return motion_v.float().unflatten(0, t.shape)
 
@@ -154,8 +154,7 @@ class Synthesis(Part):
         self.axes = {'M': 1}
         self.shapes = {'ws': ('M', generator.num_ws, generator.w_dim)}
         if generator.motion_encoder is not None:
-            motion_v_dim = generator.motion_encoder.motion_v_dim
-            self.shapes['motion_v'] = 'M', motion_v_dim
+            self.shapes['motion_v'] = 'M', generator.motion_encoder.out_dim
             del self.synthesis.motion_encoder
         for module in self.synthesis.modules():
             if hasattr(module, 'half_dtype'):

@@ -6,6 +6,7 @@ the published model.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,11 +26,12 @@ from .layers import (
     num_channels,
 )
 from .motion import MotionEncoder
+from .noise import frame_noise
 from .ops import bias_act, fir_filter, upfirdn2d
 
 
 class SynthesisLayer(nn.Module):
-    """Modulated 3x3 convolution, bias, leaky ReLU, clamp.
+    """Modulated 3x3 convolution, noise, bias, leaky ReLU, clamp.
 
     Args:
         in_channels (int): Channels of the input.
@@ -37,6 +39,8 @@ class SynthesisLayer(nn.Module):
         w_dim (int): Width of a style vector.
         up (int): 1, or 2 to double the size. Defaults to 1.
         conv_clamp (float, optional): Largest magnitude of the output.
+        noise_res (int): Width and height of the output, for a layer that
+            noise is added in. Defaults to 0, none.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class SynthesisLayer(nn.Module):
         w_dim: int,
         up: int = 1,
         conv_clamp: float | None = None,
+        noise_res: int = 0,
     ):
         super().__init__()
         self.up = up
@@ -55,10 +60,30 @@ class SynthesisLayer(nn.Module):
             torch.randn(out_channels, in_channels, 3, 3)
         )
         self.bias = nn.Parameter(torch.zeros(out_channels))
+        if noise_res > 0:
+            self.register_buffer(
+                'noise_const', torch.randn(noise_res, noise_res)
+            )
+            self.noise_strength = nn.Parameter(torch.zeros([]))
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Map frames [S * F, in, H, W] with styles from ``w`` [S, w_dim]."""
+    def forward(
+        self, x: Tensor, w: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """Map frames to features of the same size, or of twice the size.
+
+        Args:
+            x (Tensor): [S * F, in, H, W].
+            w (Tensor): Style vectors [S, w_dim].
+            noise (Tensor, optional): What ``noise_strength`` scales, normal,
+                broadcast to the output: [S * F, 1, H * up, W * up] or
+                [H * up, W * up].
+
+        Returns:
+            Tensor: [S * F, out, H * up, W * up].
+        """
         x = modulated_conv2d(x, self.weight, self.affine(w), up=self.up)
+        if noise is not None:
+            x = x.add_((noise * self.noise_strength).to(x.dtype))
         return bias_act(
             x, self.bias, 'lrelu', clamp=self.conv_clamp, inplace=True
         )
@@ -162,6 +187,7 @@ class SynthesisBlock(nn.Module):
         conv_clamp (float, optional): Largest magnitude of layer outputs.
         half_dtype (str, optional): 'float16' or 'bfloat16' to compute the
             convolutions in; None for float32.
+        noise_res (int): See :class:`SynthesisLayer`.
         input (SynthesisInput, optional): For the first block.
     """
 
@@ -172,6 +198,7 @@ class SynthesisBlock(nn.Module):
         w_dim: int,
         conv_clamp: float | None,
         half_dtype: str | None,
+        noise_res: int,
         input: SynthesisInput | None = None,
     ):
         super().__init__()
@@ -181,16 +208,20 @@ class SynthesisBlock(nn.Module):
             self.input = input
         else:
             self.conv0 = SynthesisLayer(
-                in_channels, out_channels, w_dim, 2, conv_clamp
+                in_channels, out_channels, w_dim, 2, conv_clamp, noise_res
             )
             in_channels = out_channels
         self.conv1 = SynthesisLayer(
-            in_channels, out_channels, w_dim, 1, conv_clamp
+            in_channels, out_channels, w_dim, 1, conv_clamp, noise_res
         )
         self.torgb = ToRGB(out_channels, w_dim, conv_clamp)
 
     def forward(
-        self, x: Tensor, rgb: Tensor | None, ws: Tensor
+        self,
+        x: Tensor,
+        rgb: Tensor | None,
+        ws: Tensor,
+        noise: Sequence[Tensor | None] = (None, None),
     ) -> tuple[Tensor, Tensor]:
         """Double the size and add detail.
 
@@ -198,6 +229,8 @@ class SynthesisBlock(nn.Module):
             x (Tensor): Features [S * F, in, H, W].
             rgb (Tensor, optional): Colours so far [S * F, 3, H, W].
             ws (Tensor): Style vectors [S, num_conv + 1, w_dim].
+            noise (sequence): Of ``num_conv`` layers, see
+                :class:`SynthesisLayer`. Defaults to none.
 
         Returns:
             tuple: Features and colours (at least float32) at twice the size
@@ -205,10 +238,10 @@ class SynthesisBlock(nn.Module):
         """
         wide = torch.promote_types(x.dtype, torch.float32)
         x = x.to(block_dtype(x.device, self.half_dtype, wide))
-        ws = list(ws.unbind(1))
+        ws, noise = list(ws.unbind(1)), list(noise)
         if self.num_conv == 2:
-            x = self.conv0(x, ws.pop(0))
-        x = self.conv1(x, ws.pop(0))
+            x = self.conv0(x, ws.pop(0), noise.pop(0))
+        x = self.conv1(x, ws.pop(0), noise.pop(0))
         y = self.torgb(x, ws.pop(0)).to(wide)
         if rgb is not None:
             fir = fir_filter(rgb.device)
@@ -229,18 +262,23 @@ class SynthesisNetwork(nn.Module):
         channel_base: int,
         channel_max: int,
         motion_encoder: MotionEncoder | None,
-        motion_v_dim: int,
         cond_type: str,
         conv_clamp: float | None,
         num_fp16_res: int,
         half_dtype: str,
         coord_dim: int,
+        use_noise: bool,
+        noise_mode: str,
     ):
         super().__init__()
         self.cond_type = cond_type
+        self.use_noise = use_noise
+        self.noise_mode = noise_mode
+        motion_dim = 0
         if motion_encoder is not None:
             self.motion_encoder = motion_encoder
-        style_dim = w_dim + (motion_v_dim if cond_type == 'concat_w' else 0)
+            motion_dim = motion_encoder.out_dim
+        style_dim = w_dim + (motion_dim if cond_type == 'concat_w' else 0)
         temporal = motion_encoder is not None and cond_type == 'concat_const'
         self.block_names = []
         self.num_ws = 1
@@ -250,7 +288,7 @@ class SynthesisNetwork(nn.Module):
             source = None
             if res == 4:
                 source = SynthesisInput(out_channels, temporal, coord_dim)
-                in_channels = out_channels + (motion_v_dim if temporal else 0)
+                in_channels = out_channels + (motion_dim if temporal else 0)
                 in_channels += coord_dim
             use_half = res >= half_resolution(resolution, num_fp16_res)
             block = SynthesisBlock(
@@ -259,6 +297,7 @@ class SynthesisNetwork(nn.Module):
                 style_dim,
                 conv_clamp,
                 half_dtype if use_half else None,
+                res if use_noise else 0,
                 source,
             )
             self.add_module(f'b{res}', block)
@@ -266,20 +305,61 @@ class SynthesisNetwork(nn.Module):
             self.num_ws += block.num_conv
             in_channels = out_channels
 
+    def noise(
+        self, num_clips: int, num_frames: int, seeds: Tensor | None
+    ) -> list[Tensor | None]:
+        """Find the noise of each layer.
+
+        Args:
+            num_clips (int): N.
+            num_frames (int): Frames a clip, T.
+            seeds (Tensor, optional): Of the random noise of N clips; drawn if
+                None in training mode. In eval mode there then is none, but
+                the stored maps, or nothing with ``noise_mode='none'``.
+
+        Returns:
+            list: Of ``num_ws - 1`` layers: [N * T, 1, H, W] for random noise,
+            [H, W] for a stored map, None for nothing.
+        """
+        random = self.training or seeds is not None
+        if not self.use_noise or (self.noise_mode == 'none' and not random):
+            return [None] * (self.num_ws - 1)
+        maps = [
+            module.noise_const
+            for module in self.modules()
+            if isinstance(module, SynthesisLayer)
+        ]
+        if not random:
+            return maps
+        if seeds is None:
+            seeds = torch.randint(2**63 - 1, [num_clips])
+        sizes = [each.numel() for each in maps]
+        table = frame_noise(seeds, num_frames, sum(sizes), maps[0].device)
+        return [
+            part.reshape(-1, 1, *each.shape)
+            for part, each in zip(table.split(sizes, 1), maps)
+        ]
+
     def forward(
-        self, ws: Tensor, motion_v: Tensor | None, num_frames: int
+        self,
+        ws: Tensor,
+        motion_v: Tensor | None,
+        num_frames: int,
+        noise_seeds: Tensor | None = None,
     ) -> Tensor:
         """Render the frames of clips.
 
         Args:
             ws (Tensor): [N, num_ws, w_dim].
-            motion_v (Tensor, optional): [N * num_frames, motion_v_dim];
-                None without a motion encoder.
+            motion_v (Tensor, optional): [N * num_frames, out_dim of the
+                motion encoder]; None without one.
             num_frames (int): Frames a clip.
+            noise_seeds (Tensor, optional): See :meth:`noise`.
 
         Returns:
             Tensor: Frames [N * num_frames, 3, H, W], float32, about [-1, 1].
         """
+        noise = self.noise(len(ws), num_frames, noise_seeds)
         if motion_v is not None and self.cond_type != 'concat_const':
             # Here each frame has styles of its own.
             ws = ws.repeat_interleave(num_frames, 0)
@@ -297,9 +377,9 @@ class SynthesisNetwork(nn.Module):
         for name in self.block_names:
             block = getattr(self, name)
             # The last style of a block is also the first of the next one.
-            used = ws[:, first : first + block.num_conv + 1]
-            x, rgb = block(x, rgb, used)
-            first += block.num_conv
+            end = first + block.num_conv
+            x, rgb = block(x, rgb, ws[:, first : end + 1], noise[first:end])
+            first = end
         return rgb
 
 
@@ -327,8 +407,9 @@ class StyleGANVGenerator(nn.Module):
         cond_type (str): How motion enters: 'concat_const' beside the learned
             constant, 'concat_w' or 'sum_w' at every layer's style. Defaults
             to 'concat_const'.
-        motion_v_dim (int): Width of a motion code; 0 makes a generator of
-            images: every frame of a clip is the same. Defaults to 512.
+        motion_v_dim (int): Width of a motion code, see
+            :class:`MotionEncoder`; 0 makes a generator of images: every frame
+            of a clip is the same. Defaults to 512.
         motion_z_dim (int): Width of the motion noise. Defaults to 512.
         motion_z_distance (float): Frames between two noise codes. Defaults
             to 16.
@@ -344,6 +425,14 @@ class StyleGANVGenerator(nn.Module):
             coordinates, behind the constant and the motion at 4x4. Summaries
             of the paper describe one; the published model has none. Defaults
             to 0, none.
+        use_noise (bool): Whether noise is added to the features of each
+            layer, all channels of a pixel the same, with a strength that is
+            learned: StyleGAN2 has it, the released models do not. Random in
+            training mode, anew for each frame; in eval mode the maps that are
+            stored with the weights, the same for all frames, so that nothing
+            flickers. Defaults to False.
+        noise_mode (str): What ``use_noise`` adds in eval mode: 'const', the
+            stored maps, or 'none'. Defaults to 'const'.
 
     Raises:
         InputError: A value is out of range or contradicts another.
@@ -372,6 +461,8 @@ class StyleGANVGenerator(nn.Module):
         min_period_len: float = 16,
         max_period_len: float = 1024,
         coord_dim: int = 0,
+        use_noise: bool = False,
+        noise_mode: str = 'const',
     ):
         super().__init__()
         if cond_type not in ('concat_const', 'concat_w', 'sum_w'):
@@ -383,10 +474,13 @@ class StyleGANVGenerator(nn.Module):
             raise InputError(
                 f'half_dtype={half_dtype!r}: choose float16 or bfloat16'
             )
-        if cond_type == 'sum_w' and motion_v_dim not in (0, w_dim):
+        if noise_mode not in ('const', 'none'):
             raise InputError(
-                f'cond_type=sum_w adds motion codes to w: motion_v_dim='
-                f'{motion_v_dim} must equal w_dim={w_dim}'
+                f'noise_mode={noise_mode!r}: choose const or none'
+            )
+        if noise_mode == 'none' and not use_noise:
+            raise InputError(
+                'noise_mode=none is for a generator with use_noise=True'
             )
         check_at_least(
             0,
@@ -427,18 +521,26 @@ class StyleGANVGenerator(nn.Module):
                 min_period_len,
                 max_period_len,
             )
+            motion_dim = motion_encoder.out_dim
+            if cond_type == 'sum_w' and motion_dim != w_dim:
+                name = '2 * time_enc_dim' if fourier else 'motion_v_dim'
+                raise InputError(
+                    f'cond_type=sum_w adds motion to w: {name}={motion_dim} '
+                    f'must equal w_dim={w_dim}'
+                )
         self.synthesis = SynthesisNetwork(
             resolution,
             w_dim,
             channel_base,
             channel_max,
             motion_encoder,
-            motion_v_dim,
             cond_type,
             conv_clamp,
             num_fp16_res,
             half_dtype,
             coord_dim,
+            use_noise,
+            noise_mode,
         )
         self.mapping = MappingNetwork(
             z_dim, c_dim, w_dim, mapping_layers, w_avg_beta=0.995
@@ -512,19 +614,26 @@ class StyleGANVGenerator(nn.Module):
         return torch.stack(centers)[row]
 
     def render(
-        self, ws: Tensor, motion_v: Tensor | None, num_frames: int
+        self,
+        ws: Tensor,
+        motion_v: Tensor | None,
+        num_frames: int,
+        noise_seeds: Tensor | None = None,
     ) -> Tensor:
         """Make videos from style vectors and motion codes.
 
         Args:
             ws (Tensor): [N, num_ws, w_dim].
-            motion_v (Tensor, optional): [N * num_frames, motion_v_dim].
+            motion_v (Tensor, optional): See :class:`MotionEncoder`
+                [N * num_frames, out_dim].
             num_frames (int): Frames a clip, T.
+            noise_seeds (Tensor, optional): Of the random noise of the clips,
+                int64 [N], see :meth:`SynthesisNetwork.noise`.
 
         Returns:
             Tensor: Videos [N, T, 3, H, W], float32, about [-1, 1].
         """
-        frames = self.synthesis(ws, motion_v, num_frames)
+        frames = self.synthesis(ws, motion_v, num_frames, noise_seeds)
         return frames.unflatten(0, (len(ws), num_frames))
 
     def forward(

@@ -137,8 +137,9 @@ class MotionEncoder(nn.Module):
     Args:
         c_dim (int): Width of the class label; 0 for none.
         motion_z_dim (int): Width of a noise code.
-        motion_v_dim (int): Width of a motion code. With Fourier features it
-            has to be ``2 * time_enc_dim``.
+        motion_v_dim (int): Width of the codes that the convolutions make (an
+            LSTM's are as wide as its noise), and without Fourier features of
+            ``motion_v``.
         motion_z_distance (float): Frames between two noise codes.
         motion_type (str): 'conv', or 'lstm' as in MoCoGAN.
         motion_kernel_size (int): Taps of each of the two convolutions.
@@ -147,6 +148,10 @@ class MotionEncoder(nn.Module):
         time_enc_dim (int): Number of frequencies.
         min_period_len (float): Shortest period, in frames.
         max_period_len (float): Longest period, in frames.
+
+    Attributes:
+        out_dim (int): Width of ``motion_v``: ``2 * time_enc_dim`` with
+            Fourier features, else ``motion_v_dim``.
 
     Raises:
         InputError: A value is out of range or contradicts another.
@@ -181,11 +186,6 @@ class MotionEncoder(nn.Module):
             raise InputError(
                 f'motion_kernel_size={motion_kernel_size} must be at least 1'
             )
-        if fourier and motion_v_dim != 2 * time_enc_dim:
-            raise InputError(
-                f'motion_v_dim={motion_v_dim} must be twice '
-                f'time_enc_dim={time_enc_dim} with fourier=True'
-            )
         if fourier and not 0 < min_period_len <= max_period_len:
             raise InputError(
                 f'min_period_len={min_period_len} must be positive and at '
@@ -193,7 +193,7 @@ class MotionEncoder(nn.Module):
             )
         self.c_dim = c_dim
         self.motion_z_dim = motion_z_dim
-        self.motion_v_dim = motion_v_dim
+        self.out_dim = 2 * time_enc_dim if fourier else motion_v_dim
         self.motion_z_distance = motion_z_distance
         self.extra_codes = 0
         if motion_type == 'conv':
@@ -303,7 +303,7 @@ class MotionEncoder(nn.Module):
                 for all rows, or int64 [N]. Defaults to 0.
 
         Returns:
-            Tensor: ``motion_v`` [N * T, motion_v_dim], clip-major.
+            Tensor: ``motion_v`` [N * T, out_dim], clip-major.
 
         Raises:
             InputError: A time is negative, or ``motion_z`` too short for it.

@@ -81,7 +81,7 @@ def own_rows(
     processes have to be equal.
 
     Args:
-        draw (callable): ``torch.rand`` or ``torch.randn``.
+        draw (callable): ``torch.rand``, ``torch.randn`` or alike.
         shape (sequence): Rows of this process, and the shape of a row.
         device (torch.device): Where to draw.
 
@@ -90,4 +90,29 @@ def own_rows(
     """
     rank, world_size = get_dist_info()
     rows, *row_shape = shape
-    return draw(rows * world_size, *row_shape, device=device)[rank::world_size]
+    table = draw([rows * world_size, *row_shape], device=device)
+    return table[rank::world_size]
+
+
+def frame_noise(
+    seeds: Tensor, num_frames: int, width: int, device: torch.device
+) -> Tensor:
+    """Draw rows of normal numbers for the frames of clips.
+
+    Those of a clip depend on its seed and ``num_frames`` alone, on devices of
+    one kind.
+
+    Args:
+        seeds (Tensor): Of N clips, int64 [N].
+        num_frames (int): Frames a clip, T.
+        width (int): Numbers a frame.
+        device (torch.device): Where to draw.
+
+    Returns:
+        Tensor: [N * T, width], float32.
+    """
+    table = torch.empty(len(seeds), num_frames, width, device=device)
+    generator = torch.Generator(device)
+    for clip, seed in zip(table, seeds.tolist()):
+        clip.normal_(generator=generator.manual_seed(seed))
+    return table.flatten(0, 1)

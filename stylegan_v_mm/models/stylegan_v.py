@@ -7,6 +7,7 @@ Skorokhodov et al., "StyleGAN-V" (CVPR 2022), on the training of StyleGAN2-ADA
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 import torch
@@ -285,7 +286,8 @@ class StyleGANV(BaseModel):
         Returns:
             dict: ``data`` with ``gen_z`` [N, 2, z_dim]; for a generator
             with motion ``motion_z`` [N, 2, L, motion_z_dim] and
-            ``first_code`` [N, 2] (see ``MotionEncoder.forward``); for style
+            ``first_code`` [N, 2] (see ``MotionEncoder.forward``); for one
+            with noise ``noise_seeds`` int64 [N, 2], on the CPU; for style
             mixing ``mixing_z`` [N, 2, z_dim] and ``crossover`` [N, 2], the
             layer from which on it counts.
         """
@@ -312,6 +314,13 @@ class StyleGANV(BaseModel):
             layer = 1 + (place * (num_ws - 1)).long()
             noise['crossover'] = layer.where(
                 chance < self.style_mixing_prob, num_ws
+            )
+        if self.generator.synthesis.use_noise:
+            # Numbers of each pixel would fill the memory: seeds of clips.
+            noise['noise_seeds'] = own_rows(
+                partial(torch.randint, 2**63 - 1),
+                t.shape[:2],
+                torch.device('cpu'),
             )
         return data | noise
 
@@ -496,7 +505,9 @@ class StyleGANV(BaseModel):
             motion_v = network.motion_encoder(
                 c, t, own.get('motion_z'), own.get('first_code', 0)
             )
-        return Fakes(network.render(ws, motion_v, t.shape[1]), ws, c, t)
+        noise = {key: own[key] for key in ('noise_seeds',) if key in own}
+        videos = network.render(ws, motion_v, t.shape[1], **noise)
+        return Fakes(videos, ws, c, t)
 
     @staticmethod
     def apply_gradients(optimizer: OptimWrapper, network: nn.Module) -> None:
@@ -580,7 +591,7 @@ class StyleGANV(BaseModel):
             c (Tensor, optional): One-hot labels [N, c_dim].
 
         Returns:
-            Tensor, optional: ``motion_v`` [N, T, motion_v_dim], float32; None
+            Tensor, optional: ``motion_v`` [N, T, out_dim], float32; None
             for a generator of images.
 
         Raises:

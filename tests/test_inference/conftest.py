@@ -23,3 +23,12 @@ def conditional(tmp_path_factory):
     """A model of three classes."""
     folder = make_work_dir(tmp_path_factory.mktemp('conditional') / 'w', 3)
     return VideoGANInferencer(folder, device='cpu')
+
+
+@pytest.fixture(scope='session')
+def noisy(tmp_path_factory):
+    """A model whose layers add noise."""
+    folder = tmp_path_factory.mktemp('noisy') / 'work'
+    return VideoGANInferencer(
+        make_work_dir(folder, use_noise=True), device='cpu'
+    )

@@ -43,6 +43,11 @@ VARIANTS = {
     'coordinates_concat_w': dict(coord_dim=3, cond_type='concat_w'),
     'coordinates_sum_w': dict(coord_dim=3, cond_type='sum_w', w_dim=8),
     'coordinates_image': dict(coord_dim=3, motion_v_dim=0),
+    'widths': dict(motion_v_dim=9),
+    'widths_concat_w': dict(motion_v_dim=9, cond_type='concat_w'),
+    'widths_sum_w': dict(motion_v_dim=9, cond_type='sum_w', w_dim=8),
+    'noise': dict(use_noise=True),
+    'noise_mocogan': dict(use_noise=True, cond_type='concat_w', **LSTM),
 }
 
 
@@ -52,6 +57,8 @@ def make(**options):
     for name, param in generator.named_parameters():
         if name.endswith('bias') and 'affine' not in name:
             torch.nn.init.normal_(param, std=0.3)
+        if name.endswith('noise_strength'):
+            torch.nn.init.normal_(param)
     return generator
 
 
@@ -79,6 +86,7 @@ def published_names(
     freqs=256,
     taps=11,
     motion='concat_const',
+    noise=False,
 ):
     """List the entries of the published state dict but filters, and shapes.
 
@@ -133,6 +141,9 @@ def published_names(
             names[f'{block}.{conv}.bias'] = [out]
             names[f'{block}.{conv}.affine.weight'] = [channels, style]
             names[f'{block}.{conv}.affine.bias'] = [channels]
+            if noise:
+                names[f'{block}.{conv}.noise_const'] = [res, res]
+                names[f'{block}.{conv}.noise_strength'] = []
         names[f'{block}.torgb.weight'] = [3, out, 1, 1]
         names[f'{block}.torgb.bias'] = [3]
         names[f'{block}.torgb.affine.weight'] = [out, style]
@@ -193,6 +204,13 @@ def test_names_of_the_mocogan_baseline():
 def test_names_of_an_image_model():
     generator = on_meta(resolution=64, motion_v_dim=0)
     assert names_of(generator) == published_names(64, motion='image')
+
+
+def test_names_of_noise():
+    generator = on_meta(resolution=64, use_noise=True)
+    assert names_of(generator) == published_names(64, noise=True)
+    # Of the maps, none is trained; of the strengths, all are.
+    assert count(generator) == count(on_meta(resolution=64)) + 9
 
 
 @pytest.mark.parametrize('motion', ['concat_const', 'image'])
@@ -475,6 +493,132 @@ def test_colours_of_a_block():
     torch.testing.assert_close(torgb(x, w), expected)
 
 
+# Noise
+
+
+def test_noise_comes_between_the_convolution_and_the_bias():
+    generator = make(use_noise=True, conv_clamp=2).eval().double()
+    for layer in (generator.synthesis.b8.conv0, generator.synthesis.b8.conv1):
+        x = torch.randn(6, 8, 8 // layer.up, 8 // layer.up).double()
+        w, noise = torch.randn(2, 7).double(), torch.randn(6, 1, 8, 8).double()
+        layer.bias.data.zero_()
+        clamp, layer.conv_clamp = layer.conv_clamp, None
+        plain = layer(x, w)
+        # Undo the leaky ReLU: what the convolution gives.
+        plain = plain.where(plain > 0, plain / 0.2) / 2**0.5
+        layer.conv_clamp = clamp
+        layer.bias.data.normal_()
+        expected = plain + layer.noise_strength * noise
+        expected = expected + layer.bias[:, None, None]
+        expected = 2**0.5 * torch.maximum(expected, 0.2 * expected)
+        torch.testing.assert_close(
+            layer(x, w, noise), expected.clamp(-2, 2), rtol=1e-9, atol=1e-9
+        )
+
+
+def noise_of_layers(generator, *args, **options):
+    """Render with layers that show their noise alone."""
+    seen = []
+    for module in generator.synthesis.modules():
+        if hasattr(module, 'noise_strength'):
+            module.register_forward_hook(
+                lambda layer, args, output: seen.append(
+                    torch.where(output > 0, output, output / 0.2) / 2**0.5
+                )
+            )
+            module.weight.data.zero_()
+            module.bias.data.zero_()
+            module.noise_strength.data.fill_(1)
+            module.conv_clamp = None
+    with torch.no_grad():
+        generator.render(*args, **options)
+    return seen
+
+
+@pytest.mark.parametrize('variant', ['noise', 'noise_mocogan'])
+def test_in_training_each_frame_has_noise_of_its_own(variant):
+    generator = make(**dict(VARIANTS[variant], resolution=32)).train()
+    ws, motion_v = torch.randn(4, 8, 7), torch.randn(12, 8)
+    maps = noise_of_layers(generator, ws, motion_v, 3)
+    assert [x.shape[2:] for x in maps] == [
+        (res, res) for res in (4, 8, 8, 16, 16, 32, 32)
+    ]
+    for x in maps:
+        # All channels of a pixel the same.
+        torch.testing.assert_close(x, x[:, :1].expand_as(x))
+    values = torch.cat([x[:, 0].flatten(1) for x in maps], 1)  # 12, 2704
+    assert values.mean().abs() < 4 / values.numel() ** 0.5
+    assert values.var().item() == pytest.approx(1, abs=0.03)
+    # Neither frames nor layers nor passes share any.
+    correlation = torch.corrcoef(values) - torch.eye(12)
+    assert correlation.abs().max() < 5 / 2704**0.5
+    last = torch.corrcoef(torch.stack([x[:, 0].flatten() for x in maps[-2:]]))
+    assert last[0, 1].abs() < 4 / (12 * 1024) ** 0.5
+    again = noise_of_layers(generator, ws, motion_v, 3)
+    assert not torch.allclose(again[0], maps[0])
+
+
+@pytest.mark.parametrize('variant', ['noise', 'noise_mocogan'])
+def test_seeded_noise_is_that_of_each_clip(variant):
+    generator = make(**VARIANTS[variant]).train()
+    ws, motion_v = torch.randn(4, 6, 7), torch.randn(12, 8)
+    seeds = torch.tensor([3, 2**62, 5, 3])
+    before = torch.get_rng_state()
+    maps = noise_of_layers(generator, ws, motion_v, 3, noise_seeds=seeds)
+    assert torch.equal(torch.get_rng_state(), before)
+    some = noise_of_layers(
+        generator, ws[1:3], motion_v[3:9], 3, noise_seeds=seeds[1:3]
+    )
+    for whole, part in zip(maps, some):
+        torch.testing.assert_close(part, whole[3:9])
+        torch.testing.assert_close(whole[:3], whole[9:])
+        assert not torch.allclose(whole[:3], whole[3:6])
+
+
+@pytest.mark.parametrize('variant', ['noise', 'noise_mocogan'])
+def test_in_sampling_all_frames_have_the_stored_noise(variant):
+    generator = make(**VARIANTS[variant]).eval()
+    ws, motion_v = torch.randn(2, 6, 7), torch.randn(6, 8)
+    maps = noise_of_layers(generator, ws, motion_v, 3)
+    stored = [
+        value
+        for name, value in generator.state_dict().items()
+        if name.endswith('noise_const')
+    ]
+    assert [len(each) for each in stored] == [4, 8, 8, 16, 16]
+    for x, const in zip(maps, stored):
+        torch.testing.assert_close(x, const.expand_as(x))
+
+
+def test_sampling_without_noise():
+    generator = make(use_noise=True, noise_mode='none').eval()
+    args = inputs(generator)
+    with torch.no_grad():
+        without = generator(*args)
+        generator.synthesis.noise_mode = 'const'
+        assert not torch.allclose(generator(*args), without, atol=1e-2)
+        for name, param in generator.named_parameters():
+            if name.endswith('noise_strength'):
+                param.zero_()
+        assert torch.equal(generator(*args), without)
+    # It says nothing of training.
+    generator.train().synthesis.noise_mode = 'none'
+    maps = noise_of_layers(
+        generator, torch.randn(2, 6, 7), torch.randn(6, 8), 3
+    )
+    assert maps[-1].std() > 0.9
+
+
+def test_noise_starts_at_strength_zero():
+    state = StyleGANVGenerator(**TINY, use_noise=True).state_dict()
+    strengths = [v for k, v in state.items() if k.endswith('noise_strength')]
+    assert len(strengths) == 5
+    assert not any(strengths)
+    maps = [v for k, v in state.items() if k.endswith('noise_const')]
+    values = torch.cat([each.flatten() for each in maps])
+    assert values.std().item() == pytest.approx(1, abs=0.1)
+
+
 # Mapping, truncation, class centers
 
 
@@ -545,9 +689,11 @@ def dtypes(generator):
     return seen
 
 
-def test_bfloat16_blocks():
-    generator = make(resolution=32).eval()
-    half = make(resolution=32, num_fp16_res=2, half_dtype='bfloat16').eval()
+@pytest.mark.parametrize('use_noise', [False, True])
+def test_bfloat16_blocks(use_noise):
+    options = dict(resolution=32, use_noise=use_noise)
+    generator = make(**options).eval()
+    half = make(num_fp16_res=2, half_dtype='bfloat16', **options).eval()
     half.load_state_dict(generator.state_dict())
     args = inputs(generator)
     seen = dtypes(half)
@@ -574,8 +720,10 @@ def test_float16_is_for_gpus():
     assert set(seen.values()) == {torch.float32}
 
 
-def test_float64_throughout():
-    generator = make(num_fp16_res=4, half_dtype='bfloat16').eval().double()
+@pytest.mark.parametrize('use_noise', [False, True])
+def test_float64_throughout(use_noise):
+    options = dict(half_dtype='bfloat16', use_noise=use_noise)
+    generator = make(num_fp16_res=4, **options).eval().double()
     z, c, t, motion_z = inputs(generator)
     videos = generator(z.double(), c, t, motion_z)
     assert videos.dtype == torch.float64
@@ -620,8 +768,13 @@ def test_a_wide_clamp_changes_nothing():
         (dict(resolution=2048), 'resolution=2048'),
         (dict(cond_type='concat'), "cond_type='concat'"),
         (dict(half_dtype='fp16'), "half_dtype='fp16'"),
-        (dict(cond_type='sum_w'), 'motion_v_dim=8 must equal w_dim=7'),
-        (dict(motion_v_dim=9), 'motion_v_dim=9'),
+        (dict(cond_type='sum_w'), r'2 \* time_enc_dim=8 must equal w_dim=7'),
+        (
+            dict(cond_type='sum_w', fourier=False, motion_v_dim=9),
+            'motion_v_dim=9 must equal w_dim=7',
+        ),
+        (dict(noise_mode='random'), "noise_mode='random'"),
+        (dict(noise_mode='none'), 'use_noise=True'),
         (dict(motion_type='rnn'), "motion_type='rnn'"),
         (dict(motion_z_distance=0), 'motion_z_distance=0'),
         (dict(min_period_len=100), 'min_period_len=100'),

@@ -370,6 +370,18 @@ def test_codes_without_waves(c_dim, motion_type, distance):
             )
 
 
+def test_codes_of_another_width_than_the_waves():
+    encoder = make(2, motion_v_dim=9)
+    assert encoder.conv[1].weight.shape == (9, 5, KERNEL)
+    assert encoder.out_dim == 12
+    motion_z, c = torch.randn(1, 12, 5).double(), torch.randn(1, 2).double()
+    u = codes_by_hand(encoder, motion_z[0].numpy(), c[0].numpy())
+    motion_v = numbers(encoder(c, torch.tensor([[21.5]]), motion_z))
+    expected = encode_by_hand(encoder, u, 21.5)
+    assert expected.shape == (12,)
+    np.testing.assert_allclose(motion_v[0], expected, atol=1e-5)
+
+
 def test_lstm_with_waves():
     encoder = make(motion_type='lstm')
     motion_z = torch.randn(1, 6, 5).double()
@@ -406,7 +418,6 @@ def test_codes_that_start_too_late_are_refused():
         (dict(motion_z_distance=0), 'motion_z_distance'),
         (dict(motion_z_distance=-16), 'motion_z_distance'),
         (dict(motion_z_distance=float('nan')), 'motion_z_distance'),
-        (dict(motion_v_dim=13), 'motion_v_dim=13'),
         (dict(min_period_len=0), 'min_period_len'),
         (dict(min_period_len=65), 'min_period_len'),
     ],

@@ -48,6 +48,8 @@ def make(c_dim=0, generator=None, mbstd_group_size=4, **options):
         for name, param in network.named_parameters():
             if name.endswith('bias') and 'affine' not in name:
                 nn.init.normal_(param, std=0.3)
+            if name.endswith('noise_strength'):
+                nn.init.normal_(param)
     gan.generator_ema.load_state_dict(gan.generator.state_dict())
     return gan.train()
 
@@ -420,6 +422,85 @@ def test_fakes_can_be_reused(parts):
     assert not torch.allclose(moved[: len(fakes)], seen[0][0], atol=1e-4)
 
 
+# Noise
+
+
+def noise_seeds(gan, data):
+    """Draw noise as at the start of an iteration."""
+    torch.manual_seed(3)
+    return gan.add_noise(data)['noise_seeds']
+
+
+def test_every_fake_clip_gets_a_seed_for_its_noise(monkeypatch):
+    gan = make(generator=dict(use_noise=True))
+    data = dict(gen_t=torch.zeros(4, 2, T))
+    whole = noise_seeds(gan, data)
+    assert whole.dtype == torch.int64
+    assert whole.shape == (4, 2)
+    assert len(whole.unique()) == 8
+    # Two processes draw the same table, and deal it out.
+    data = dict(gen_t=torch.zeros(2, 2, T))
+    for rank in range(2):
+        monkeypatch.setattr(
+            'stylegan_v_mm.models.noise.get_dist_info',
+            lambda rank=rank: (rank, 2),
+        )
+        assert torch.equal(noise_seeds(gan, data), whole[rank::2])
+    assert 'noise_seeds' not in make().add_noise(data)
+
+
+def test_noise_does_not_depend_on_the_parts_of_a_batch():
+    gan = make(generator=dict(use_noise=True), mbstd_group_size=1)
+    data = batch(gan)
+    del data['gen_z'], data['motion_z']
+    found = []
+    for parts in (1, 2):
+        model = copy.deepcopy(gan)
+        model.accumulative_counts = parts
+        torch.manual_seed(1)
+        model.train_step(dict(data), optimizers(model))
+        found.append(model.generator)
+    for ours, theirs in zip(*(weights(network) for network in found)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    before = dict(gan.generator.named_parameters())
+    for name, param in found[0].named_parameters():
+        assert not torch.equal(param, before[name]), name
+
+
+def test_the_average_has_the_noise_of_the_generator():
+    gan = make(generator=dict(use_noise=True), ema_kimg=0.004)
+    ours, theirs = (
+        network.synthesis.b8.conv0
+        for network in (gan.generator_ema, gan.generator)
+    )
+    start = ours.noise_strength.clone()
+    theirs.noise_const.normal_()
+    theirs.noise_strength.data += 1
+    gan.update_ema(4)
+    assert torch.equal(ours.noise_const, theirs.noise_const)
+    torch.testing.assert_close(ours.noise_strength, start + 0.5)
+
+
+def test_a_run_with_noise_goes_on_as_if_it_had_not_stopped():
+    options = dict(generator=dict(use_noise=True), style_mixing_prob=0.5)
+    gan, data = make(**options), batch(make())
+    del data['gen_z'], data['motion_z']
+
+    def run(model, iterations):
+        for i in iterations:
+            torch.manual_seed(i)  # as ClipTrainLoop does
+            model.train_step(dict(data), optimizers(model))
+
+    resumed = make(**options)
+    run(gan, [0])
+    resumed.load_state_dict(gan.state_dict())
+    torch.rand(7)
+    run(gan, [1])
+    run(resumed, [1])
+    for name, value in gan.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
 # Moving average
 
 
@@ -516,6 +597,7 @@ VARIANTS = {
     ),
     'image': dict(generator=dict(motion_v_dim=0)),
     'conditional': dict(c_dim=3),
+    'noise': dict(generator=dict(use_noise=True)),
 }
 
 

@@ -432,6 +432,28 @@ def test_the_loss_has_both_parts(gan, no_noise):
     assert float(logs['loss_g']) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_generator_with_noise_trains_and_does_not_flicker():
+    options = {'model.generator.use_noise': True}
+    config = load('demo', resolution=16, batch_size=2, **options)
+    gan = MODELS.build(config.model)
+    cfg = {k: v for k, v in config.optim_wrapper.items() if k != 'constructor'}
+    logs = gan.train_step(batch(), GANOptimWrapperConstructor(cfg)(gan))
+    assert all(value.isfinite() for value in logs.values())
+    lr = config.lr * 4 / 5
+    for layer in gan.generator.synthesis.modules():
+        if hasattr(layer, 'noise_strength'):
+            # Adam's first step.
+            moved = abs(layer.noise_strength.item())
+            assert moved == pytest.approx(lr, rel=1e-2)
+            layer.noise_strength.data.fill_(1)
+    gan.generator_ema.load_state_dict(gan.generator.state_dict())
+    # A time of its own for each frame, but the same noise.
+    (frames,) = gan.sample_video(3, torch.tensor([2.0, 5, 2, 2]))
+    assert torch.equal(frames[0], frames[2])
+    assert torch.equal(frames[0], frames[3])
+    assert not torch.equal(frames[0], frames[1])
+
+
 def test_the_video_loss_reaches_the_motion_codes(gan):
     generator = gan.generator
     z = torch.randn(2, generator.z_dim)

@@ -150,6 +150,11 @@ def test_the_baseline_renders_our_frames(benchmark, generator):
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
+def test_the_baseline_has_no_noise(benchmark):
+    with pytest.raises(InputError, match='per-frame baseline has no noise'):
+        both(benchmark, use_noise=True)
+
+
 def test_the_baseline_trains_alike(benchmark):
     # Plain gradient steps: Adam's hide the size of gradients.
     args = benchmark.parse(['train', '--batch', '4', '--resolution', '16'])

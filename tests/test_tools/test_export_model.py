@@ -34,6 +34,9 @@ def make(**settings):
     torch.manual_seed(0)
     generator = StyleGANVGenerator(**SIZES, **settings)
     generator.mapping.w_avg.normal_()
+    for name, param in generator.named_parameters():
+        if name.endswith('noise_strength'):
+            param.data.normal_()
     return generator.eval().requires_grad_(False)
 
 
@@ -64,7 +67,7 @@ def compare(generator, folder, suffix, far):
             first, count = encoder.code_range(t)
             motion_z = torch.randn(n, count + 2, encoder.motion_z_dim)
             motion_v = [files['motion'](motion_z, first, t, *label)]
-            assert motion_v[0].shape == (n, num_frames, encoder.motion_v_dim)
+            assert motion_v[0].shape == (n, num_frames, encoder.out_dim)
             precise = copy.deepcopy(encoder).double()
             theirs = precise(c, t, motion_z, first).float()
             motion_v = [motion_v[0].flatten(0, 1)]
@@ -118,7 +121,8 @@ def test_the_script_in_the_docs_renders_the_videos_of_the_package(
 
 
 def test_torch_files_compute_what_the_network_does(tmp_path):
-    generator = make(**SHORT, c_dim=3, fourier=False, cond_type='sum_w')
+    settings = dict(c_dim=3, fourier=False, cond_type='sum_w', use_noise=True)
+    generator = make(**SHORT, **settings)
     export_generator(generator, tmp_path / 'out')
     compare(generator, tmp_path / 'out', '.pt2', far=0)
 
@@ -133,7 +137,8 @@ def test_half_precision_becomes_float32_of_images_too(tmp_path):
 def test_onnx_files_compute_what_the_network_does(tmp_path):
     pytest.importorskip('onnxscript')
     onnxruntime = pytest.importorskip('onnxruntime')
-    generator = make(**SHORT, c_dim=3, cond_type='concat_w')
+    settings = dict(c_dim=3, cond_type='concat_w', use_noise=True)
+    generator = make(**SHORT | dict(motion_v_dim=7), **settings)
     out = tmp_path / 'out'
     export_generator(generator, out, ['onnx'])
     compare(generator, out, '.onnx', far=1e7)

@@ -190,6 +190,41 @@ def test_labels_are_as_frequent_as_in_the_data(tmp_path, run_script):
     assert (c.sum(0) - expected).abs().max() < 14
 
 
+def test_noise_is_an_option_of_generators_that_add_it(tmp_path, run_script):
+    model = make_work_dir(tmp_path / 'model', use_noise=True)
+
+    def run(model, name, *args):
+        args = ['--num-frames=2', '--format=png', *args]
+        tool = ROOT / 'tools/generate.py'
+        return run_script(tool, model, '--out', tmp_path / name, *args)
+
+    for name, args in {
+        'default': [],
+        'const': ['--noise-mode=const'],
+        'none': ['--noise-mode=none'],
+        'config': ['--cfg-options', 'model.generator.noise_mode=none'],
+    }.items():
+        result = run(model, name, *args)
+        assert result.returncode == 0, result.stderr
+    videos = {
+        name: pictures(tmp_path / name / '000000')
+        for name in ('default', 'const', 'none', 'config')
+    }
+    assert (videos['default'] == videos['const']).all()
+    assert (videos['none'] == videos['config']).all()
+    assert (videos['none'] != videos['const']).mean() > 0.1
+
+    silent = make_work_dir(tmp_path / 'silent')
+    for mode in ('const', 'none'):
+        result = run(silent, 'never', f'--noise-mode={mode}')
+        assert result.returncode == 2
+        assert result.stderr == (
+            f'error: --noise-mode {mode}: this generator adds no noise '
+            '(model.generator.use_noise), so leave it out\n'
+        )
+    assert list((tmp_path / 'never').iterdir()) == []
+
+
 def test_mixed_layers_are_those_of_the_other(job, tmp_path, generate):
     args = ['--num-frames=2', '--format=png', '--motion-seed=1']
     generate(job, tmp_path / 'a', *args, '--seed=3')

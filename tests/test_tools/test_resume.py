@@ -27,6 +27,7 @@ OPTIONS = (
     'num_workers=1',
     'model.augment.pipeline=bgcfnc',
     'model.augment.ada_kimg=1',
+    'model.generator.use_noise=True',
     'model.discriminator.mbstd_group_size=1',
 )
 

@@ -79,7 +79,7 @@ def video_gan(generator=None, discriminator=None, augment='bg', **sizes):
         augment=dict(type='VideoAugment', pipeline=augment, p=0.25),
     ).eval()
     for name, value in gan.state_dict().items():
-        if name.endswith(('weight', 'bias', 'w_avg')):
+        if name.endswith(('weight', 'bias', 'w_avg', 'noise_strength')):
             value.add_(torch.randn_like(value) / 3)
     return gan
 
@@ -274,31 +274,86 @@ def test_the_baseline_with_lstm_codes(tmp_path, convert, monkeypatch):
     assert torch.equal(ours, theirs)
 
 
-def test_an_image_gan_starts_a_video_gan(tmp_path, convert):
-    gan = video_gan(
-        dict(motion_v_dim=0, mapping_layers=4),
+def image_gan(use_noise):
+    return video_gan(
+        dict(motion_v_dim=0, mapping_layers=4, use_noise=use_noise),
         dict(type='StyleGANVDiscriminator', concat_res=8, num_frames=1)
         | dict(num_frames_div_factor=1, **SIZES),
     )
+
+
+def test_the_published_snapshot_of_images(tmp_path):
+    """By the real tool; the code in the file raises if it is run."""
+    source = golden_file('image-network-snapshot.pkl')
+    out = tmp_path / 'images.pth'
+    result = run_tool(TOOL, source, out)
+    assert result.returncode == 0, result.stderr
+    gan = load_gan(str(out.with_suffix('.py')), str(out))
+    with np.load(golden_file(source.stem + '_expected.npz')) as file:
+        expected = {k: torch.from_numpy(file[k]) for k in file.files}
+
+    def check(ours, name):
+        assert (ours - expected[name]).abs().max() < 1e-4, name
+
+    z, t = expected['z'], torch.zeros(4, 1)
+    with torch.no_grad():
+        check(gan.generator_ema.map(z), 'ws')
+        images = gan.generator_ema(z, None, t)
+        check(images[:, 0], 'images')
+        logits = gan.discriminator(expected['images'][:, None], None, t)
+        check(logits[:, None], 'logits')
+        gan.generator_ema.synthesis.noise_mode = 'none'
+        check(gan.generator_ema(z, None, t)[:, 0], 'images_none')
+
+    # And it starts a model of videos, whose frames are its pictures.
+    config = load_config(str(out.with_stem('images_video').with_suffix('.py')))
+    target = MODELS.build(config.model).eval()
+    transfer_weights(target, load_checkpoint(str(out)), str(out))
+    with torch.no_grad():
+        t = torch.rand(4, 3) * 100
+        videos = target.generator_ema(z, None, t)
+    assert (videos - expected['images'][:, None]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize('use_noise', [False, True])
+def test_an_image_gan_comes_back_and_starts_a_video_gan(
+    use_noise, tmp_path, convert, run_script
+):
+    gan = image_gan(use_noise)
     source, out = tmp_path / 'a.pkl', tmp_path / 'a.pth'
     publish(gan, source, image_names=True)
     result = convert(source, out)
     assert result.returncode == 0, result.stderr
     assert 'StyleGAN2-ADA' in result.stdout
-    assert 'strength up to 0.25' in result.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {
+        'a.pkl',
+        'a.pth',
+        'a.py',
+        'a_video.py',
+    }
+    config = load_config(str(tmp_path / 'a.py'))
+    assert config.images
+    assert config.data_root == 'data/x.zip'
+    loaded = load_gan(str(tmp_path / 'a.py'), str(out)).state_dict()
+    assert loaded.keys() == gan.state_dict().keys()
+    for name, value in gan.state_dict().items():
+        assert torch.equal(loaded[name], value), name
+    args = [tmp_path / 'a.py', out, '--num-frames=1', '--format=png', '--out']
+    made = run_script(ROOT / 'tools/generate.py', *args, tmp_path / 'pictures')
+    assert made.returncode == 0, made.stderr
 
-    config = load_config(str(out.with_suffix('.py')))
+    config = load_config(str(tmp_path / 'a_video.py'))
+    assert not config.images
+    assert config.data_root == 'data/ucf101'
     target = MODELS.build(config.model).eval()
     transfer_weights(target, load_checkpoint(str(out)), str(out))
     z = torch.randn(2, 6)
     t = torch.tensor([[0, 2, 40.5]] * 2)
     with torch.no_grad():
-        images = gan.generator_ema(z, None, t)
-        for network in (target.generator_ema, target.generator):
+        for network in ('generator_ema', 'generator'):
             # Whatever the motion is, each frame is the picture.
-            videos = network(z, None, t)
-            if network is target.generator:
-                images = gan.generator(z, None, t)
+            videos = getattr(target, network)(z, None, t)
+            images = getattr(gan, network)(z, None, t)
             assert videos.shape == (2, 3, 3, 16, 16)
             assert (videos - images).abs().max() < 1e-4
     assert images[0].std() > 0.1
@@ -306,6 +361,33 @@ def test_an_image_gan_starts_a_video_gan(tmp_path, convert):
     for name in ('b16.fromrgb.weight', 'b16.conv0.weight', 'b4.fc.weight'):
         ours = gan.discriminator.state_dict()[name]
         assert torch.equal(theirs[name], ours), name
+
+
+def test_a_config_for_videos_is_not_overwritten(tmp_path, convert):
+    source, out = tmp_path / 'a.pkl', tmp_path / 'a.pth'
+    publish(image_gan(False), source, image_names=True)
+    kept = tmp_path / 'a_video.py'
+    kept.touch()
+    refused(convert(source, out), kept, '--overwrite')
+    assert set(tmp_path.iterdir()) == {source, kept}
+    assert convert(source, out, '--overwrite').returncode == 0
+    assert kept.stat().st_size > 0
+
+
+def test_noise_of_a_video_gan_and_codes_of_another_width(tmp_path, convert):
+    gan = video_gan(dict(use_noise=True, motion_v_dim=9))
+    generator = CONFIG['model']['generator']
+    motion = generator['motion'] | {'v_dim': 9}
+    generator = generator | {'motion': motion, 'use_noise': True}
+    cfg = CONFIG | {'model': CONFIG['model'] | {'generator': generator}}
+    source, out = tmp_path / 'a.pkl', tmp_path / 'a.pth'
+    publish(gan, source, cfg)
+    result = convert(source, out)
+    assert result.returncode == 0, result.stderr
+    loaded = load_gan(str(out.with_suffix('.py')), str(out)).state_dict()
+    assert loaded.keys() == gan.state_dict().keys()
+    for name, value in gan.state_dict().items():
+        assert torch.equal(loaded[name], value), name
 
 
 def zip_bomb_in_a_storage():

@@ -316,7 +316,8 @@ class PerFrameGAN(StyleGANV):
         config (dict): Its config.
 
     Raises:
-        InputError: The discriminator is not StyleGAN-V's.
+        InputError: The discriminator is not StyleGAN-V's, or the generator
+            has noise.
     """
 
     def __init__(self, ours: StyleGANV, config: dict):
@@ -324,6 +325,11 @@ class PerFrameGAN(StyleGANV):
             raise InputError(
                 'the per-frame baseline knows StyleGANVDiscriminator, not '
                 f'{config["discriminator"]["type"]}: take another --config'
+            )
+        if config['generator'].get('use_noise'):
+            raise InputError(
+                'the per-frame baseline has no noise: take another --config, '
+                'or set model.generator.use_noise=False'
             )
         super().__init__(**{k: v for k, v in config.items() if k != 'type'})
         self.load_state_dict(ours.state_dict())

@@ -4,7 +4,8 @@
 
 IN.pkl is a training snapshot of StyleGAN-V, of its MoCoGAN+SG2 baseline, or
 of StyleGAN2-ADA (PyTorch); it is read without executing anything in it. OUT.py
-beside OUT.pth is the config. A model of images is for --transfer-from.
+beside OUT.pth is the config. Of a model of images, OUT_video.py is the config
+of a model of videos that starts from it, by --transfer-from.
 """
 
 import argparse
@@ -34,13 +35,14 @@ from stylegan_v_mm.unpickle import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-STYLEGAN_V = ROOT / 'configs/stylegan_v/ucf101.py'
-MOCOGAN = ROOT / 'projects/mocogan_sg2/configs/mocogan_sg2_ucf101.py'
 NETWORKS = {'generator': 'G', 'generator_ema': 'G_ema', 'discriminator': 'D'}
-IMAGES = 'StyleGAN2-ADA'
-MOTION_ENCODERS = tuple(
-    f'{name}.synthesis.motion_encoder.' for name in NETWORKS
-)
+VIDEOS, BASELINE, IMAGES = 'StyleGAN-V', 'MoCoGAN+SG2', 'StyleGAN2-ADA'
+#: Our config of each kind.
+BASES = {
+    VIDEOS: ROOT / 'configs/stylegan_v/ucf101.py',
+    BASELINE: ROOT / 'projects/mocogan_sg2/configs/mocogan_sg2_ucf101.py',
+    IMAGES: ROOT / 'configs/stylegan_v/lsun_church.py',
+}
 CONSTANTS = ('freqs', 'phase_scales', 'fourier_coefs')
 COND_TYPES = ('concat_const', 'concat_w', 'sum_w')
 MOTION_TYPES = {'conv': 'conv', 'autoregressive': 'lstm'}
@@ -101,7 +103,7 @@ class Snapshot(NamedTuple):
     """What a pickle holds, in our words.
 
     Attributes:
-        kind (str): 'StyleGAN-V', 'MoCoGAN+SG2' or 'StyleGAN2-ADA'.
+        kind (str): A key of :data:`BASES`.
         networks (dict): Our name to a network.
         variables (dict): Top-level variables of a config.
         generator (dict): Its settings.
@@ -188,7 +190,6 @@ def read_snapshot(path: Path) -> Snapshot:
     if 'generator' not in networks:
         networks['generator'] = networks['generator_ema']
         facts['without G'] = 'the generator starts as its average'
-    drop_noise(networks.values(), facts)
     ema = networks['generator_ema']
     if setting(ema.state, 'img_channels') != 3:
         raise InputError('its pictures have other channels than 3 colours')
@@ -200,17 +201,21 @@ def read_snapshot(path: Path) -> Snapshot:
         z_dim=ema.number('z_dim'),
         w_dim=ema.number('w_dim'),
         mapping_layers=ema.mapping_layers,
+        use_noise=any(n.endswith('.noise_strength') for n in ema.tensors),
         **widths(ema, '_init_kwargs', 'synthesis_kwargs'),
     )
     variables['num_fp16_res'] = generator.pop('num_fp16_res')
     discriminator = {}
     if 'cfg' not in ema.state:
         kind = IMAGES
+        generator['motion_v_dim'] = 0
         for name in ('generator', 'generator_ema'):
-            tensors = as_video_tensors(networks[name].tensors)
-            networks[name] = networks[name]._replace(tensors=tensors)
+            tensors = networks[name].tensors
+            if 'synthesis.b4.const' in tensors:
+                const = tensors.pop('synthesis.b4.const')
+                tensors['synthesis.b4.input.input'] = const
     else:
-        kind = 'StyleGAN-V'
+        kind = VIDEOS
         generator |= motion_settings(ema)
         for name, kind_of in (('max_num_frames', int), ('fps', float)):
             keys = ('cfg', 'sampling', name)
@@ -221,17 +226,16 @@ def read_snapshot(path: Path) -> Snapshot:
     if 'discriminator' in networks:
         network = networks['discriminator']
         if 'image_discr' in network.state['_modules']:
-            kind = 'MoCoGAN+SG2'
+            kind = BASELINE
             discriminator = mocogan_settings(network, variables)
         else:
             discriminator = discriminator_settings(network, variables)
-    if kind != IMAGES and 'discriminator' not in networks:
+    if 'discriminator' not in networks:
         facts['without D'] = 'the discriminator starts at random'
 
     augment, progress = augmentation(content.get('augment_pipe'), facts)
     progress |= counters(content.get('stats'), facts)
-    if kind != IMAGES:
-        training_set(content.get('training_set_kwargs'), variables)
+    training_set(content.get('training_set_kwargs'), variables)
     return Snapshot(
         kind,
         networks,
@@ -242,22 +246,6 @@ def read_snapshot(path: Path) -> Snapshot:
         progress,
         facts,
     )
-
-
-def drop_noise(networks: Iterable[Network], facts: dict) -> None:
-    """Leave out StyleGAN2's noise a pixel; the published videos have none."""
-    strengths = []
-    for network in networks:
-        for name in list(network.tensors):
-            if name.endswith('.noise_const'):
-                del network.tensors[name]
-            elif name.endswith('.noise_strength'):
-                strengths.append(float(network.tensors.pop(name).abs().max()))
-    if strengths:
-        facts['left out'] = (
-            'noise added to pixels, which our generator does not have: of '
-            f'strength up to {max(strengths):.3g}'
-        )
 
 
 def widths(network: Network, *keys: str) -> dict:
@@ -423,31 +411,18 @@ def training_set(kwargs: object, variables: dict) -> None:
         variables['flip_prob'] = 0
 
 
-def as_video_tensors(
-    tensors: dict[str, Tensor], motion_v_dim: int = 512
-) -> dict[str, Tensor]:
-    """Rename and widen an image generator's tensors for one with motion.
-
-    Motion codes join the constant. Their weights start at zero, and their
-    styles at one, so that frames are the pictures of the image generator
-    (whose demodulation makes no scaling by the number of inputs necessary).
-    """
-    tensors = dict(tensors)
-    layer = 'synthesis.b4.conv1'
-    weight = tensors.get(f'{layer}.weight')
-    if weight is None or 'synthesis.b4.const' not in tensors:
-        raise InputError('its generator has no constant at 4x4')
-    const = tensors.pop('synthesis.b4.const')
-    tensors['synthesis.b4.input.input.const'] = const[None]
-    more = weight.new_zeros(len(weight), motion_v_dim, *weight.shape[2:])
-    tensors[f'{layer}.weight'] = torch.cat([weight, more], 1)
-    weight = tensors[f'{layer}.affine.weight']
-    more = weight.new_zeros(motion_v_dim, weight.shape[1])
-    tensors[f'{layer}.affine.weight'] = torch.cat([weight, more])
-    bias = tensors[f'{layer}.affine.bias']
-    more = bias.new_ones(motion_v_dim)
-    tensors[f'{layer}.affine.bias'] = torch.cat([bias, more])
-    return tensors
+def for_videos(snapshot: Snapshot) -> Snapshot:
+    """Describe the model of videos that starts from one of images."""
+    generator = dict(snapshot.generator)
+    del generator['motion_v_dim']
+    variables = dict(snapshot.variables)
+    variables.pop('data_root', None)
+    return snapshot._replace(
+        kind=VIDEOS,
+        variables=variables,
+        generator=generator,
+        augment=snapshot.augment or dict(pipeline='bgc'),
+    )
 
 
 def state_dict(snapshot: Snapshot, model: dict) -> dict[str, Tensor]:
@@ -458,7 +433,7 @@ def state_dict(snapshot: Snapshot, model: dict) -> dict[str, Tensor]:
         model (dict): The config's.
 
     Returns:
-        dict: Of all of the model; of a snapshot of images, what it has.
+        dict: Of all of the model.
 
     Raises:
         InputError: The tensors are not those that the settings ask for.
@@ -468,20 +443,6 @@ def state_dict(snapshot: Snapshot, model: dict) -> dict[str, Tensor]:
         for network, (_, tensors) in snapshot.networks.items()
         for name, value in tensors.items()
     }
-    images = snapshot.kind == IMAGES
-
-    def compared(names: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Leave out what the snapshot has not, or may have otherwise."""
-        return {
-            name: value
-            for name, value in names.items()
-            if name.split('.')[0] in snapshot.networks
-            and not (
-                images
-                and name.startswith(('discriminator.', *MOTION_ENCODERS))
-            )
-        }
-
     # First without memory: settings may ask for any size.
     try:
         with torch.device('meta'):
@@ -489,14 +450,17 @@ def state_dict(snapshot: Snapshot, model: dict) -> dict[str, Tensor]:
     except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         reason = str(error).split('\n')[0]
         raise InputError(f'its settings cannot be built: {reason}') from error
-    problems = weight_differences(compared(ours), compared(state))
+    wanted = {
+        name: value
+        for name, value in ours.items()
+        if name.split('.')[0] in snapshot.networks
+    }
+    problems = weight_differences(wanted, state)
     if problems:
         raise InputError(
             f'its tensors are not those of its settings: {len(problems)} '
             f'differences, such as: {"; ".join(problems[:3])}'
         )
-    if images:
-        return state
     gan = MODELS.build(model)
     ours = gan.state_dict()
     for name, value in state.items():
@@ -509,15 +473,16 @@ def state_dict(snapshot: Snapshot, model: dict) -> dict[str, Tensor]:
     return gan.state_dict()
 
 
-def config_text(snapshot: Snapshot, base: Path, out: Path, source: str) -> str:
+def config_text(snapshot: Snapshot, out: Path, source: str, use: str) -> str:
     """Write the config: what differs from one of ours.
 
     Args:
         snapshot (Snapshot): See :func:`read_snapshot`.
-        base (Path): Our config.
         out (Path): Where it will be.
         source (str): Of what it is, for its first line.
+        use (str): What it is for, for the second.
     """
+    base = BASES[snapshot.kind]
     model = load_config(str(base), snapshot.variables).model
     changes: dict[str, dict | None] = {
         'generator': differences(snapshot.generator, model['generator']),
@@ -534,7 +499,7 @@ def config_text(snapshot: Snapshot, base: Path, out: Path, source: str) -> str:
         shown = os.path.relpath(base, out.resolve().parent)
     lines = [
         f'# {source}, converted by',
-        f'# tools/model_converters/stylegan_v_pkl.py. For {out.stem}.pth.',
+        f'# tools/model_converters/stylegan_v_pkl.py. {use}.',
         f'_base_ = [{str(shown)!r}]',
         *(f'{name} = {value!r}' for name, value in snapshot.variables.items()),
         'model = dict(',
@@ -569,12 +534,16 @@ def differences(wanted: dict, config: dict) -> dict:
     return changes
 
 
-def convert(source: Path, out: Path) -> dict[str, str]:
+def convert(
+    source: Path, out: Path, overwrite: bool = False
+) -> dict[str, str]:
     """Convert a snapshot.
 
     Args:
         source (Path): The pickle.
         out (Path): The checkpoint; the config lies beside it.
+        overwrite (bool): Whether files that exist are replaced. Defaults to
+            False.
 
     Returns:
         dict: What was found and made, to show.
@@ -584,36 +553,65 @@ def convert(source: Path, out: Path) -> dict[str, str]:
             nothing can be written.
     """
     config = out.with_suffix('.py')
-    temporary = config.with_name(f'.{out.stem}.{os.getpid()}.py')
+    refuse_existing([out, config], overwrite)
+    temporary: dict[Path, Path] = {}
     try:
         snapshot = read_snapshot(source)
-        base = MOCOGAN if snapshot.kind == 'MoCoGAN+SG2' else STYLEGAN_V
-        text = config_text(
-            snapshot, base, out, f'{snapshot.kind}, {source.name!a}'
-        )
+        title = f'{snapshot.kind}, {source.name!a}'
+        texts = {
+            config: config_text(snapshot, config, title, f'For {out.name}')
+        }
+        use = f'python tools/generate.py {config} {out} --out samples.mp4'
+        uses = {'config': str(config), 'to use it': use}
+        if snapshot.kind == IMAGES:
+            video_config = config.with_stem(f'{out.stem}_video')
+            refuse_existing([video_config], overwrite)
+            texts[video_config] = config_text(
+                for_videos(snapshot),
+                video_config,
+                title,
+                f'Starts from {out.name}',
+            )
+            uses['to start videos from it'] = (
+                f'python tools/train.py {video_config} --transfer-from {out}'
+            )
         try:
+            temporary = {
+                path: path.with_name(f'.{path.stem}.{os.getpid()}.py')
+                for path in texts
+            }
             out.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(text)
+            for path, text in texts.items():
+                temporary[path].write_text(text)
         except OSError as error:
             raise InputError(
                 f'{config} cannot be written: {error.strerror}'
             ) from error
-        weights = state_dict(snapshot, load_config(str(temporary)).model)
-        save_checkpoint({'state_dict': weights}, out)
-        temporary.replace(config)
+        model = load_config(str(temporary[config])).model
+        save_checkpoint({'state_dict': state_dict(snapshot, model)}, out)
+        for path, written_to in temporary.items():
+            written_to.replace(path)
     except InputError as error:
         raise InputError(f'{source}: {error}') from error
     finally:
-        temporary.unlink(missing_ok=True)
-    use = f'python tools/generate.py {config} {out} --out samples.mp4'
-    if snapshot.kind == IMAGES:
-        use = f'python tools/train.py {config} --transfer-from {out}'
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
     return described(snapshot) | {
         f'sha256 of {source}': sha256_of(source),
         f'sha256 of {out}': sha256_of(out),
-        'config': str(config),
-        'to use it': use,
+        **uses,
     }
+
+
+def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
+    """Check that nothing is replaced that shall be kept.
+
+    Raises:
+        InputError: A file exists, and is not to be overwritten.
+    """
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise InputError(f'{path} exists: --overwrite replaces it')
 
 
 def described(snapshot: Snapshot) -> dict[str, str]:
@@ -638,15 +636,12 @@ def main() -> None:
     parser.add_argument('source', type=Path, metavar='IN.pkl')
     parser.add_argument('out', type=Path, metavar='OUT.pth')
     parser.add_argument(
-        '--overwrite', action='store_true', help='replace OUT.pth and OUT.py'
+        '--overwrite', action='store_true', help='replace the files that exist'
     )
     args = parser.parse_args()
     if args.out.suffix != '.pth':
         raise InputError(f'{args.out} must end in .pth')
-    for path in (args.out, args.out.with_suffix('.py')):
-        if path.exists() and not args.overwrite:
-            raise InputError(f'{path} exists: --overwrite replaces it')
-    rows = convert(args.source, args.out)
+    rows = convert(args.source, args.out, args.overwrite)
     width = max(map(len, rows))
     for name, value in rows.items():
         print(f'{name:{width}}  {value}')
