@@ -298,7 +298,12 @@ def test_tubs_at_any_depth(tmp_path, convert):
     src, out = tmp_path / 'src', tmp_path / 'out'
     write_tub(src / 'day1/data', entries(range(7, 40)))
     write_tub(src / 'day2/a/data', entries(range(32)))
-    (src / 'day1/.hidden').mkdir()
+    # Hidden copies are passed over, a link is followed, but not in a circle.
+    write_tub(src / 'day1/.trash', entries(range(40)))
+    (src / 'day1/data/._catalog_0.catalog').write_bytes(b'\0')
+    write_tub(tmp_path / 'disk', entries(range(50)))
+    (src / 'linked').symlink_to(tmp_path / 'disk')
+    (src / 'day2/circle').symlink_to(src)
     # Records without a time are 1/fps apart.
     timeless = entries(range(35))
     for record in timeless:
@@ -316,8 +321,9 @@ def test_tubs_at_any_depth(tmp_path, convert):
         'day1/data/00007_00039.mp4',
         'day2/a/data/00000_00031.mp4',
         'day3/00000_00034.mp4',
+        'linked/00000_00049.mp4',
     ]
-    assert ': 3 made, 0 there already, 3 skipped' in text
+    assert ': 4 made, 0 there already, 3 skipped' in text
     skipped = report_of(out)['skipped']
     assert f'{src}/lost/manifest.json, which says' in skipped['lost']
     assert f'{src}/torn/manifest.json, which says' in skipped['torn']

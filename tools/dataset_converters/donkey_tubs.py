@@ -28,6 +28,7 @@ Examples, for a car of one's own, and for the driving of configs rc_track_*:
 import argparse
 import csv
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -48,11 +49,7 @@ from conversion import (
 )
 from tqdm import tqdm
 
-from stylegan_v_mm.datasets.video_sources import (
-    FrameFolder,
-    natural_key,
-    walk,
-)
+from stylegan_v_mm.datasets.video_sources import FrameFolder
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import run_tool
 from stylegan_v_mm.video_io import DamagedVideoError
@@ -88,20 +85,31 @@ class Record:
 
 
 def find_tubs(root: Path) -> list[tuple[str, Path]]:
-    """List the tubs under a folder: paths relative to it, and folders."""
+    """List the tubs under a folder: paths relative to it, and folders.
+
+    Links are followed, but none is followed to where one has been. What is
+    hidden is passed over.
+    """
     if not root.is_dir():
         raise InputError(f'{root}: no such folder')
-    tubs = [
-        (Path(folder).relative_to(root).as_posix(), Path(folder))
-        for folder, files in walk(root)
-        if any(re.fullmatch(r'.+\.catalog|record_\d+\.json', f) for f in files)
-    ]
+    tubs, seen = [], set()
+    for path, subfolders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(path)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = [n for n in sorted(subfolders) if n[0] != '.']
+        pattern = r'[^.].*\.catalog|record_\d+\.json'
+        if any(re.fullmatch(pattern, name) for name in files):
+            folder = Path(path)
+            tubs.append((folder.relative_to(root).as_posix(), folder))
     if not tubs:
         raise InputError(
             f'{root}: no tubs found; expected folders with a manifest.json '
             'and catalogs (.catalog), or with record_N.json files'
         )
-    return sorted(tubs, key=lambda tub: natural_key(tub[0]))
+    return tubs
 
 
 def read_tub(folder: Path, fps: float) -> list[Record]:
