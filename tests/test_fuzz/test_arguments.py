@@ -25,6 +25,7 @@ TOOLS = {
     'analysis_tools/motion_report.py': ['nowhere.py', 'nowhere.pth'],
     'analysis_tools/plot_log.py': ['nowhere'],
     'dataset_converters/crop_time.py': ['nowhere', 'out'],
+    'dataset_converters/donkey_tubs.py': ['nowhere', 'out'],
     'dataset_converters/reencode.py': ['nowhere', 'out'],
     'dataset_converters/split_video.py': ['nowhere', 'out'],
     'dataset_converters/videos_to_frames.py': ['nowhere', 'out'],

@@ -133,8 +133,11 @@ def test_results_are_appended_and_do_not_disturb_the_training_log(
     lines = (work_dir / 'metrics.jsonl').read_text().splitlines()
     assert [json.loads(line)['iter'] for line in lines] == [4, 2]
     after = read_run(work_dir).curves
-    assert before.keys() == after.keys()
     assert all((before[key] == after[key]).all() for key in before)
+    # The report has what was measured, by kimg.
+    results = [json.loads(line) for line in reversed(lines)]
+    curve = after['FVD-random'].T.tolist()
+    assert curve == [[line['kimg'], line['FVD-random']] for line in results]
 
 
 def test_every_checkpoint_is_looked_at_before_the_first_is_measured(

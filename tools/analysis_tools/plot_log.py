@@ -1,15 +1,17 @@
 """Draw the curves of training runs, resumed ones as one, into a picture.
 
-Example:
+Examples:
     python tools/analysis_tools/plot_log.py work_dirs/clouds
     python tools/analysis_tools/plot_log.py work_dirs/a work_dirs/b --out x.png
+    python tools/analysis_tools/plot_log.py work_dirs/mine --reference good_run
 """
 
 import argparse
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
+import stylegan_v_mm
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import run_tool
 
@@ -33,14 +36,21 @@ PANELS = {
     'Augmentation p': {'augment_p': ''},
     'Frames a second': {'frames_per_sec': ''},
 }
-# Of validation lines, besides metrics.
-NO_METRICS = {'step', 'time', 'data_time', 'memory'}
+# Of validation lines and of lines of metrics.jsonl, besides metrics.
+NO_METRICS = {
+    'step', 'time', 'data_time', 'memory', 'iter', 'kimg', 'num_runs',
+}  # fmt: skip
 COLOURS = (
     '#1f6fb4', '#e07b1a', '#3a9a4f', '#b6403f', '#7a5ba6', '#7f6a5c',
     '#cf6fae', '#5f6b74',
 )  # fmt: skip
 NUM_POINTS = 100  # that a smooth curve has room for
+NUM_SAVED = 2 * NUM_POINTS  # of a curve in a file, at most
 INK = '#30363d'
+# Of the reference.
+PALE: dict[str, Any] = dict(linewidth=5, alpha=0.3)
+# Where the models that come with the package have their curves.
+ZOO = Path(stylegan_v_mm.__file__).parent / 'zoo'
 
 
 class Run(NamedTuple):
@@ -82,7 +92,8 @@ def read_run(work_dir: str) -> Run:
         work_dir: Of tools/train.py.
 
     Returns:
-        Run: With the iterations of metrics translated to kimg.
+        Run: With the iterations of metrics translated to kimg. Metrics that
+        only ``tools/test.py`` has measured, of checkpoints, are among them.
 
     Raises:
         InputError: There is no log, or it is damaged.
@@ -120,6 +131,10 @@ def read_run(work_dir: str) -> Run:
                     continue
                 metrics[key] = None
             points[key].append((kimg(line['step']), value))
+    measured = measured_later(Path(work_dir, 'metrics.jsonl'))
+    for key in measured.keys() - points.keys():
+        points[key] = sorted(measured[key].items())
+    metrics |= dict.fromkeys(key for key in measured if key not in metrics)
     return Run(
         name=os.path.normpath(work_dir),
         curves={key: np.array(pairs).T for key, pairs in points.items()},
@@ -129,6 +144,88 @@ def read_run(work_dir: str) -> Run:
     )
 
 
+def measured_later(path: Path) -> dict[str, dict[float, float]]:
+    """Read what ``tools/test.py`` wrote: metric -> kimg -> value.
+
+    Raises:
+        InputError: A line is damaged.
+    """
+    points: dict[str, dict[float, float]] = defaultdict(dict)
+    lines = read_lines(path) if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, dict) or 'kimg' not in line:
+            raise InputError(f'{path}, line {number} has no kimg: remove it')
+        for key, value in line.items():
+            if isinstance(value, int | float) and key not in NO_METRICS:
+                points[key][line['kimg']] = value  # the last one counts
+    return points
+
+
+def save_curves(run: Run, path: Path) -> None:
+    """Write the curves of a run to a small file, as a reference for others.
+
+    Long ones are averaged to 200 points. The speed, which depends on the
+    machine, is left out.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    quantities = {key for keys in PANELS.values() for key in keys}
+    quantities |= set(run.metrics)
+    curves = {}
+    for key in sorted(quantities & run.curves.keys() - {'frames_per_sec'}):
+        points = run.curves[key].T
+        points = points[np.isfinite(points).all(1)]
+        if len(points):
+            parts = np.array_split(points, min(len(points), NUM_SAVED))
+            means = np.array([part.mean(0) for part in parts]).T
+            curves[key] = [[float(f'{v:.5g}') for v in row] for row in means]
+    content = dict(end=float(run.end), metrics=run.metrics, curves=curves)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content) + '\n')
+
+
+def read_reference(name: str) -> Run:
+    """Read a run to compare with.
+
+    Args:
+        name: A work dir; a file of :func:`save_curves`; or the name of a
+            model that comes with the package.
+
+    Raises:
+        InputError: It is none of these, or damaged.
+    """
+    if os.path.isdir(name):
+        return read_run(name)
+    known = {
+        path.name.removesuffix('.curves.json'): path
+        for path in sorted(ZOO.glob('*.curves.json'))
+    }
+    path = Path(name) if os.path.isfile(name) else known.get(name)
+    if path is None:
+        raise InputError(
+            f'--reference {name}: there is no such work dir or file of '
+            '--save-curves, and no model of that name comes with its curves; '
+            f'known are {", ".join(known) or "none"}'
+        )
+    try:
+        content = json.loads(path.read_text())
+        return Run(
+            name=path.name.removesuffix('.json').removesuffix('.curves'),
+            curves={
+                key: np.array(points, float).reshape(2, -1)
+                for key, points in content['curves'].items()
+            },
+            metrics=list(content['metrics']),
+            restarts=[],
+            end=float(content['end']),
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise InputError(
+            f'{path} does not hold curves as --save-curves writes them'
+        ) from None
+
+
 def smooth(y: np.ndarray) -> np.ndarray:
     """Average each point and its neighbours, a fiftieth of the curve."""
     window = np.ones(2 * (len(y) // NUM_POINTS) + 1)
@@ -136,19 +233,22 @@ def smooth(y: np.ndarray) -> np.ndarray:
     return np.convolve(y, window, 'same') / counts
 
 
-def draw(runs: Sequence[Run]) -> Figure:
+def draw(runs: Sequence[Run], reference: Run | None = None) -> Figure:
     """Draw a panel for each quantity that any run has.
 
-    A metric shares one with what it is for real videos, named ``-real``.
+    A metric shares one with what it is for real videos, named ``-real``; its
+    errors have none.
 
-    One run has a colour for each curve; of several, each has its own.
+    One run has a colour for each curve; of several, each has its own. The
+    reference is wide and pale, and ends where the longest run will be when it
+    is twice as long.
     """
     panels = dict(PANELS)
     for run in runs:
         panels |= {
             name: {name: 'generated', f'{name}-real': 'real'}
             for name in run.metrics
-            if not name.endswith('-real')
+            if not name.endswith(('-real', '-se', '-std'))
         }
     there = {key for run in runs for key in run.curves}
     panels = {
@@ -165,19 +265,25 @@ def draw(runs: Sequence[Run]) -> Figure:
     )
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for ax, (title, keys) in zip(axes, panels.items()):
-        draw_panel(ax, title, keys, runs)
+        draw_panel(ax, title, keys, runs, reference)
     for ax in axes[len(panels) :]:
         ax.remove()
     names = [f'{run.name} ({run.end:,.4g} kimg)' for run in runs]
     if len(runs) == 1:
         note = ', resumed at the dotted lines' * bool(runs[0].restarts)
+        if reference:
+            note += f'; wide and pale: {reference.name}'
         figure.suptitle(names[0] + note, fontsize=13, color=INK)
     else:
+        handles = [
+            Line2D([], [], color=COLOURS[i % len(COLOURS)], linewidth=3)
+            for i in range(len(runs))
+        ]
+        if reference:
+            handles.append(Line2D([], [], color=INK, **PALE))
+            names.append(reference.name)
         figure.legend(
-            [
-                Line2D([], [], color=COLOURS[i % len(COLOURS)], linewidth=3)
-                for i in range(len(runs))
-            ],
+            handles,
             names,
             loc='outside upper center',
             ncols=columns,
@@ -188,11 +294,32 @@ def draw(runs: Sequence[Run]) -> Figure:
 
 
 def draw_panel(
-    ax: Axes, title: str, keys: dict[str, str], runs: Sequence[Run]
+    ax: Axes,
+    title: str,
+    keys: dict[str, str],
+    runs: Sequence[Run],
+    reference: Run | None,
 ) -> None:
     """Draw the curves of one panel."""
     several = len(runs) > 1
+    end = max(run.end for run in runs)
     drawn = []
+    if reference:
+        end = max(end, min(reference.end, 2 * end))
+        for j, key in enumerate(keys):
+            x, y = reference.curves.get(key, np.zeros((2, 0)))
+            x, y = x[x <= end], y[x <= end]
+            if not len(y):
+                continue
+            drawn.append(y)
+            ax.plot(
+                x,
+                y if key in reference.metrics else smooth(y),
+                color=INK if several else COLOURS[j % len(COLOURS)],
+                linestyle='--' if several and j else '-',
+                marker='o' if key in reference.metrics else '',
+                **PALE,
+            )
     for i, run in enumerate(runs):
         for j, (key, label) in enumerate(keys.items()):
             if key not in run.curves:
@@ -212,7 +339,7 @@ def draw_panel(
         if not several:
             for x in run.restarts:
                 ax.axvline(x, color=INK, linewidth=0.8, linestyle=':')
-    ax.set_xlim(0, 1.02 * max(run.end for run in runs))
+    ax.set_xlim(0, 1.02 * end)
     if title.startswith('Signs'):
         ax.set_ylim(-1.05, 1.05)
     elif 'penalty' in title and np.nanmin(np.concatenate(drawn)) > 0:
@@ -246,9 +373,20 @@ def write_report(figure: Figure, path: Path) -> None:
     Raises:
         InputError: It cannot be written.
     """
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format='png')
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write, which becomes ``path`` when it is whole.
+
+    Raises:
+        InputError: It cannot be written.
+    """
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
-        figure.savefig(temporary, format='png')
+        yield temporary
         temporary.replace(path)
     except OSError as error:
         raise InputError(
@@ -270,12 +408,37 @@ def main() -> None:
         type=Path,
         help='.png to write; by default report.png in the first work dir',
     )
+    parser.add_argument(
+        '--reference',
+        metavar='RUN',
+        help='draw over the curves of this run: a work dir, a file of '
+        '--save-curves, or the name of a model that comes with the package',
+    )
+    parser.add_argument(
+        '--save-curves',
+        type=Path,
+        metavar='FILE',
+        help='.json to write, too: the curves, as a reference for other runs',
+    )
     args = parser.parse_args()
     path = args.out or Path(args.work_dirs[0], 'report.png')
     if path.suffix != '.png':
         raise InputError(f'{path}: the picture must end in .png')
-    write_report(draw([read_run(folder) for folder in args.work_dirs]), path)
+    curves = args.save_curves
+    if curves and (len(args.work_dirs) > 1 or curves.suffix != '.json'):
+        raise InputError(
+            f'--save-curves {curves}: give one work dir, and a file that ends '
+            'in .json'
+        )
+    runs = [read_run(folder) for folder in args.work_dirs]
+    reference = (
+        read_reference(args.reference) if args.reference is not None else None
+    )
+    write_report(draw(runs, reference), path)
     print(f'report in {path}')
+    if curves:
+        save_curves(runs[0], curves)
+        print(f'curves in {curves}')
 
 
 if __name__ == '__main__':
