@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import logging
 import multiprocessing
 import os
@@ -29,6 +30,9 @@ def run_tool(main: Callable[[], int | None]) -> None:
     """
     # What a config imports may lie in the current folder, as projects do.
     sys.path.append(os.getcwd())
+    # Names of files may be no text.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     # A full disk must not fill the terminal with tracebacks of the log.
     logging.raiseExceptions = False
     handler_before = signal.signal(signal.SIGTERM, _stop)

@@ -23,6 +23,7 @@ ALLOWED = {
     'unpickle': {'errors'},
     'frame_sampling': {'errors'},
     'pixels': set(),
+    'animations': {'errors'},
     'video_io': {'errors'},
     'models.ops': {'errors'},
     'models.losses': set(),
@@ -67,6 +68,7 @@ ALLOWED = {
     'evaluation': {'errors', 'files', 'registry', 'evaluation'},
     'engine': {
         'allocation',
+        'animations',
         'errors',
         'registry',
         'checkpoint',
@@ -76,6 +78,7 @@ ALLOWED = {
     },
     'inference': {
         'allocation',
+        'animations',
         'errors',
         'files',
         'pixels',

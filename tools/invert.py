@@ -21,12 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_v_mm.datasets.transforms import ResizeCrop
-from stylegan_v_mm.datasets.video_sources import (
-    IMAGE_SUFFIXES,
-    FrameFolder,
-    VideoFile,
-    natural_key,
-)
+from stylegan_v_mm.datasets.video_sources import FrameFolder, open_video
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import Latents, VideoGANInferencer
 from stylegan_v_mm.inference.inversion import (
@@ -38,11 +33,7 @@ from stylegan_v_mm.inference.inversion import (
 from stylegan_v_mm.inference.writing import check_writable
 from stylegan_v_mm.pixels import to_bytes
 from stylegan_v_mm.tool import model_parser, run_tool
-from stylegan_v_mm.video_io import (
-    index_video,
-    video_grid,
-    write_video,
-)
+from stylegan_v_mm.video_io import video_grid, write_video
 
 
 def parse_args() -> argparse.Namespace:
@@ -123,21 +114,10 @@ def read_target(
     path: Path, resolution: int, args: argparse.Namespace
 ) -> Tensor:
     """Read a picture or some frames of a video: uint8 [T, 3, H, W]."""
-    is_image = path.suffix.lower() in IMAGE_SUFFIXES
-    if path.is_dir():
-        names = [
-            file.name
-            for file in path.iterdir()
-            if file.suffix.lower() in IMAGE_SUFFIXES
-        ]
-        names = sorted(names, key=natural_key)
-        source = FrameFolder(path.name, str(path), names)
-    elif not path.is_file():
-        raise InputError(f'--input {path}: there is no such file or folder')
-    elif is_image:
-        source = FrameFolder(path.name, str(path.parent), [path.name])
-    else:
-        source = VideoFile(path.name, index_video(path), 0, 0)
+    source = open_video(path)
+    if source.problem and not len(source):
+        raise InputError(f'--input {path}: {source.problem}')
+    is_image = isinstance(source, FrameFolder) and not path.is_dir()
     count = 1 if is_image else args.num_frames
     start, stride = (0, 1) if is_image else (args.start, args.stride)
     last = start + (count - 1) * stride

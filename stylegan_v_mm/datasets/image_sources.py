@@ -21,18 +21,22 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..video_io import DamagedVideoError
-from .video_sources import (
-    IMAGE_SUFFIXES,
-    FrameFolder,
-    ZippedFrames,
-    decode_images,
-    index_cache,
-    join_some,
+from .listing import (
+    IMAGE,
+    NOBODYS,
+    LeftOut,
+    describe_left_out,
+    existing,
+    kinds_of_files,
+    list_files,
     list_zip,
-    locked,
-    walk,
+    log_left_out,
+    natural_key,
+    place,
     zip_members,
 )
+from .pictures import decode_images
+from .video_sources import FrameFolder, ZippedFrames, index_cache, locked
 
 
 class Names(Sequence):
@@ -136,15 +140,19 @@ class ImageSet(Sequence):
 
     Args:
         frames: What holds them.
+        left_out: What else lies there, see
+            :class:`~stylegan_v_mm.datasets.video_sources.VideoList`.
         names: Of the images, if these are not ``frames.files``.
     """
 
     def __init__(
         self,
         frames: FrameFolder | ZippedFrames | LmdbFrames,
+        left_out: LeftOut,
         names: Names | None = None,
     ) -> None:
         self.frames = frames
+        self.left_out = left_out
         self.names = frames.files if names is None else names
 
     def __len__(self) -> int:
@@ -165,9 +173,9 @@ def find_images(data_root: str | os.PathLike) -> ImageSet:
         └── ...
 
     The values of an LMDB are image files (JPEG, WebP, ...), as in those of
-    LSUN. Hidden files and files of other kinds are passed over. A zip may
-    have one folder at its top that holds all else; it is not part of the
-    names.
+    LSUN. A zip may have one folder at its top that holds all else; it is not
+    part of the names. Files with a suffix that is not known are looked into.
+    What is no image, hidden or a system's own is logged in one line.
 
     Args:
         data_root: Folder, zip archive or folder of an LMDB.
@@ -179,55 +187,62 @@ def find_images(data_root: str | os.PathLike) -> ImageSet:
         InputError: If there is no such path, or there are no images in it,
             or an LMDB cannot be read.
     """
-    root = Path(data_root)
-    if (root / 'data.mdb').is_file():
-        return _scan_lmdb(root)
-    if root.is_dir():
-        return _scan_folder(root)
-    if not root.exists():
-        raise InputError(f'{root}: no such file or folder')
-    return _scan_zip(root)
+    root = existing(data_root)
+    left_out: LeftOut = []
+    if os.path.isfile(root / 'data.mdb'):
+        images = _scan_lmdb(root, left_out)
+    elif root.is_dir():
+        images = _scan_folder(root, left_out)
+    else:
+        images = _scan_zip(root, left_out)
+    left_out.sort(key=lambda entry: natural_key(entry[0]))
+    log_left_out(root, left_out)
+    return images
 
 
-def _no_images(root: Path, others: Sequence[str]) -> InputError:
-    there = f'; found {join_some(sorted(others), 3)}' if others else ''
+def _no_images(root: Path, left_out: LeftOut) -> InputError:
     return InputError(
         f'{root}: no images found (images=True); expected image files '
         '(ROOT/IMAGE.jpg, ROOT/CLASS/IMAGE.png, ...), a zip of these or the '
-        f'folder of an LMDB (ROOT/data.mdb){there}'
+        'folder of an LMDB (ROOT/data.mdb)'
+        + '; ' * bool(left_out)
+        + describe_left_out(left_out)
     )
 
 
-def _scan_folder(root: Path) -> ImageSet:
+def _scan_folder(root: Path, left_out: LeftOut) -> ImageSet:
     names: list[str] = []
-    others: list[str] = []
-    for folder, files in walk(root):
-        relative = Path(folder).relative_to(root).as_posix()
-        start = '' if relative == '.' else f'{relative}/'
-        for file in files:
-            is_image = os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
-            (names if is_image else others).append(start + file)
+    for folder, files in list_files(str(root), left_out).items():
+        kinds = kinds_of_files(str(root / folder), files, still=True)
+        for file, kind in zip(files, kinds):
+            name = place(folder, file)
+            if kind == IMAGE:
+                names.append(name)
+            else:
+                left_out.append((name, kind))
     if not names:
-        raise _no_images(root, others)
+        raise _no_images(root, left_out)
     names.sort()
-    return ImageSet(FrameFolder('', str(root), Names(map(os.fsencode, names))))
+    files = Names(map(os.fsencode, names))
+    return ImageSet(FrameFolder('', str(root), files), left_out)
 
 
-def _scan_zip(path: Path) -> ImageSet:
-    if not zipfile.is_zipfile(path):
-        raise _no_images(path, [])
-    entries, others = list_zip(path)
+def _scan_zip(path: Path, left_out: LeftOut) -> ImageSet:
+    if not (path.is_file() and zipfile.is_zipfile(path)):
+        raise _no_images(path, left_out)
+    entries = list_zip(path, left_out, still=True)
     if not entries:
-        raise _no_images(path, others)
+        raise _no_images(path, left_out)
     entries.sort(key=lambda entry: entry.filename)
     names = [entry.filename for entry in entries]
+    others = [n for n, reason in left_out if reason not in NOBODYS]
     tops = {name.partition('/')[0] for name in [*names, *others]}
     files = Names(map(os.fsencode, names))
     frames = ZippedFrames('', str(path), files, zip_members(path, entries))
     if len(tops) > 1 or '/' not in names[0]:
-        return ImageSet(frames)
+        return ImageSet(frames, left_out)
     inner = (os.fsencode(name.partition('/')[2]) for name in names)
-    return ImageSet(frames, Names(inner))
+    return ImageSet(frames, left_out, Names(inner))
 
 
 # LMDBs. The keys are cached in the user's cache folder: listing a million of
@@ -236,7 +251,7 @@ def _scan_zip(path: Path) -> ImageSet:
 _environments: dict = {}
 
 
-def _scan_lmdb(folder: Path) -> ImageSet:
+def _scan_lmdb(folder: Path, left_out: LeftOut) -> ImageSet:
     stat = (folder / 'data.mdb').stat()
     version = f'{stat.st_size} {stat.st_mtime_ns}'
     cache_file = index_cache(folder, '.npz')
@@ -250,7 +265,13 @@ def _scan_lmdb(folder: Path) -> ImageSet:
                 _save_keys(cache_file, version, keys)
     if not len(keys):
         raise InputError(f'{folder}: the LMDB is empty')
-    return ImageSet(LmdbFrames(str(folder), keys, version))
+    left_out += [
+        (place(within, name), 'beside an LMDB')
+        for within, names in list_files(str(folder), left_out).items()
+        for name in names
+        if within or name not in ('data.mdb', 'lock.mdb')
+    ]
+    return ImageSet(LmdbFrames(str(folder), keys, version), left_out)
 
 
 def _list_keys(folder: Path) -> Names:

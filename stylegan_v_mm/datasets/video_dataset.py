@@ -17,7 +17,8 @@ from ..video_io import DamagedVideoError
 from .clip_sampler import ClipKey
 from .image_sources import find_images
 from .labels import load_labels
-from .video_sources import find_videos, join_some
+from .listing import join_some, printable
+from .video_sources import find_videos
 
 # So many in a row are no bad luck: a disk is gone, or the videos are.
 _MOST_FAILURES = 100
@@ -35,6 +36,10 @@ class VideoDataset(Dataset):
         ├── clip_1.mp4             │   ├── clip_1.avi         └── clip_1/
         └── clip_2.mkv             │   └── clip_2.avi             ├── 0.jpg
                                    └── bowling/...                └── 1.jpg
+
+    Video files, moving pictures (GIF, APNG, animated WebP, TIFF of several
+    pages) and folders of still images are videos. What is left out is logged
+    in one line: :func:`~stylegan_v_mm.datasets.video_sources.find_videos`.
 
     With ``images=True`` each image is a video of one frame, wherever it lies
     under the folder or in the zip; or in an LMDB, such as LSUN's::
@@ -240,5 +245,5 @@ class VideoDataset(Dataset):
         if not self._damaged[index]:
             self._damaged[index] = True
             MMLogger.get_current_instance().warning(
-                f'{error}; using other videos instead'
+                f'{printable(str(error))}; using other videos instead'
             )

@@ -1,4 +1,4 @@
-"""Where videos come from: video files, frame folders, zipped frame folders.
+"""Where videos come from: video files, moving pictures, folders of frames.
 
 :func:`find_videos` lists the videos under a path; each is a source with
 
@@ -13,59 +13,59 @@ import hashlib
 import io
 import json
 import os
-import re
 import stat
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-import cv2
 import numpy as np
 from mmengine.logging import MMLogger
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from ..errors import InputError
 from ..files import user_cache
 from ..video_io import (
-    MAX_FRAME_PIXELS,
     DamagedVideoError,
     VideoIndex,
     decode_frames,
     index_video,
     iter_frames,
 )
-
-# fmt: off
-IMAGE_SUFFIXES = frozenset([
-    '.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp',
-])
-VIDEO_SUFFIXES = frozenset([
-    '.3gp', '.asf', '.avi', '.divx', '.flv', '.gif', '.h264', '.hevc',
-    '.m2ts', '.m4v', '.mjpeg', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg',
-    '.mts', '.mxf', '.ogv', '.rm', '.rmvb', '.ts', '.vob', '.webm', '.wmv',
-    '.y4m',
-])
-# fmt: on
-_IMAGE_FORMATS = ('BMP', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
-
-#: Bytes of an image file, and of a file of labels.
-MAX_FILE = 2**28
-
-
-def natural_key(name: str) -> tuple:
-    """Sort key by which ``clip2`` comes before ``clip10``."""
-    parts = re.split('([0-9]+)', name)
-    # A name may be too long for an integer.
-    numbers = [part.lstrip('0') for part in parts[1::2]]
-    parts[1::2] = [(len(number), number) for number in numbers]
-    return parts, name
+from .listing import (
+    IMAGE,
+    LMDB,
+    MAX_FILE,
+    MOVING,
+    OUTSIDE,
+    VIDEO,
+    VIDEO_SUFFIXES,
+    LeftOut,
+    describe_left_out,
+    existing,
+    kinds_of_files,
+    list_files,
+    list_zip,
+    log_left_out,
+    name_in_zip,
+    natural_key,
+    opened_zip,
+    place,
+    suffix_of,
+    zip_members,
+)
+from .pictures import (
+    count_pictures,
+    decode_images,
+    open_picture,
+    show_times,
+    to_rgb,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +95,53 @@ class VideoFile:
     def read(self, frame_inds: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode frames, [T, H, W, 3], uint8, RGB."""
         return decode_frames(self.index, frame_inds)
+
+    def signature(self) -> str:
+        """Text that changes when the content does."""
+        return f'{self.size} {self.mtime_ns} {len(self)}'
+
+
+@dataclass(frozen=True, eq=False)
+class MovingPicture:
+    """A file that Pillow reads: an animated WebP, or a TIFF of several pages.
+
+    Attributes:
+        name: Path relative to the data root.
+        path: The file.
+        num_frames: How many pictures it holds.
+        times: [num_frames], when each is shown, seconds from 0 on; None if
+            the file does not tell.
+        fps: Average frame rate, 0 if unknown.
+        size: Bytes.
+        mtime_ns: Time of the last change, in nanoseconds.
+        problem: What is wrong with the file, '' if nothing was found.
+    """
+
+    name: str
+    path: str
+    num_frames: int
+    times: np.ndarray | None
+    fps: float
+    size: int
+    mtime_ns: int
+    problem: str = ''
+
+    def __len__(self) -> int:
+        return self.num_frames
+
+    def read(self, frame_inds: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Decode frames, [T, H, W, 3], uint8, RGB."""
+        wanted = np.unique(frame_inds).tolist()
+        frames = dict(zip(wanted, self.iterate(wanted)))
+        if len({frame.shape for frame in frames.values()}) > 1:
+            raise DamagedVideoError(f'{self.path}: frames differ in size')
+        return np.stack([frames[int(i)] for i in frame_inds])
+
+    def iterate(self, frame_inds: Iterable[int]) -> Iterator[np.ndarray]:
+        """Decode ascending frames one at a time, [H, W, 3], uint8, RGB."""
+        image = open_picture(io.BytesIO(_read_picture(self.path)), self.path)
+        for i in frame_inds:
+            yield to_rgb(image, self.path, i)
 
     def signature(self) -> str:
         """Text that changes when the content does."""
@@ -205,23 +252,44 @@ class ZippedFrames:
         return f'{self.files[i]} {size} {crc}'
 
 
-VideoSource = VideoFile | FrameFolder | ZippedFrames
+VideoSource = VideoFile | MovingPicture | FrameFolder | ZippedFrames
 
 
-def find_videos(data_root: str | os.PathLike) -> Sequence[VideoSource]:
+class VideoList(list[VideoSource]):
+    """Videos, and what was not used.
+
+    Args:
+        sources: The videos.
+        left_out: What else lies there: names, those of folders with a slash
+            behind, and reasons.
+    """
+
+    def __init__(
+        self, sources: Iterable[VideoSource], left_out: LeftOut
+    ) -> None:
+        super().__init__(sources)
+        self.left_out = left_out
+
+
+def find_videos(data_root: str | os.PathLike) -> VideoList:
     """List the videos under a path, in natural order of their names.
 
-    The layout is recognised by what is there::
+    Video files, moving pictures (GIF, APNG, animated WebP, TIFF of several
+    pages) and folders of still images are videos, wherever they lie::
 
         data_root/                  data_root/         data_root.zip or
         ├── a.mp4                   ├── a/             data_root/any/depth/...
         ├── any/depth/b.avi         │   ├── 000000.jpg
-        └── ...                     │   └── ...
+        └── c.webp                  │   └── ...
                                     └── ...
 
-    A single video file is a data set of one video. Hidden files and files of
-    other kinds are passed over. A zip may have one folder at its top that
-    holds all others; it is not part of the names.
+    Files with a suffix that is not known are looked into. A single video file
+    is a data set of one video. A zip holds folders of images; it may have one
+    folder at its top that holds all others, which is not part of the names.
+
+    What is not used is logged in one line: hidden files and those of a system
+    (thumbnails, trash), images that lie directly in the data root or beside
+    videos, and what is no video.
 
     Args:
         data_root: Folder, zip archive or video file.
@@ -233,21 +301,46 @@ def find_videos(data_root: str | os.PathLike) -> Sequence[VideoSource]:
     Raises:
         InputError: If there is no such path or there are no videos in it.
     """
-    root = Path(data_root)
+    root = existing(data_root)
+    left_out: LeftOut = []
     if root.is_dir():
-        sources = _scan_folder(root)
-    elif not root.exists():
-        raise InputError(f'{root}: no such file or folder')
-    elif zipfile.is_zipfile(root):
-        sources = _scan_zip(root)
-    elif root.suffix.lower() in VIDEO_SUFFIXES:
-        sources = _index_files(root.parent, [root.name])
+        sources = _scan_folder(root, left_out)
+    elif root.is_file() and zipfile.is_zipfile(root):
+        sources = _scan_zip(root, left_out)
     else:
-        raise InputError(
-            f'{root}: give a folder of videos, a folder or zip of frame '
-            'folders, or a video file'
-        )
-    return sorted(sources, key=lambda source: natural_key(source.name))
+        sources = [_single_file(root, is_image_welcome=False)]
+    left_out.sort(key=lambda entry: natural_key(entry[0]))
+    log_left_out(root, left_out)
+    return VideoList(
+        sorted(sources, key=lambda source: natural_key(source.name)), left_out
+    )
+
+
+def open_video(path: str | os.PathLike) -> VideoSource:
+    """Open a single video: a file, an image, or a folder of images.
+
+    Raises:
+        InputError: If there is no such path, or it is nothing of these.
+    """
+    path = existing(path)
+    if not path.is_dir():
+        return _single_file(path, is_image_welcome=True)
+    left_out: LeftOut = []
+    folders = list_files(str(path), left_out)
+    names = folders.pop('')
+    kinds = kinds_of_files(str(path), names)
+    files = [name for name, kind in zip(names, kinds) if kind == IMAGE]
+    left_out += [(n, kind) for n, kind in zip(names, kinds) if kind != IMAGE]
+    left_out += [(f'{folder}/', 'a folder') for folder in folders]
+    log_left_out(path, left_out)
+    return FrameFolder(path.name, str(path), sorted(files, key=natural_key))
+
+
+def frame_rate(source: VideoSource) -> float:
+    """Frames a second of a video, 0 if unknown."""
+    if isinstance(source, VideoFile):
+        return source.index.fps
+    return source.fps if isinstance(source, MovingPicture) else 0.0
 
 
 def read_each(
@@ -256,6 +349,8 @@ def read_each(
     """Decode ascending frames one at a time, [H, W, 3], uint8, RGB."""
     if isinstance(source, VideoFile):
         return iter_frames(source.index, frame_inds)
+    if isinstance(source, MovingPicture):
+        return source.iterate(frame_inds)
     return (source.read([i])[0] for i in frame_inds)
 
 
@@ -282,8 +377,11 @@ def read_side_file(data_root: str | os.PathLike, name: str) -> str | None:
 def _side_file(root: Path, name: str) -> bytes | None:
     if root.is_file() and zipfile.is_zipfile(root):
         with opened_zip(root) as archive:
-            for entry in sorted(archive.infolist(), key=_name_length):
-                if name in (entry.filename, entry.filename.partition('/')[2]):
+            # Of what was packed twice, the last counts.
+            entries = reversed(archive.infolist())
+            for entry in sorted(entries, key=lambda e: len(name_in_zip(e))):
+                file = name_in_zip(entry)
+                if name in (file, file.partition('/')[2]):
                     if entry.file_size > MAX_FILE:
                         raise InputError(f'{root}/{name}: it is too large')
                     return archive.read(entry)
@@ -296,8 +394,11 @@ def _side_file(root: Path, name: str) -> bytes | None:
     return None
 
 
-def _name_length(entry: zipfile.ZipInfo) -> int:
-    return len(entry.filename)
+def _read_picture(path: str) -> bytes:
+    try:
+        return _read_file(Path(path))
+    except OSError as error:
+        raise DamagedVideoError(f'{path}: {error}') from None
 
 
 def _read_file(path: Path) -> bytes:
@@ -313,245 +414,140 @@ def _read_file(path: Path) -> bytes:
         return file.read()
 
 
-def decode_images(blobs: Sequence[bytes], names: Sequence) -> np.ndarray:
-    """Decode images of one size.
-
-    Args:
-        blobs: What image files hold.
-        names: Of these, for messages.
-
-    Returns:
-        [T, H, W, 3], uint8, RGB.
-
-    Raises:
-        DamagedVideoError: One is no image, too large, or of another size.
-    """
-    frames = np.empty(0, np.uint8)
-    for i, (blob, name) in enumerate(zip(blobs, names)):
-        _check_header(blob, name)
-        buffer = np.frombuffer(blob, np.uint8)
-        # Also makes three channels of grey, palette and alpha images.
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
-        if image is None:
-            raise DamagedVideoError(f'{name}: not an image')
-        if i == 0:
-            frames = np.empty((len(blobs), *image.shape), np.uint8)
-        if image.shape != frames.shape[1:]:
-            raise DamagedVideoError(
-                f'{name}: the frames of one video must have one size, got '
-                f'{image.shape[1]}x{image.shape[0]} and '
-                f'{frames.shape[2]}x{frames.shape[1]} ({names[0]})'
-            )
-        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=frames[i])
-    return frames
-
-
-def _check_header(blob: bytes, name: object) -> None:
-    """Look at an image's format and size: OpenCV makes room before it reads.
-
-    It also knows formats that nobody needs here.
-    """
-    try:
-        width, height = Image.open(
-            io.BytesIO(blob), formats=_IMAGE_FORMATS
-        ).size
-    except UnidentifiedImageError:
-        raise DamagedVideoError(f'{name}: not an image') from None
-    except Image.DecompressionBombError as error:
-        raise DamagedVideoError(f'{name} is too large: {error}') from None
-    except Exception as error:
-        # Pillow raises a dozen types here.
-        raise DamagedVideoError(f'{name}: not an image: {error}') from None
-    if width * height > MAX_FRAME_PIXELS:
-        raise DamagedVideoError(
-            f'{name}: an image of {width}x{height} pixels is too large, '
-            f'{MAX_FRAME_PIXELS} are allowed'
+def _scan_folder(root: Path, left_out: LeftOut) -> list[VideoSource]:
+    folders = list_files(str(root), left_out)
+    # On the disks of a network, opening a file takes long, and no processor.
+    with ThreadPoolExecutor() as pool:
+        kinds = pool.map(
+            lambda folder: kinds_of_files(root / folder, folders[folder]),
+            folders,
         )
-
-
-def walk(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Give each folder under a path and the names of its files, none hidden.
-
-    Links are followed, but not back to a folder that they lie in.
-    """
-    todo: list[tuple[str, tuple[str, ...]]] = [(str(root), ())]
-    while todo:
-        folder, around = todo.pop()
-        real = os.path.realpath(folder)
-        if real in around:
-            continue
-        for _, subfolders, files in os.walk(folder):
-            yield folder, [file for file in files if not file.startswith('.')]
-            todo += (
-                (os.path.join(folder, name), (*around, real))
-                for name in subfolders
-                if not name.startswith('.')
-            )
-            break
-
-
-def _scan_folder(root: Path) -> Sequence[VideoSource]:
-    videos, folders, strays = [], [], []
-    for folder, files in walk(root):
-        relative = Path(folder).relative_to(root)
-        images = []
-        for file in files:
-            suffix = os.path.splitext(file)[1].lower()
-            if suffix in VIDEO_SUFFIXES and Path(folder, file).is_file():
-                videos.append((relative / file).as_posix())
-            elif suffix in IMAGE_SUFFIXES:
-                images.append(file)
-            else:
-                strays.append((relative / file).as_posix())
-        if images and relative.parts:
-            files = np.array(sorted(images, key=natural_key))
-            folders.append(FrameFolder(relative.as_posix(), folder, files))
+        files = [
+            (place(folder, name), kind)
+            for (folder, names), each in zip(folders.items(), kinds)
+            for name, kind in zip(names, each)
+        ]
+    videos: list[VideoSource] = []
+    for video in _index_files(root, [n for n, kind in files if kind == VIDEO]):
+        if len(video) or suffix_of(video.name) in VIDEO_SUFFIXES:
+            videos.append(video)
         else:
-            strays += images
-    if not videos and not folders:
+            left_out.append((video.name, f'no video: {video.problem}'))
+    videos += [
+        _open_moving(root, name) for name, kind in files if kind == MOVING
+    ]
+    images = defaultdict(list)
+    for name, kind in files:
+        folder, _, file = name.rpartition('/')
+        if kind == IMAGE:
+            images[folder].append(file)
+        elif kind not in (MOVING, VIDEO):
+            left_out.append((name, kind))
+    # Covers and thumbnails lie beside videos, and so do their own frames.
+    whole = [PurePosixPath(video.name) for video in videos if len(video)]
+    beside = {str(name.parent).removeprefix('.') for name in whole}
+    bare = {str(name.with_suffix('')) for name in whole}
+    frame_folders: list[VideoSource] = []
+    for folder, names in images.items():
+        if folder in beside:
+            reason = 'images beside a video'
+            left_out += [(place(folder, name), reason) for name in names]
+        elif folder in bare:
+            left_out.append((f'{folder}/', 'frames named like a video file'))
+        elif not folder:
+            left_out += [(name, OUTSIDE) for name in names]
+        else:
+            ordered = np.array(sorted(names, key=natural_key))
+            frame_folders.append(
+                FrameFolder(folder, str(root / folder), ordered)
+            )
+    if videos and frame_folders:
+        MMLogger.get_current_instance().info(
+            f'{root}: {len(videos)} video files and {len(frame_folders)} '
+            'folders of frames: each is a video'
+        )
+    videos += frame_folders
+    if not videos:
         raise InputError(
             f'{root}: no videos found; expected video files '
-            f'(ROOT/.../VIDEO.mp4, .avi, .mkv, ...) or folders of frames '
+            '(ROOT/.../VIDEO.mp4, .avi, .mkv, ...) or folders of frames '
             '(ROOT/VIDEO/FRAME.jpg, .png, ...)'
-            + (
-                '; images directly in the folder or in an LMDB belong to no '
-                'video: images=True takes each for a video of one frame'
-                if any(
-                    Path(s).suffix.lower() in IMAGE_SUFFIXES | {'.mdb'}
-                    for s in strays
-                )
-                else ''
+            + '; images directly in the folder or in an LMDB belong to no '
+            'video: images=True takes each for a video of one frame'
+            * any(
+                reason in (OUTSIDE, LMDB) or suffix_of(name) == '.mdb'
+                for name, reason in left_out
             )
+            + '; ' * bool(left_out)
+            + describe_left_out(left_out)
         )
-    logger = MMLogger.get_current_instance()
-    if strays:
-        logger.debug(f'{root}: {join_some(strays)} are no videos: ignored')
-    if videos and folders:
-        kinds = ['video files', 'frame folders']
-        if len(folders) > len(videos):
-            kinds.reverse()
-        logger.warning(
-            f'{root}: {len(videos)} video files and {len(folders)} frame '
-            f'folders: using the {kinds[0]}, ignoring the {kinds[1]}'
-        )
-    if len(videos) >= len(folders):
-        return _index_files(root, videos)
-    return folders
+    return videos
 
 
-def _scan_zip(path: Path) -> Sequence[VideoSource]:
-    images, others = list_zip(path)
+def _open_moving(root: Path, name: str) -> MovingPicture:
+    path = str(root / name)
+    count, times, fps, problem = 0, None, 0.0, ''
+    try:
+        blob = _read_picture(path)
+        file = io.BytesIO(blob)
+        count, is_whole = count_pictures(open_picture(file, path), file)
+        times, fps = show_times(blob, count)
+        problem = '' if is_whole else f'it ends early, after {count} pages'
+    except DamagedVideoError as error:
+        problem = str(error).removeprefix(f'{path}: ')
+    stat = os.stat(path)
+    size, mtime_ns = stat.st_size, stat.st_mtime_ns
+    return MovingPicture(
+        name, path, count, times, fps, size, mtime_ns, problem
+    )
+
+
+def _single_file(path: Path, is_image_welcome: bool) -> VideoSource:
+    kind = 'neither file nor folder'
+    if path.is_file():
+        (kind,) = kinds_of_files(str(path.parent), [path.name])
+    if kind == IMAGE and is_image_welcome:
+        return FrameFolder(path.name, str(path.parent), [path.name])
+    if kind == MOVING:
+        return _open_moving(path.parent, path.name)
+    if kind == VIDEO:
+        (video,) = _index_files(path.parent, [path.name])
+        return video
+    raise InputError(
+        f'{path}: give a folder of videos, a folder or zip of frame folders, '
+        f'or a video file; this is {kind}'
+    )
+
+
+def _scan_zip(path: Path, left_out: LeftOut) -> list[VideoSource]:
     folders = defaultdict(list)
-    for entry in images:
+    for entry in list_zip(path, left_out):
         folder, _, file = entry.filename.rpartition('/')
-        # An absolute name means the same as a relative one, as for unzip.
-        if folder := folder.lstrip('/'):
-            folders[PurePosixPath(folder).parts].append(entry)
+        if folder:
+            folders[folder].append(entry)
         else:
-            others.append(file)
+            left_out.append((file, OUTSIDE))
     if not folders:
         raise InputError(
             f'{path}: the zip holds no folders of frames '
             '(VIDEO/FRAME.jpg, .png, ...); unpack it if it holds video files, '
             'set images=True if it holds images'
+            + '; ' * bool(left_out)
+            + describe_left_out(left_out)
         )
-    if others:
-        MMLogger.get_current_instance().debug(
-            f'{path}: {join_some(others)} are no frames: ignored'
-        )
-    has_root = len({f[0] for f in folders}) == 1 and all(
-        len(f) > 1 for f in folders
-    )
+    tops = {folder.partition('/')[0] for folder in folders}
+    has_root = len(tops) == 1 and all('/' in folder for folder in folders)
     for members in folders.values():
         members.sort(key=lambda entry: natural_key(entry.filename))
     return [
         ZippedFrames(
-            name='/'.join(folder[has_root:]),
+            name=folder.partition('/')[2] if has_root else folder,
             path=str(path),
             files=np.array([entry.filename for entry in members]),
             members=zip_members(path, members),
         )
         for folder, members in folders.items()
     ]
-
-
-@contextmanager
-def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open a zip.
-
-    Raises:
-        InputError: It is damaged, there or where the caller reads.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except InputError:
-        raise
-    except Exception as error:
-        # zipfile raises a dozen types here.
-        raise InputError(
-            f'{path}: the zip is damaged ({type(error).__name__}: {error})'
-        ) from error
-
-
-def list_zip(path: Path) -> tuple[list[zipfile.ZipInfo], list[str]]:
-    """List the images of a zip, and the names of its other files.
-
-    Hidden files, those that a Mac adds, and names with ``..`` are left out.
-
-    Raises:
-        InputError: The zip is damaged.
-    """
-    images, others = [], []
-    with opened_zip(path) as archive:
-        entries = [e for e in archive.infolist() if not e.is_dir()]
-    for entry in entries:
-        name = PurePosixPath(entry.filename)
-        if any(p.startswith(('.', '__MACOSX')) for p in name.parts):
-            continue
-        if name.suffix.lower() in IMAGE_SUFFIXES:
-            images.append(entry)
-        else:
-            others.append(entry.filename)
-    return images, others
-
-
-def zip_members(path: Path, entries: list[zipfile.ZipInfo]) -> np.ndarray:
-    """Make ``ZippedFrames.members`` of entries.
-
-    Raises:
-        InputError: One is encrypted or compressed in an uncommon way.
-    """
-    for entry in entries:
-        if entry.flag_bits & 1 or entry.compress_type not in (
-            zipfile.ZIP_STORED,
-            zipfile.ZIP_DEFLATED,
-        ):
-            raise InputError(
-                f'{path}: {entry.filename} is encrypted or compressed '
-                'otherwise than by "deflate"; pack the zip again'
-            )
-    members = [
-        (
-            entry.header_offset,
-            entry.compress_size,
-            entry.compress_type,
-            entry.file_size,
-            entry.CRC,
-        )
-        for entry in entries
-    ]
-    # What does not fit in an int64 is damaged, and too large as well.
-    return np.array(
-        [[min(number, 2**62) for number in member] for member in members],
-        np.int64,
-    )
-
-
-def join_some(names: list[str], limit: int = 20) -> str:
-    """Join names for a message, leaving out those beyond a limit."""
-    more = f' and {len(names) - limit} more' if len(names) > limit else ''
-    return ', '.join(names[:limit]) + more
 
 
 # Indices of video files, cached in the user's cache folder: one JSON file

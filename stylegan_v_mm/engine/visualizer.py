@@ -15,6 +15,7 @@ from mmengine.visualization import (
 from PIL import Image
 from torch import Tensor
 
+from ..animations import write_animation
 from ..errors import InputError
 from ..registry import VISUALIZERS
 
@@ -98,26 +99,19 @@ def encode_gif(frames: Tensor, fps: float) -> bytes:
     Args:
         frames (Tensor): [T, 3, H, W], uint8; wider ones than 640 px are
             shrunk by a whole factor.
-        fps (float): Frames a second; at most 50, as browsers slow faster
-            GIFs down, and rounded to hundredths of a second a frame.
+        fps (float): Frames a second; of those that viewers play, the nearest
+            is taken.
 
     Returns:
         bytes: The file.
     """
     factor = -(-frames.shape[3] // _GIF_WIDTH)
-    first, *rest = (
+    images = (
         Image.fromarray(frame).reduce(factor)
         for frame in frames.permute(0, 2, 3, 1).cpu().numpy()
     )
     stream = io.BytesIO()
-    first.save(
-        stream,
-        'gif',
-        save_all=True,
-        append_images=rest,
-        duration=max(1000 / fps, 20),
-        loop=0,
-    )
+    write_animation(images, stream, 'gif', fps)
     return stream.getvalue()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from ..animations import write_animation
 from ..errors import InputError
 from ..video_io import VideoWriter, video_grid
 
@@ -65,8 +66,8 @@ def save_video(
         chunks (iterable): Frames, uint8 [T, 3, H, W] at a time.
         path (Path): Ends in .mp4, .gif or .webp; else it is a folder to make
             for pictures.
-        fps (float): Frames a second. A gif counts hundredths of a second, a
-            webp thousandths: theirs is the nearest rate possible.
+        fps (float): Frames a second; of a gif or webp, the nearest rate that
+            viewers play, see :func:`~stylegan_v_mm.animations.frame_duration`.
         format (str): Of pictures, 'png' or 'jpg'. Defaults to 'png'.
         quality (int): Of jpg pictures, 1 to 95. Defaults to 95.
 
@@ -101,18 +102,9 @@ def save_animation(chunks: Iterable[Tensor], path: Path, fps: float) -> None:
         InputError: The path cannot be written.
     """
     temporary = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
-    images = pictures(chunks)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        next(images).save(
-            temporary,
-            save_all=True,
-            append_images=images,
-            duration=1000 / fps,
-            loop=0,
-            # A gif has no such option, and leaves it alone.
-            lossless=True,
-        )
+        write_animation(pictures(chunks), temporary, path.suffix[1:], fps)
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f'{path} cannot be written: {error}') from error

@@ -114,7 +114,11 @@ def test_zip_of_images(tmp_path, files, side_file, expected):
     ('files', 'name', 'text'),
     [
         ({}, 'data', 'no such file'),
-        ({'data/a.mp4': b'', 'data/b.txt': b''}, 'data', r'a\.mp4, b\.txt'),
+        (
+            {'data/a.mp4': b'', 'data/b.txt': b'x'},
+            'data',
+            r'a video \(1: a\.mp4\); text \(1: b\.txt\)',
+        ),
         ({'data.mp4': b''}, 'data.mp4', 'no images found'),
         ({'data/data.mdb': b'words' * 999}, 'data', 'no LMDB can be read'),
         ({'data/data.mdb': b''}, 'data', 'no LMDB can be read'),

@@ -115,7 +115,15 @@ def test_other_files_are_passed_over(tmp_path):
     (tmp_path / 'a' / 'notes.txt').write_text('')
     (tmp_path / 'dataset.json').write_text('{}')
     (tmp_path / 'empty').mkdir()
-    assert summary(find_videos(tmp_path)) == [('a', 2)]
+    sources = find_videos(tmp_path)
+    assert summary(sources) == [('a', 2)]
+    assert sources.left_out == [
+        ('7.png', 'images in no folder of frames'),
+        ('.hidden/', 'hidden'),
+        ('a/.0.png', 'hidden'),
+        ('a/notes.txt', 'empty'),
+        ('dataset.json', 'text'),
+    ]
 
 
 def test_folder_reached_by_a_link(tmp_path):
@@ -288,31 +296,39 @@ def test_single_video_file(tmp_path):
     assert summary(find_videos(tmp_path / 'a.mp4')) == [('a.mp4', 5)]
 
 
-@pytest.mark.parametrize('num_videos', [1, 3])
-def test_video_files_beside_frame_folders(
-    tmp_path, num_videos, warnings_logged
-):
-    for i in range(num_videos):
-        write_clip(tmp_path / f'{i}.mp4')
-    for name in ('a', 'b'):
-        write_frames(tmp_path / name, range(2))
-    kind = VideoFile if num_videos > 2 else FrameFolder
+def test_video_files_and_frame_folders_are_videos_alike(tmp_path):
+    """But for covers beside videos, and for frames of what is a file, too."""
+    write_clip(tmp_path / 'b.mp4')
+    write_clip(tmp_path / 'walk' / '2.mp4')
+    write_clip(tmp_path / 'walk' / '1.mp4')
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'damaged.mp4').write_bytes(b'x')
+    write_frames(tmp_path / 'a', range(2))
+    write_frames(tmp_path / 'b', range(3))
+    write_frames(tmp_path / 'walk', [0, 1], name='cover_{}')
+    write_frames(tmp_path / 'run', range(4))
     sources = find_videos(tmp_path)
-    assert {type(source) for source in sources} == {kind}
-    (text,) = warnings_logged
-    used = 'video files' if num_videos > 2 else 'frame folders'
-    assert f'{num_videos} video files and 2 frame folders' in text
-    assert f'using the {used}' in text
+    assert summary(sources) == [
+        ('a', 2), ('b.mp4', 5), ('run', 4), ('run/damaged.mp4', 0),
+        ('walk/1.mp4', 5), ('walk/2.mp4', 5),
+    ]  # fmt: skip
+    assert sources.left_out == [
+        ('b/', 'frames named like a video file'),
+        ('walk/cover_0.png', 'images beside a video'),
+        ('walk/cover_1.png', 'images beside a video'),
+    ]
 
 
 @pytest.mark.parametrize(
     ('files', 'name', 'text'),
     [
         ({}, 'data', 'no such file'),
-        ({'data/notes.txt': b''}, 'data', 'no videos found.*png, ...\\)$'),
+        ({'data/notes.txt': b'x'}, 'data', r'no videos.*text \(1: notes'),
+        ({'data/x': b'RIFF\0\0\0\0AVI '}, 'data', r'no video: .*\(1: x\)'),
         ({'data/0.png': b''}, 'data', 'directly in the folder'),
         ({'data.txt': b'words'}, 'data.txt', 'give a folder'),
         ({'data.zip': b'words'}, 'data.zip', 'give a folder'),
+        ({'a.png': b'x'}, 'a.png', 'give a folder.*an image'),
     ],
 )
 def test_places_without_videos(tmp_path, files, name, text):

@@ -71,6 +71,9 @@ IMAGES = {
     'g.png': (b'\x59\xa6\x6a\x95' + struct.pack('>7I', 30000, 30000, 24, 0,
               1, 0, 0), 'not an image'),
     'h.png': (b'', 'not an image'),
+    # Once, OpenCV made room for what a chunk says to hold.
+    'i.png': (png(48, 32)[:33] +
+              b'\x7f\xff\xff\xffIDAT' + bytes(99), 'the PNG ends early'),
 }  # fmt: skip
 
 
@@ -138,7 +141,7 @@ ZIPS = {
     'size that is none': (with_size(DEFLATED, 'a/0.bmp', 2**32 - 2),
                           'too large'),
     'labels bomb': (LABELS, 'dataset.json: it is too large'),
-    'symlink': (zip_of([link('/etc/passwd')]), 'not an image'),
+    'symlink': (zip_of([link('/etc/passwd')]), 'a link (1: a/0.png)'),
     'nested': (zip_of([('a/0.png', ONE)]), 'not an image'),
     'zip in zip': (zip_of([('a/0.zip', ONE)]), 'no folders of frames'),
     'encrypted': (patched(ONE, b'PK\x01\x02\x14\x03\x14\x00\x00',
@@ -192,7 +195,7 @@ def test_names_that_lead_out(name, alone, check, sandbox, tmp_path):
     assert new <= {'out', 'log.txt', 'cache'}
 
 
-def test_duplicate_names_are_two_frames(check):
+def test_duplicate_names(check):
     with pytest.warns(UserWarning, match='Duplicate name'):
         content = zip_of([('a/0.png', FRAME), ('a/0.png', image('.png'))])
     check('zip', 'a.zip', content, ['read', 'refused'])
@@ -210,7 +213,7 @@ def test_no_file_is_waited_for(reader, sandbox):
     os.symlink('/dev/zero', root / 'b/0.png')
     answer = reader.read('video', root)
     assert answer['outcome'] == 'refused', answer
-    assert 'is no file' in answer['about']
+    assert 'neither file nor folder (2: a/0.png' in answer['about']
     for name, make in {
         'a.mp4': os.mkfifo,
         'b.mp4': lambda path: os.symlink('/dev/zero', path),

@@ -7,13 +7,17 @@ import math
 import os
 import shutil
 import zipfile
+from pathlib import PurePosixPath
 
+import av
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from reading import FACTOR
+from seed_files import video
 
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.datasets.labels import load_labels
@@ -227,13 +231,212 @@ def test_frame_folders_and_their_zip(folder, tree):
     assert {source.name: len(source) for source in zipped} == expected
 
 
-@examples(150)
-@given(st.lists(st.integers(0, 10**30), min_size=2, max_size=2), NAME)
-def test_numbers_in_names_are_ordered_as_numbers(numbers, name):
-    assume(not name[-1:].isdecimal())
-    one, other = (natural_key(f'{name}{number}') for number in numbers)
+@examples(200)
+@given(
+    st.lists(st.decimals(0, 10**30, places=3), min_size=2, max_size=2),
+    NAME,
+    st.sampled_from(['', '.png', '.mp4', '.3gp', ' of 3.jpg', 's']),
+    st.booleans(),
+)
+def test_numbers_in_names_are_ordered_as_numbers(numbers, name, end, whole):
+    assume(not name[-1:].isdecimal() and name[-1:] not in '-.')
+    if whole:
+        numbers = [int(number) for number in numbers]
+    one, other = (natural_key(f'{name}{number}{end}') for number in numbers)
     assert (one < other) == (numbers[0] < numbers[1])
-    assert natural_key(name) < one
+    assert natural_key(name) < natural_key(f'{name}{numbers[0]}')
+    # A minus separates, or is a sign, where nothing is to be separated.
+    one, other = (natural_key(f'{name}x-{number}') for number in numbers)
+    assert (one < other) == (numbers[0] < numbers[1])
+    for start in ('', f'{name}=', f'{name}_', f'{name} '):
+        one, other = (natural_key(f'{start}-{number}') for number in numbers)
+        assert (one < other) == (-numbers[0] < -numbers[1])
+        assert one <= natural_key(f'{start}0') or numbers[0] == 0
+
+
+# What is used and what is named
+
+FILE = st.sampled_from(
+    [
+        'a.mp4', 'b.avi', 'c.f4v', 'd', 'e.png', '0.png', '1.png', '2.jfif',
+        'f.webp', 'g.tif', 'notes.txt', 'h.bin', '.hidden.mp4', '._0.png',
+        'Thumbs.db', 'a.mp4.bak', '0', '3.jpg', 'i.zip', 'k.gif',
+    ]
+)  # fmt: skip
+FOLDER = st.sampled_from(['x', 'y', 'a', 'v 1', '@eaDir', '.git', 'deep/er'])
+CONTENT = st.sampled_from(
+    ['video', 'half video', 'no video', 'image', 'half image', 'jpeg', 'webp',
+     'stack', 'gif', 'text', 'empty', 'noise']
+)  # fmt: skip
+THING = st.one_of(
+    CONTENT, CONTENT, CONTENT,
+    st.sampled_from(['link', 'folder link', 'outer link', 'dangling', 'pipe']),
+)  # fmt: skip
+THINGS = st.dictionaries(
+    st.tuples(st.lists(FOLDER, max_size=2), FILE).map(
+        lambda parts: '/'.join([*parts[0], parts[1]])
+    ),
+    THING,
+    min_size=1,
+    max_size=9,
+)
+
+
+@pytest.fixture(scope='module')
+def contents(folder):
+    """Content of files by kind, which other libraries have written."""
+    pictures = [
+        Image.fromarray(np.full((32, 48, 3), 25 * i, np.uint8))
+        for i in range(6)
+    ]
+
+    def saved(format, several, **options):
+        file = io.BytesIO()
+        if several:
+            options |= dict(save_all=True, append_images=pictures[1:])
+        pictures[0].save(file, format, **options)
+        return file.getvalue()
+
+    video(folder / 'video.mp4', 'libx264', 'yuv420p')
+    whole = (folder / 'video.mp4').read_bytes()
+    return {
+        'video': whole,
+        'half video': whole[: len(whole) // 2],
+        'no video': whole[:40],
+        'image': saved('PNG', False),
+        'half image': saved('PNG', False)[:60],
+        'jpeg': saved('JPEG', False),
+        'webp': saved('WEBP', True),
+        'stack': saved('TIFF', True),
+        'gif': saved('GIF', True),
+        'text': b'words\n' * 9,
+        'empty': b'',
+        'noise': np.random.default_rng(0).bytes(2000),
+    }
+
+
+def put(root, things, contents):
+    """Make a tree; what is in the way of a file stays."""
+    outer = root.parent / 'outer'
+    for name, thing in things.items():
+        path = root / name
+        if any(p.is_symlink() or p.is_file() for p in path.parents):
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(path):
+            continue
+        match thing:
+            case 'link':
+                path.symlink_to(root / min(things))
+            case 'folder link':
+                path.symlink_to(path.parent)
+            case 'outer link':
+                path.symlink_to(outer / 'v' if len(name) % 2 else outer)
+            case 'dangling':
+                path.symlink_to('nowhere')
+            case 'pipe':
+                os.mkfifo(path)
+            case _:
+                path.write_bytes(contents[thing])
+
+
+def opens(path):
+    """Whether PyAV or Pillow finds a picture in a file."""
+    if not path.is_file():
+        return False
+    try:
+        with Image.open(path) as image:
+            image.load()
+        return True
+    except Exception:
+        pass
+    try:
+        with av.open(str(path)) as container:
+            return any(True for _ in container.decode(video=0))
+    except Exception:
+        return False
+
+
+def found(root):
+    """Give the videos under a path, or the one line that says why not."""
+    try:
+        return find_videos(root), ''
+    except InputError as error:
+        message = str(error)
+    assert '\n' not in message
+    return [], message
+
+
+# Why what others open may be left out.
+FAIR = (
+    'hidden', "a system's own", 'a link to what counts already',
+    'images in no folder of frames', 'images beside a video',
+    'frames named like a video file', 'named like a copy of a file beside it',
+)  # fmt: skip
+
+
+@examples(120)
+@given(THINGS)
+def test_what_lies_there_is_used_or_named(folder, contents, things):
+    """Once, whatever it is, and what other libraries open is used."""
+    root = folder / 'place' / 'root'
+    shutil.rmtree(root.parent, ignore_errors=True)
+    root.mkdir(parents=True)
+    outer = root.parent / 'outer' / 'v'
+    outer.mkdir(parents=True)
+    (outer / '0.png').write_bytes(contents['image'])
+    put(root, things, contents)
+    there = set()
+    for place, folders, files in os.walk(root):
+        links = [f for f in folders if os.path.islink(os.path.join(place, f))]
+        there |= {
+            os.path.relpath(os.path.join(place, name), root)
+            for name in [*files, *links]
+        }
+    sources, message = found(root)
+    if message:
+        for name in there:
+            assert not opens(root / name) or any(f in message for f in FAIR)
+        return
+    used = []
+    for source in sources:
+        files = getattr(source, 'files', None)
+        if files is None:
+            used.append(source.name)
+        else:
+            used += [f'{source.name}/{file}' for file in files]
+    assert len(set(used)) == len(used)
+    # Nothing is used that does not open, unless a problem is known.
+    for source in sources:
+        if getattr(source, 'files', None) is None:
+            assert source.problem or opens(root / source.name)
+    left_out = dict(sources.left_out)
+    assert len(left_out) == len(sources.left_out)
+    for name in there:
+        above = [
+            f'{p}/' for p in [name, *map(str, PurePosixPath(name).parents)]
+        ]
+        reasons = [left_out[n] for n in [name, *above] if n in left_out]
+        below = any(u == name or u.startswith(f'{name}/') for u in used)
+        assert below + len(reasons) == 1 or (
+            # A link to a folder is used in part.
+            (root / name).is_symlink() and (root / name).is_dir()
+        ), (name, used, left_out)
+        if reasons and opens(root / name):
+            assert reasons[0] in FAIR, (name, reasons)
+    for name in left_out:
+        assert os.path.lexists(root / name), name
+    # And so for a zip of that, where names are what counts.
+    with zipfile.ZipFile(folder / 'tree.zip', 'w') as archive:
+        names = [n for n in there if (root / n).is_file()]
+        for name in names:
+            archive.write(root / name, name)
+    zipped, message = found(folder / 'tree.zip')
+    if message:
+        return
+    frames = [file for source in zipped for file in source.files]
+    named = [name for name, _ in zipped.left_out]
+    assert sorted(frames + named) == sorted(names)
 
 
 # Labels

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.datasets.video_sources import VideoFile
@@ -131,6 +132,31 @@ def test_table_of_frame_folders(tmp_path, run_here, zipped):
     assert 'fps' not in variables
     assert 'frame rates' not in table
     assert 'key frames' not in table
+
+
+def test_all_kinds_and_what_is_left_out(tmp_path, run_here):
+    write_clip(tmp_path / 'a.mp4', 9)
+    write_frames(tmp_path / 'v', 5)
+    images = [Image.new('RGB', (64, 64), (9 * i, 0, 0)) for i in range(8)]
+    options = dict(save_all=True, append_images=images[1:], duration=50)
+    images[0].save(tmp_path / 'm.webp', **options)
+    (tmp_path / 'w').mkdir()
+    images[0].save(tmp_path / 'w/still.webp')
+    (tmp_path / 'half.webp').write_bytes(
+        (tmp_path / 'm.webp').read_bytes()[:99]
+    )
+    (tmp_path / 'b.mp4').symlink_to('nowhere')
+    (tmp_path / 'notes').write_text('words')
+    result = run_here(tmp_path)
+    table = rows(result)
+    assert table['layout'] == (
+        'moving pictures (2), frame folders (2), video files (1)'
+    )
+    assert table['videos'] == '5, 3 usable'
+    assert table['frame rates'] == '25 (1), 20 (1)'
+    assert 'half.webp (not an image' in table['damaged']
+    for left_out in ('a link to nothing (1: b.mp4)', 'text (1: notes)'):
+        assert f'left out        {left_out}' in result.stdout
 
 
 def test_clip_settings_decide_what_is_usable(tmp_path, run_here):

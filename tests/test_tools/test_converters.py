@@ -155,6 +155,99 @@ def test_a_zip_is_read_like_the_folder(clips, tmp_path, convert):
         np.testing.assert_array_equal(one.read(inds), other.read(inds))
 
 
+def turned(image, orientation):
+    """What a camera stores of a scene that is seen upright, by Pillow."""
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Transpose
+    image = Image.fromarray(image)
+    if orientation > 1:
+        image = image.transpose(Image.Transpose(undo[orientation]))
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    return image, exif
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_pictures_come_out_upright(tmp_path, convert, orientation):
+    """Stills and moving ones, whose orientation only EXIF tells."""
+    frames = [picture(9 * i) for i in range(4)]
+    stored = [turned(frame, orientation)[0] for frame in frames]
+    _, exif = turned(frames[0], orientation)
+    (tmp_path / 'in/v').mkdir(parents=True)
+    for i, image in enumerate(stored):
+        image.save(tmp_path / f'in/v/{i}.png', exif=exif)
+    stored[0].save(
+        tmp_path / 'in/m.webp', save_all=True, append_images=stored[1:],
+        lossless=True, exif=exif, duration=80,
+    )  # fmt: skip
+    convert('videos_to_frames', tmp_path / 'in', tmp_path / 'frames')
+    convert('crop_time', tmp_path / 'in', tmp_path / 'cut', '--max-frames=3')
+    convert('reencode', tmp_path / 'in', tmp_path / 'again', '--crf=0')
+    for name in ('v', 'm'):
+        np.testing.assert_array_equal(load(tmp_path / 'frames' / name), frames)
+        seen = decode(tmp_path / f'again/{name}.mp4')
+        assert abs(seen.astype(int) - frames).max() < 30
+    # Of a folder the files are copied, with their EXIF.
+    copied = sorted((tmp_path / 'cut/v').iterdir())
+    assert [f.read_bytes() for f in copied] == [
+        (tmp_path / f'in/v/{i}.png').read_bytes() for i in range(3)
+    ]
+    seen = decode(tmp_path / 'cut/m.mp4')
+    assert abs(seen.astype(int) - frames[:3]).max() < 30
+
+
+def test_moving_pictures_keep_their_time(tmp_path, convert):
+    frames = [Image.fromarray(picture(9 * i)) for i in range(5)]
+    (tmp_path / 'in').mkdir()
+    frames[0].save(
+        tmp_path / 'in/a.webp', save_all=True, append_images=frames[1:],
+        lossless=True, duration=[100, 100, 300, 100, 100],
+    )  # fmt: skip
+    convert('reencode', tmp_path / 'in', tmp_path / 'again')
+    with av.open(str(tmp_path / 'again/a.mp4')) as file:
+        assert float(file.streams.video[0].average_rate) == pytest.approx(
+            5 / 0.7, rel=1e-3
+        )
+    args = ['--fps=10', '--max-frames=6']
+    convert('videos_to_frames', tmp_path / 'in', tmp_path / 'frames', *args)
+    blue = load(tmp_path / 'frames/a')[:, 0, 0, 2] // 9
+    assert blue.tolist() == [0, 1, 2, 2, 2, 3]
+    # Pages of a TIFF have no times.
+    frames[0].save(tmp_path / 'in/a.tif', save_all=True, append_images=frames)
+    (tmp_path / 'in/a.webp').unlink()
+    error = convert(
+        'videos_to_frames', tmp_path / 'in', tmp_path / 'b', *args, status=2
+    )
+    assert 'a.tif (its frame rate is unknown)' in error
+
+
+def test_a_name_that_fits_into_no_zip(clips, tmp_path, convert):
+    """It is refused before all the work, and goes into a folder."""
+    name = os.fsdecode(b'\xff.mkv')
+    (clips / 'c.mkv').rename(clips / name)
+    error = convert('videos_to_frames', clips, tmp_path / 'a.zip', status=2)
+    assert error.splitlines()[-1].startswith(r'error: \udcff.mkv: the name')
+    assert not list(tmp_path.glob('*a.zip*'))
+    convert('videos_to_frames', clips, tmp_path / 'out')
+    assert len(load(tmp_path / 'out' / os.fsdecode(b'\xff'))) == 9
+
+
+def test_names_that_are_no_text_are_printed(tmp_path):
+    """Where the terminal takes UTF-8 only, as a real process."""
+    name = os.fsdecode(b'\xff.mkv')
+    write_clip(tmp_path / 'in/a.mkv')
+    (tmp_path / 'in' / name).write_bytes(b'x')
+    os.symlink('nowhere', tmp_path / 'in' / os.fsdecode(b'\xfe.mp4'))
+    tool = TOOLS / 'videos_to_frames.py'
+    result = subprocess.run(
+        [sys.executable, tool, tmp_path / 'in', tmp_path / 'out'],
+        capture_output=True,
+        env={**os.environ, 'PYTHONIOENCODING': 'utf-8:strict'},
+    )
+    assert result.returncode == 0, result.stderr
+    assert rb'skipped \udcff.mkv: ' in result.stdout
+    assert rb'a link to nothing (1: \udcfe.mp4)' in result.stdout
+
+
 def test_resolution_averages_over_the_central_square(tmp_path, convert):
     write_clip(tmp_path / 'in' / 'a.mkv', 3, size=(52, 32))
     convert(

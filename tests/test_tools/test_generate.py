@@ -13,6 +13,9 @@ from real_process import ROOT, run_tool
 from safetensors.torch import load_file
 from small_model import make_work_dir
 
+from stylegan_v_mm.animations import frame_duration
+from stylegan_v_mm.datasets.video_sources import find_videos
+
 
 @pytest.fixture
 def generate(run_script):
@@ -78,6 +81,52 @@ def test_frames_do_not_depend_on_the_chunk(job, tmp_path, generate):
     # Equal to 1e-5 before rounding to bytes.
     assert abs(a.astype(int) - b.astype(int)).max() <= 1
     assert (a != b).mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ('fps', 'hundredths'), [(60, 2), (15, 7), (25, 4), (0.001, 65535)]
+)
+def test_a_gif_plays_as_near_to_the_rate_as_viewers_can(
+    job, tmp_path, generate, fps, hundredths, warnings_logged
+):
+    frame_duration.cache_clear()
+    out = tmp_path / 'a.gif'
+    generate(job, out, '--num-frames=4', f'--fps={fps}')
+    rate = 100 / hundredths
+    said = f'{rate:.4g} frames a second instead of {fps:.4g}'
+    assert any(said in line for line in warnings_logged) == (fps != 25)
+    with Image.open(out) as image:
+        for i in range(image.n_frames):
+            image.seek(i)
+            # Equal frames are one, shown as long as these.
+            assert image.info['duration'] % (10 * hundredths) == 0
+
+
+@pytest.mark.parametrize('format', ['webp', 'gif'])
+def test_what_is_generated_is_a_data_set(job, tmp_path, generate, format):
+    args = ['--num-videos=3', '--num-frames=17', '--format', format]
+    generate(job, tmp_path / 'a', *args)
+    generate(job, tmp_path / 'b', *args[:-2], '--format=png')
+    sources = find_videos(tmp_path / 'a')
+    exact = find_videos(tmp_path / 'b')
+    assert [s.name for s in sources] == [
+        f'00000{i}.{format}' for i in range(3)
+    ]
+    for source, frames in zip(sources, exact, strict=True):
+        assert len(source) == len(frames) == 17
+        inds = range(17)
+        error = abs(source.read(inds).astype(int) - frames.read(inds))
+        assert error.max() == 0 if format == 'webp' else error.mean() < 12
+    tool = ROOT / 'tools/analysis_tools/compare_datasets.py'
+    result = subprocess.run(
+        [
+            sys.executable, tool, job.data, tmp_path / 'a', '--metrics',
+            'motion', '--resolution', '16',
+        ],
+        capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
 
 
 def test_jpg_quality_is_obeyed(job, tmp_path, generate):

@@ -71,6 +71,23 @@ def test_inputs_of_all_kinds(job, invert, run_script, tmp_path):
     assert abs(ours - np.stack(again)).mean() < 12
 
 
+def test_what_an_operating_system_adds_to_a_folder(job, invert, tmp_path):
+    """And pictures that move are videos."""
+    folder = tmp_path / 'frames'
+    (folder / '@eaDir').mkdir(parents=True)
+    pictures = [Image.new('RGB', (16, 16), (40 * i, 0, 0)) for i in range(6)]
+    for i, image in enumerate(pictures):
+        image.save(folder / f'frame_{i}.png')
+        (folder / f'._frame_{i}.png').write_bytes(b'resource fork')
+    pictures[0].save(
+        tmp_path / 'moving.webp', save_all=True, append_images=pictures[1:]
+    )
+    result = invert('--input', folder, tmp_path / 'moving.webp')
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / 'out/report.json').read_text())
+    assert [len(entry['times']) for entry in report.values()] == [5, 5]
+
+
 @pytest.mark.parametrize(
     ('args', 'words'),
     [

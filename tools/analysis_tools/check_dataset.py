@@ -24,19 +24,29 @@ import torch
 from tqdm import tqdm
 
 from stylegan_v_mm.datasets.labels import load_labels
+from stylegan_v_mm.datasets.listing import by_reason, join_some
 from stylegan_v_mm.datasets.transforms import ResizeCrop, SampleClip
 from stylegan_v_mm.datasets.video_sources import (
+    FrameFolder,
+    MovingPicture,
     VideoFile,
+    VideoList,
     VideoSource,
     ZippedFrames,
     find_videos,
-    join_some,
+    frame_rate,
     read_each,
 )
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import run_tool
 from stylegan_v_mm.video_io import DamagedVideoError, VideoIndex, video_grid
 
+KINDS = {
+    VideoFile: 'video files',
+    MovingPicture: 'moving pictures',
+    FrameFolder: 'frame folders',
+    ZippedFrames: 'frame folders in a zip',
+}
 # Distances of frames that are compared.
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
 # So many of them tell a rise from a plateau: videos of at least 11 frames.
@@ -70,7 +80,7 @@ class Survey:
 
     data: str
     labels: str | None
-    sources: Sequence[VideoSource]
+    sources: VideoList
     lens: np.ndarray
     sizes: np.ndarray
     fps: np.ndarray
@@ -146,9 +156,7 @@ def look(
         sources=sources,
         lens=np.array([len(source) for source in sources]),
         sizes=np.array(sizes),
-        fps=np.array(
-            [s.index.fps if isinstance(s, VideoFile) else 0 for s in sources]
-        ),
+        fps=np.array([frame_rate(source) for source in sources]),
         c=c,
         classes=classes,
         sample=sample,
@@ -164,13 +172,10 @@ def look(
 def describe(survey: Survey) -> list[tuple[str, str]]:
     """List what was found, as rows (what, value) for people."""
     sources, lens = survey.sources, survey.lens
-    kind = {
-        'VideoFile': 'video files',
-        'FrameFolder': 'frame folders',
-        'ZippedFrames': 'frame folders in a zip',
-    }[type(sources[0]).__name__]
+    kinds = Counter(KINDS[type(source)] for source in sources)
+    layout = _count(kinds.elements()) if len(kinds) > 1 else next(iter(kinds))
     rows = [
-        ('layout', kind),
+        ('layout', layout),
         ('videos', f'{len(sources)}, {survey.usable.sum()} usable'),
         (
             'frames',
@@ -179,10 +184,16 @@ def describe(survey: Survey) -> list[tuple[str, str]]:
         ),
         ('sizes', _count(f'{w}x{h}' for w, h in survey.sizes if w)),
     ]
+    timed = [
+        f'{frame_rate(source):.4g}'
+        for source in sources
+        if isinstance(source, VideoFile | MovingPicture) and len(source)
+    ]
+    if timed:
+        rows.append(('frame rates', _count(timed)))
     read = [s.index for s in sources if isinstance(s, VideoFile) and len(s)]
     if read:
         rows += [
-            ('frame rates', _count(f'{index.fps:.4g}' for index in read)),
             ('codecs', _count(index.codec for index in read)),
             ('key frames', f'every {_gop(read):.3g} frames, on average'),
         ]
@@ -198,7 +209,7 @@ def describe(survey: Survey) -> list[tuple[str, str]]:
 
 
 def flaws(survey: Survey) -> list[tuple[str, str]]:
-    """Name damaged and short videos, as rows (what, value) for people."""
+    """Name what is not used, as rows (what, value) for people."""
     sources, needed = survey.sources, survey.needed
     damaged = [f'{s.name} ({s.problem})' for s in sources if s.problem]
     damaged += [
@@ -216,6 +227,10 @@ def flaws(survey: Survey) -> list[tuple[str, str]]:
         (
             f'under {needed} frames',
             join_some(short) or 'none, all are usable',
+        ),
+        *(
+            ('left out', f'{reason} ({names})')
+            for reason, names in by_reason(sources.left_out)
         ),
     ]
 
@@ -271,6 +286,8 @@ def measure_reading(survey: Survey, resolution: int) -> Reading:
         short = keys
         if isinstance(source, VideoFile):
             keys, short = source.index.key_inds, keys[::SHORT_GOP]
+        elif isinstance(source, MovingPicture):
+            keys, short = keys[:1], keys[::SHORT_GOP]
         counts.append([_passed(frame_inds, k) for k in (keys, short)])
     cv2.setNumThreads(threads)
     return Reading(len(seconds) / sum(seconds), *np.mean(counts, axis=0))
@@ -525,7 +542,7 @@ def write_plot(survey: Survey, motion: Motion, path: Path) -> None:
 
 
 def write_preview(
-    data: str,
+    survey: Survey,
     path: Path,
     num_videos: int = 12,
     num_frames: int = 6,
@@ -534,7 +551,7 @@ def write_preview(
     """Write a contact sheet: one row per video, frames from start to end.
 
     Args:
-        data: Data root.
+        survey: From :func:`look`.
         path: Image to write.
         num_videos: Most rows; the videos are spread over the data set.
         num_frames: Columns.
@@ -543,7 +560,7 @@ def write_preview(
     Raises:
         InputError: If the image cannot be written.
     """
-    sources = [source for source in find_videos(data) if len(source)]
+    sources = [source for source in survey.sources if len(source)]
     picks = np.unique(np.linspace(0, len(sources) - 1, num_videos).astype(int))
     cells = []
     for source in (sources[i] for i in picks):
@@ -554,7 +571,7 @@ def write_preview(
             continue
         cells += [*ResizeCrop(resolution)(clip)['frames']]
     if not cells:
-        raise InputError(f'{data}: no video to show can be decoded')
+        raise InputError(f'{survey.data}: no video to show can be decoded')
     images = torch.from_numpy(np.stack(cells)).permute(0, 3, 1, 2)
     sheet = video_grid(images[:, None], ncols=num_frames)[0]
     bgr = cv2.cvtColor(sheet.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2BGR)
@@ -627,7 +644,7 @@ def main() -> None:
     print('\nlines for a config')
     print('\n'.join(suggestions(survey, motion, args.resolution)))
     if args.preview:
-        write_preview(args.data, args.preview)
+        write_preview(survey, args.preview)
     if args.plot:
         write_plot(survey, motion, args.plot)
     for path in pictures:

@@ -31,11 +31,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from stylegan_v_mm.datasets.listing import join_some, printable
 from stylegan_v_mm.datasets.transforms import ResizeCrop
 from stylegan_v_mm.datasets.video_sources import (
+    MovingPicture,
     VideoFile,
     VideoSource,
-    join_some,
+    frame_rate,
     read_each,
 )
 from stylegan_v_mm.errors import InputError
@@ -186,7 +188,8 @@ def resize(frame: np.ndarray, resolution: int) -> np.ndarray:
 def bare_name(source: VideoSource) -> str:
     """Name of a video without the suffix that a file has."""
     name = PurePosixPath(source.name)
-    return str(name.with_suffix('') if isinstance(source, VideoFile) else name)
+    is_file = isinstance(source, VideoFile | MovingPicture)
+    return str(name.with_suffix('') if is_file else name)
 
 
 def output_names(sources: Sequence[VideoSource]) -> list[str]:
@@ -207,9 +210,7 @@ def output_names(sources: Sequence[VideoSource]) -> list[str]:
 
 def fps_of(source: VideoSource) -> float:
     """Frame rate of a video, :data:`DEFAULT_FPS` if unknown."""
-    if isinstance(source, VideoFile):
-        return source.index.fps or DEFAULT_FPS
-    return DEFAULT_FPS
+    return frame_rate(source) or DEFAULT_FPS
 
 
 def write_pictures(
@@ -249,7 +250,8 @@ def run_jobs(
     Raises:
         InputError: If OUT was made with other options or by something else,
             cannot be written, lies in SRC, or another process is at work in
-            it; if two jobs want one place; if no job can be done.
+            it; if two jobs want one place, or a name fits into no zip; if no
+            job can be done.
     """
     out, src = args.out, args.src.resolve()
     if out.resolve().is_relative_to(src):
@@ -264,7 +266,7 @@ def run_jobs(
     _check_settings(out, folder, settings)
 
     jobs = plan(args)
-    _check_names(jobs)
+    _check_names(jobs, zipped)
     skipped = {job.source: job.problem for job in jobs if job.problem}
     jobs = [job for job in jobs if not job.problem]
     if not jobs:
@@ -347,10 +349,15 @@ def _check_settings(out: Path, folder: Path, settings: dict) -> None:
         )
 
 
-def _check_names(jobs: list[Job]) -> None:
-    """Refuse jobs that would overwrite each other."""
+def _check_names(jobs: list[Job], zipped: bool) -> None:
+    """Refuse jobs that would overwrite each other, or fit into no zip."""
     sources: dict[str, str] = {}
     for job in jobs:
+        if zipped and printable(job.name) != job.name:
+            raise InputError(
+                f'{job.source}: the name is not UTF-8, as names in a zip must '
+                'be: rename it, or give a folder for OUT'
+            )
         if job.name in sources:
             raise InputError(
                 f'{sources[job.name]} and {job.source} would both become '

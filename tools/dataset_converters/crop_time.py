@@ -30,7 +30,7 @@ from conversion import (
 )
 
 from stylegan_v_mm.datasets.video_sources import (
-    VideoFile,
+    FrameFolder,
     ZippedFrames,
     find_videos,
 )
@@ -54,13 +54,13 @@ def plan(args: argparse.Namespace) -> list[Job]:
         if isinstance(source, ZippedFrames):
             raise InputError(f'{args.src}: unpack the zip first')
         inds = np.arange(len(source))[args.drop_first :][: args.max_frames]
-        if isinstance(source, VideoFile):
+        if isinstance(source, FrameFolder):
+            files = [Path(source.path, source.files[i]) for i in inds]
+            items, write = partial(iter, files), copy_files
+        else:
             name += '.mp4'
             items = partial(read_frames, source, inds)
             write = partial(write_mp4, fps=fps_of(source), crf=args.crf)
-        else:
-            files = [Path(source.path, source.files[i]) for i in inds]
-            items, write = partial(iter, files), copy_files
         short = '' if len(inds) else f'it has only {len(source)} frames'
         problem = problem_of(source, args.keep_damaged) or short
         jobs.append(Job(source.name, name, len(inds), items, write, problem))

@@ -27,8 +27,10 @@ from conversion import (
 )
 
 from stylegan_v_mm.datasets.video_sources import (
+    FrameFolder,
     VideoFile,
     VideoSource,
+    ZippedFrames,
     find_videos,
 )
 from stylegan_v_mm.errors import InputError
@@ -81,12 +83,16 @@ def choose_frames(
     """Give the frames of a video to be written, and what hinders it."""
     inds = np.arange(len(source))
     if fps and len(source):
-        if not isinstance(source, VideoFile):
+        if isinstance(source, FrameFolder | ZippedFrames):
             raise InputError(
                 f'{source.name}: --fps needs video files, frame folders have '
                 'no frame rate'
             )
-        times = frame_times(source.index)
+        times = (
+            frame_times(source.index)
+            if isinstance(source, VideoFile)
+            else source.times
+        )
         if times is None:
             return inds, 'its frame rate is unknown'
         if times[-1] * fps > MAX_FRAMES:
