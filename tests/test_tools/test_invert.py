@@ -9,7 +9,7 @@ from PIL import Image
 from real_process import ROOT, run_tool
 
 INVERT, GENERATE = ROOT / 'tools/invert.py', ROOT / 'tools/generate.py'
-QUICK = ['--steps=6', '--starts=2', '--num-frames=5']
+QUICK = ['--steps=6', '--starts=2', '--num-frames=5', '--loss=pixels']
 
 
 @pytest.fixture
@@ -81,7 +81,10 @@ def test_inputs_of_all_kinds(job, invert, run_script, tmp_path):
         (['--input', '{video}', '{video}'], ['names of the inputs']),
         (['--input', '{video}', '--times', '1'], ['5 frames', 'times']),
         (['--input', '{video}', '--label=1'], ['0 classes']),
-        (['--input', '{video}', '--lpips=no.pth'], ['no.pth']),
+        (
+            ['--input', '{video}', '--loss=lpips'],
+            ['python tools/get_detectors.py lpips', 'or add --loss pixels'],
+        ),
         (['--input', '{config}'], ['config.py']),
     ],
 )
