@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 # More arguments for pytest, e.g. ARGS='-k motion'.
 ARGS ?=
+# What `make demo` measures with: random, or i3d (tools/get_detectors.py).
+DETECTOR ?= random
 # Processes that share the tests; each takes a core and up to 3 GB of memory.
 WORKERS ?= 2
 
@@ -20,7 +22,7 @@ help:  ## Show this list
 	@echo 'PYTHON=python3.12 chooses another interpreter (3.10 to 3.12).'
 
 demo: $(INSTALLED)  ## Train on moving shapes, measure and sample (minutes)
-	.venv/bin/python tools/demo.py
+	.venv/bin/python tools/demo.py --detector $(DETECTOR)
 
 test: .venv/.full  ## Compile mmcv where needed, then run all tests
 	$(PYTEST) $(ARGS)

@@ -1,8 +1,11 @@
-"""Weight files by path or URL, with a checksum."""
+"""Weight files by path or URL, with a checksum; the cache; locks."""
 
+import fcntl
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -129,3 +132,24 @@ def sha256_of(file: Path) -> str:
         while chunk := stream.read(2**20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder, where the file system can lock.
+
+    Raises:
+        InputError: Another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f'another process is at work in {folder}'
+                ) from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -63,6 +63,7 @@ _DTYPES: dict[object, np.dtype] = {
     'torch.LongStorage': np.dtype('<i8'),
     'torch.IntStorage': np.dtype('<i4'),
 }
+_ARRAY_KINDS = tuple(dtype.str[1:] for dtype in _DTYPES.values())
 
 # First bytes -> what a file is, if it is no pickle.
 _OTHER_FILES = {
@@ -122,6 +123,11 @@ def read_pickle(path: Path) -> Any:
                 return _interpret(data)
     except OSError as error:
         raise InputError(f'it cannot be read: {error.strerror}') from error
+
+
+def parse_pickle(content: bytes) -> Any:
+    """Read a pickle that is in memory, see :func:`read_pickle`."""
+    return _interpret(io.BytesIO(content))
 
 
 def _known(module: object, name: object) -> Record:
@@ -350,8 +356,88 @@ def network_tensors(
     return tensors
 
 
-def _checked(name: object) -> str:
-    if not isinstance(name, str) or not re.fullmatch('[A-Za-z0-9_]+', name):
+def array_tensors(tree: object) -> dict[str, Tensor]:
+    """Make the tensors of numpy arrays in dicts of dicts.
+
+    Args:
+        tree (dict): What :func:`read_pickle` returned.
+
+    Returns:
+        dict: Keys joined by slashes, such as ``params/Conv_0/kernel``, to
+        contiguous tensors.
+
+    Raises:
+        InputError: It holds something else, or a dict that holds itself.
+    """
+    tensors, used, dicts = {}, set(), [('', tree)]
+    while dicts:
+        prefix, values = dicts.pop()
+        if not isinstance(values, dict):
+            raise InputError(
+                f'it has a {_kind(values)} in the place of a dict'
+            )
+        if id(values) in used or len(prefix) > _LONGEST_NAME:
+            raise InputError('it has a dict that holds itself')
+        used.add(id(values))
+        for name, value in values.items():
+            name = f'{prefix}{_checked(name, "/")}'
+            if isinstance(value, dict):
+                dicts.append((f'{name}/', value))
+                continue
+            try:
+                tensors[name] = _array(value, used)
+            except ValueError as error:
+                raise InputError(f'its array {name}: {error}') from error
+    return tensors
+
+
+def _array(value: Any, used: set[int]) -> Tensor:
+    """Make a tensor from the record of a numpy array.
+
+    Args:
+        value (Record): What the pickle says of it.
+        used (set): See :func:`_tensor`; of the bytes of arrays here.
+
+    Returns:
+        Tensor: Contiguous, with memory of its own.
+    """
+    match value:
+        case Record(
+            name='numpy.core.multiarray._reconstruct'
+            | 'numpy._core.multiarray._reconstruct',
+            state=(
+                1,
+                tuple() as shape,
+                Record(
+                    name='numpy.dtype',
+                    args=(kind, *_),
+                    state=(_, '<', *_),
+                ),
+                False,
+                bytes() as payload,
+            ),
+        ) if kind in _ARRAY_KINDS:
+            dtype = np.dtype(f'<{kind}')
+        case _:
+            raise ValueError(f'a {_kind(value)} is no plain array of numbers')
+    if id(payload) in used:
+        raise ValueError('it shares its memory with another one')
+    used.add(id(payload))
+    if len(shape) > 8 or not all(
+        type(n) is int and 0 < n < 2**40 for n in shape
+    ):
+        raise ValueError('its shape is of no use')
+    if len(payload) != math.prod(shape) * dtype.itemsize:
+        raise ValueError('it is not as large as it says')
+    return torch.from_numpy(
+        np.frombuffer(payload, dtype).reshape(shape).copy()
+    )
+
+
+def _checked(name: object, more: str = '') -> str:
+    if not isinstance(name, str) or not re.fullmatch(
+        f'[A-Za-z0-9_{more}]+', name
+    ):
         raise InputError('it has a network with a part of no usable name')
     return name[:_LONGEST_NAME]
 

@@ -79,6 +79,24 @@ def test_a_variant_for_8_gpus_with_2_clips(path):
         assert small[key] == full[key]
 
 
+@each(CONFIGS)
+def test_the_real_detector_is_asked_for_unless_it_is_a_demo(path):
+    config = load_config(path)
+    detector = dict(type='I3D')
+    if path.stem.startswith('demo_'):
+        detector = dict(type='RandomI3D')
+    if config.images:
+        detector = dict(
+            type='InceptionTorchScript',
+            path='checkpoints/inception-2015-12-05.pt',
+        )
+    assert config.detector == detector
+    assert config.test_evaluator[0].detector == detector
+    for metric in (config.fvd2048_16f, config.kvd2048_16f, config.pr2048_16f):
+        assert metric.detector == detector
+    assert config.fd50k_vgg16.detector == dict(type='VGG16')
+
+
 # A small run.
 
 SMALL = """

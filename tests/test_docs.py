@@ -55,7 +55,8 @@ SHORTER = {
     'tools/analysis_tools/motion_report.py': '--num-frames 16',
     'tools/generate.py': '--num-frames 16',
     'tools/edit.py': '--num-frames 16',
-    'tools/invert.py': '--steps 2 --starts 2',
+    'tools/invert.py': '--steps 2 --starts 2 --loss pixels',
+    'tools/analysis_tools/compare_datasets.py': '--detector random',
     # Training does not overwrite the run that is there.
     'tools/train.py configs/my_videos.py': '--work-dir work_dirs/again',
 }

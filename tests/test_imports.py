@@ -65,7 +65,15 @@ ALLOWED = {
     'evaluation.frechet': {'errors'},
     'evaluation.measures': {'errors'},
     'evaluation.results': {'errors', 'version'},
-    'evaluation': {'errors', 'files', 'registry', 'evaluation'},
+    'evaluation.package_index': {'errors'},
+    'evaluation': {
+        'checkpoint',
+        'errors',
+        'files',
+        'registry',
+        'unpickle',
+        'evaluation',
+    },
     'engine': {
         'allocation',
         'animations',

@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from published_pickle import Call
@@ -16,7 +17,13 @@ from torch import nn
 
 from stylegan_v_mm import unpickle
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.unpickle import Record, network_tensors, read_pickle
+from stylegan_v_mm.unpickle import (
+    Record,
+    array_tensors,
+    network_tensors,
+    parse_pickle,
+    read_pickle,
+)
 
 HEAD = b'\x80\x04'
 
@@ -290,6 +297,157 @@ def test_changed_at_random(read):
             changed[draw.randrange(len(content))] = draw.randrange(256)
         try:
             network_tensors(read(bytes(changed)))
+            outcomes[True] += 1
+        except InputError:
+            outcomes[False] += 1
+    assert min(outcomes.values()) > 20
+
+
+# Arrays of numpy in dicts.
+
+ARRAYS = {
+    'a': {'b/c': np.arange(6, dtype=np.float32).reshape(2, 1, 3)},
+    'd': np.float64([[0.1]]),
+    'e': {'f': {'g': np.int64([1, -2])}, 'h': np.float16([3])},
+    'i': np.int32([7]),
+    'j': np.array(5, np.float32),
+    'k': {},
+}
+
+
+@pytest.mark.parametrize('protocol', [2, 3, 4])
+def test_arrays_are_those_of_numpy(protocol):
+    content = pickle.dumps(ARRAYS, protocol)
+    if protocol == 2:
+        # Its bytes are texts that a function is to encode.
+        with pytest.raises(InputError, match=r'_codecs\.encode'):
+            parse_pickle(content)
+        return
+    found = array_tensors(parse_pickle(content))
+    expected = {
+        'a/b/c': ARRAYS['a']['b/c'],
+        'd': ARRAYS['d'],
+        'e/f/g': ARRAYS['e']['f']['g'],
+        'e/h': ARRAYS['e']['h'],
+        'i': ARRAYS['i'],
+        'j': ARRAYS['j'],
+    }
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].is_contiguous()
+        np.testing.assert_array_equal(found[name].numpy(), value, strict=True)
+
+
+class Array:
+    """A pickled array whose parts can be chosen."""
+
+    def __init__(self, **parts):
+        array = np.arange(6, dtype=np.float32)
+        self.make, args, state = array.__reduce__()
+        names = ('version', 'shape', 'dtype', 'fortran', 'content')
+        self.args = args
+        self.state = tuple({**dict(zip(names, state)), **parts}.values())
+
+    def __reduce__(self):
+        return self.make, self.args, self.state
+
+
+class Kind:
+    """A pickled dtype whose parts can be chosen."""
+
+    def __init__(self, kind='f4', order='<'):
+        self.args = (kind, False, True)
+        self.state = (3, order, None, None, None, -1, -1, 0)
+
+    def __reduce__(self):
+        return np.dtype, self.args, self.state
+
+
+def test_an_array_by_its_parts():
+    content = pickle.dumps({'x': Array(shape=(2, 3), dtype=Kind())}, 4)
+    found = array_tensors(parse_pickle(content))
+    assert found['x'].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    'bad',
+    [
+        dict(shape=(7,)),
+        dict(shape=(5,)),
+        dict(shape=(-1,)),
+        dict(shape=(-2, -3)),
+        dict(shape=(0,)),
+        dict(shape=(0,), content=b''),
+        dict(shape=(6.0,)),
+        dict(shape=(True, 6)),
+        dict(shape=6),
+        dict(shape=[6]),
+        dict(shape=(1,) * 8 + (6,)),
+        dict(shape=(2**39, 2**39)),
+        dict(fortran=True),
+        dict(version=2),
+        dict(content=bytes(23)),
+        dict(content=[0] * 6),
+        dict(content='a' * 24),
+        dict(dtype=Kind(order='>')),
+        dict(dtype=Kind('O')),
+        dict(dtype=Kind('V4')),
+        dict(dtype=Kind('<f4')),
+        dict(dtype=Kind(['f4'])),
+        dict(dtype='f4'),
+    ],
+)
+def test_arrays_that_are_none(bad):
+    content = parse_pickle(pickle.dumps({'x': Array(**bad)}, 4))
+    with pytest.raises(InputError, match='its array x'):
+        array_tensors(content)
+
+
+def test_arrays_that_are_shared_or_hold_themselves():
+    """2 ** 60 of them, or endless ones."""
+    content = np.arange(3.0).tobytes()
+    both = [
+        Array(shape=(3,), dtype=Kind('f8'), content=content) for _ in range(2)
+    ]
+    tree = parse_pickle(pickle.dumps(dict(zip('xy', both)), 4))
+    with pytest.raises(InputError, match='its array y: it shares'):
+        array_tensors(tree)
+    tree = {}
+    for _ in range(60):
+        tree = {'a': tree, 'b': tree}
+    with pytest.raises(InputError, match='holds itself'):
+        array_tensors(parse_pickle(pickle.dumps(tree, 4)))
+    tree['a'] = tree
+    with pytest.raises(InputError, match='holds itself'):
+        array_tensors(parse_pickle(pickle.dumps(tree, 4)))
+
+
+@pytest.mark.parametrize(
+    ('tree', 'words'),
+    [
+        ([ARRAYS], 'in the place of a dict'),
+        (7, 'in the place of a dict'),
+        ({'x': [1]}, 'its array x'),
+        ({'x': np.float32(1)}, 'its array x'),
+        ({'x y': {}}, 'no usable name'),
+        ({3: {}}, 'no usable name'),
+    ],
+)
+def test_what_holds_no_arrays(tree, words):
+    with pytest.raises(InputError, match=words):
+        array_tensors(parse_pickle(pickle.dumps(tree, 4)))
+
+
+def test_arrays_changed_at_random():
+    content = pickle.dumps(ARRAYS, 4)
+    draw = random.Random(0)
+    outcomes = {True: 0, False: 0}
+    for _ in range(400):
+        changed = bytearray(content)
+        for _ in range(draw.choice([1, 2, 8])):
+            changed[draw.randrange(len(content))] = draw.randrange(256)
+        try:
+            array_tensors(parse_pickle(bytes(changed)))
             outcomes[True] += 1
         except InputError:
             outcomes[False] += 1

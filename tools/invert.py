@@ -23,9 +23,9 @@ from tqdm import tqdm
 from stylegan_v_mm.datasets.transforms import ResizeCrop
 from stylegan_v_mm.datasets.video_sources import FrameFolder, open_video
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.evaluation.lpips import load_lpips
 from stylegan_v_mm.inference import Latents, VideoGANInferencer
 from stylegan_v_mm.inference.inversion import (
-    find_lpips,
     invert,
     motion_correlation,
     psnr,
@@ -83,9 +83,11 @@ def parse_args() -> argparse.Namespace:
     search.add_argument('--seed', type=int, default=0)
     search.add_argument('--label', type=int, help='class of all inputs')
     search.add_argument(
-        '--lpips',
-        type=Path,
-        help="file of torchvision's VGG-16; found in torch.hub's cache",
+        '--loss',
+        choices=['lpips', 'pixels'],
+        default='lpips',
+        help='lpips: pixels and edges at all scales, and LPIPS, whose weights '
+        'tools/get_detectors.py gets; pixels: without these',
     )
     parser.add_argument(
         '--fps', type=float, default=25, help='of the written videos'
@@ -132,10 +134,18 @@ def read_target(
     return torch.from_numpy(frames.copy()).permute(0, 3, 1, 2)
 
 
+def read_lpips() -> torch.nn.Module:
+    """Load LPIPS, or say how to do without."""
+    try:
+        return load_lpips()
+    except InputError as error:
+        raise InputError(f'{error}, or add --loss pixels') from error
+
+
 def main() -> None:
     """Parse the command line and invert."""
     args = parse_args()
-    lpips = find_lpips(args.lpips)
+    lpips = read_lpips() if args.loss == 'lpips' else None
     gan = VideoGANInferencer(args.model, args.checkpoint, args.device)
     resolution = gan.gan.generator_ema.resolution
     targets = {
@@ -150,9 +160,7 @@ def main() -> None:
             t = torch.tensor(args.times, dtype=torch.float64)
         times[path] = t
     labels = gan.latents([args.seed], args.label).c
-    if lpips is None:
-        print('no weights of LPIPS: comparing pixels and edges at all scales')
-    else:
+    if lpips is not None:
         lpips = lpips.to(gan.latents([0]).ws.device)
 
     temporary = args.out.with_name(f'.{args.out.name}.{os.getpid()}.tmp')

@@ -20,7 +20,7 @@ model = dict(
     r1_gamma=5,
     ema_kimg=1)  # fmt: skip
 num_test_videos = 128
-detector = dict(_delete_=True, type='RandomI3D')
+detector = dict(type='RandomI3D')  # FVD-random: compares with itself alone
 # FVD hardly notices videos that stand still: measure how they move, too.
 motion = dict(
     type='MotionReport', num_frames=16, resolution='= resolution',

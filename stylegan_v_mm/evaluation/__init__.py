@@ -2,7 +2,9 @@
 
 from .detectors import (
     I3D,
+    VGG16,
     C3DTorchScript,
+    FIDInception,
     I3DTorchScript,
     InceptionTorchScript,
     RandomI3D,
@@ -20,7 +22,9 @@ from .motion_report import MotionReport
 
 __all__ = [
     'I3D',
+    'VGG16',
     'C3DTorchScript',
+    'FIDInception',
     'FeatureStats',
     'FrechetVideoDistance',
     'I3DTorchScript',

@@ -10,10 +10,12 @@ A detector has
 * ``digest``: a text that changes when its features do, for caches,
 * ``is_random``: True if it was never trained, so that its distances compare
   with nothing but themselves,
-* ``name``: what the names of results tell about it, if anything.
+* ``name``: what ends the names of results, if anything. Without one it is the
+  usual detector: I3D for clips, Inception-v3 of 2015 for images.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,12 +24,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.device import get_device
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..files import local_file, sha256_of
 from ..registry import MODELS
+from .detector_files import SOURCES, detector_file
 from .i3d import InceptionI3D
+from .inception import FIDInceptionV3
+from .lpips import load_lpips
 
 
 def _check_video(video: Tensor, least: int, most: int | None = None) -> None:
@@ -60,6 +66,39 @@ def _checked_file(path: str, sha256: str | None) -> tuple[Path, str]:
             'wanted: delete the file and get it again'
         )
     return file, digest
+
+
+def _load(network: nn.Module, file: Path, what: str) -> None:
+    """Load a file of weights into a network.
+
+    Args:
+        network (nn.Module): Whose names and shapes are wanted.
+        file (Path): ``.safetensors``, or a plain state dict by ``torch.save``.
+        what (str): Name of the network, for messages.
+
+    Raises:
+        InputError: The file cannot be read safely or holds other weights.
+    """
+    try:
+        if file.suffix == '.safetensors':
+            weights = load_file(file)
+        else:
+            weights = torch.load(file, map_location='cpu', weights_only=True)
+    except Exception as error:
+        # torch raises a dozen types here, EOFError, UnpicklingError...
+        reason = str(error).split('\n')[0]
+        raise InputError(
+            f'{file} is no file of weights that can be read safely '
+            f'({type(error).__name__}: {reason}); '
+            "type='I3DTorchScript' and 'InceptionTorchScript' read TorchScript"
+        ) from error
+    try:
+        network.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = ' '.join(str(error).split())[:300]
+        raise InputError(
+            f'{file} holds no weights of {what}: {reason}'
+        ) from error
 
 
 def _full_precision() -> AbstractContextManager:
@@ -350,10 +389,10 @@ class _EagerI3D(nn.Module):
 
 @MODELS.register_module()
 class I3D(_EagerI3D):
-    """I3D trained on Kinetics-400, from a file of weights.
+    """I3D trained on Kinetics-400: the detector of FVD.
 
-    Runs without TorchScript. The file is a plain state dict with the names
-    of the PyTorch ports: ``Conv3d_1a_7x7.conv3d.weight``,
+    Its weights come from ``tools/get_detectors.py i3d`` or from a plain state
+    dict with the names of the PyTorch ports: ``Conv3d_1a_7x7.conv3d.weight``,
     ``Mixed_3b.b1a.bn.running_mean``, ``logits.conv3d.bias`` and so on.
     Nothing in it is executed.
 
@@ -363,8 +402,9 @@ class I3D(_EagerI3D):
     pixels' top left corners: the two agree where no resizing is needed.
 
     Args:
-        path (str): The file or its https URL; a download is kept in the
-            user's cache.
+        path (str, optional): The file or its https URL; a download is kept
+            in the user's cache. Defaults to None, the file that
+            ``tools/get_detectors.py`` made.
         sha256 (str, optional): Hexadecimal checksum that the file must have;
             a download needs it. Defaults to None, not checked.
         eps (float): What batch normalisation adds to the variance, see
@@ -381,28 +421,149 @@ class I3D(_EagerI3D):
     antialias = False
 
     def __init__(
-        self, path: str, sha256: str | None = None, eps: float = 1e-3
+        self,
+        path: str | None = None,
+        sha256: str | None = None,
+        eps: float = 1e-3,
     ) -> None:
         super().__init__(eps=eps)
-        file, digest = _checked_file(path, sha256)
+        if path is None:
+            file, digest = detector_file('i3d')
+        else:
+            file, digest = _checked_file(path, sha256)
         self.digest = f'I3D {digest} eps={eps}'
-        try:
-            weights = torch.load(file, map_location='cpu', weights_only=True)
-        except Exception as error:
-            # torch raises a dozen types here, EOFError, UnpicklingError...
-            reason = str(error).split('\n')[0]
+        _load(self.i3d, file, 'I3D with 400 classes')
+
+
+@MODELS.register_module()
+class FIDInception(nn.Module):
+    """Inception-v3 of the published FIDs, from a file of weights.
+
+    For clips of one frame, images. The file is the plain state dict
+    ``pt_inception-2015-12-05-6726825d.pth`` that users of ``pytorch-fid`` and
+    many other packages have in torch hub's cache. Nothing in it is executed.
+
+    Everything else is as in :class:`InceptionTorchScript`: bytes become
+    (x - 128) / 128 and 299 x 299, bilinear between the pixels' top left
+    corners, without antialiasing. ``pytorch-fid`` itself interpolates between
+    their centres, so that its numbers differ where images are resized.
+
+    Args:
+        path (str, optional): The file or its https URL; a download is kept
+            in the user's cache. Defaults to None: the file in torch hub's
+            cache, which is not downloaded.
+        sha256 (str, optional): Hexadecimal checksum that the file must have;
+            a download needs it. Defaults to None: the digits that end the
+            file's name must begin its checksum.
+
+    Raises:
+        InputError: The file is missing, cannot be downloaded, has another
+            checksum, cannot be read safely or holds other weights.
+    """
+
+    is_random = False
+    num_features = 2048
+    min_num_frames = max_num_frames = 1
+
+    def __init__(
+        self, path: str | None = None, sha256: str | None = None
+    ) -> None:
+        super().__init__()
+        if path is None:
+            folder = Path(torch.hub.get_dir(), 'checkpoints')
+            path = str(folder / 'pt_inception-2015-12-05-6726825d.pth')
+        file, digest = _checked_file(path, sha256)
+        digits = re.search(r'-([0-9a-f]{8,64})\.\w+$', file.name)
+        is_checked = sha256 is not None or '://' in str(path)
+        if not is_checked and not (digits and digest.startswith(digits[1])):
             raise InputError(
-                f'{file} is no file of weights that can be read safely '
-                f'({type(error).__name__}: {reason}); '
-                "type='I3DTorchScript' reads TorchScript"
-            ) from error
-        try:
-            self.i3d.load_state_dict(weights)
-        except (RuntimeError, TypeError, AttributeError) as error:
-            reason = ' '.join(str(error).split())[:300]
-            raise InputError(
-                f'{file} holds no weights of I3D with 400 classes: {reason}'
-            ) from error
+                f'{file} has the SHA-256 checksum {digest}, which must begin '
+                'with the digits that end its name, as in '
+                'pt_inception-2015-12-05-6726825d.pth: get the file again, or '
+                'set sha256'
+            )
+        self.digest = f'FIDInception {digest}'
+        with torch.random.fork_rng(devices=[]):
+            self.inception = FIDInceptionV3().eval().requires_grad_(False)
+        _load(self.inception, file, 'Inception-v3 with 1008 classes')
+
+    @torch.no_grad()
+    def features(self, video: Tensor) -> Tensor:
+        """Compute features [N, 2048] of images [N, 1, 3, H, W], uint8."""
+        _check_video(video, 1, 1)
+        x = video[:, 0].to(self.inception.fc.weight.device)
+        x = _resize_from_corners((x.float() - 128) / 128, 299)
+        with _full_precision():
+            return self.inception(x)
+
+    def probabilities(self, video: Tensor) -> Tensor:
+        """Compute probabilities [N, 1008] of images [N, 1, 3, H, W], uint8.
+
+        The last layer has no bias, as in the published inception scores.
+        """
+        features = self.features(video)
+        with _full_precision():
+            return F.linear(features, self.inception.fc.weight).softmax(1)
+
+
+def _resize_from_corners(x: Tensor, size: int) -> Tensor:
+    """Resize as TensorFlow 1 did: output i lies at input i * length / size.
+
+    Args:
+        x (Tensor): [N, C, H, W].
+        size (int): Height and width of the output.
+
+    Returns:
+        Tensor: [N, C, size, size].
+    """
+    for dim in (2, 3):
+        length = x.shape[dim]
+        place = torch.arange(size, dtype=torch.float64) * length / size
+        first = place.long()
+        second = (first + 1).clamp(max=length - 1)
+        share = (place - first).view((-1, 1) if dim == 2 else (-1,)).to(x)
+        x = torch.lerp(
+            x.index_select(dim, first.to(x.device)),
+            x.index_select(dim, second.to(x.device)),
+            share,
+        )
+    return x
+
+
+@MODELS.register_module()
+class VGG16(nn.Module):
+    """VGG-16 trained on ImageNet, for clips of one frame, images.
+
+    A stand-in where the file of FID's network is not at hand; distances are
+    named ``FD-VGG16``. The weights come from ``tools/get_detectors.py lpips``.
+
+    Frames become 224 x 224, bilinear and antialiased, and are normalised by
+    ImageNet's colours; features are the mean over space of the last
+    convolution, after its ReLU.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+
+    is_random = False
+    name = 'VGG16'
+    num_features = 512
+    min_num_frames = max_num_frames = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.digest = f'VGG16 {SOURCES["lpips"].sha256}'
+        with torch.random.fork_rng(devices=[]):
+            self.maps = load_lpips('vgg').maps.eval()
+
+    @torch.no_grad()
+    def features(self, video: Tensor) -> Tensor:
+        """Compute features [N, 512] of images [N, 1, 3, H, W], uint8."""
+        _check_video(video, 1, 1)
+        x = video.to(self.maps.mean.device).float() / 127.5 - 1
+        x = _resize(x, 224, antialias=True)[:, :, 0]
+        with _full_precision():
+            return self.maps(x)[-1].mean((2, 3))
 
 
 @MODELS.register_module()

@@ -71,7 +71,8 @@ class DetectorMetric(BaseMetric):
     Names of results end in the frames of a clip and their stride, as in
     ``FVD16`` and ``FVD16x8``; those of single frames, images, do not. With
     an untrained detector they end in ``-random`` (and do not tell 16 frames
-    or fewer in a row: ``FVD-random``), with one that has a name in that. A
+    or fewer in a row: ``FVD-random``), with one that has a name in that, as
+    in ``FD-VGG16``: ``FID`` and ``KID`` are those of Inception alone. A
     standard error ends in ``-se``.
 
     Args:
@@ -90,8 +91,8 @@ class DetectorMetric(BaseMetric):
 
     # Empty, so that mmengine neither puts one before names nor misses it.
     default_prefix = ''
-    #: Names for videos and for images.
-    names = ('', '')
+    #: Names for videos, for images, and for images by a detector of a name.
+    names = ('', '', '')
     #: The method of the detector.
     output = 'features'
     #: The fewest clips, generated and real.
@@ -144,9 +145,17 @@ class DetectorMetric(BaseMetric):
         self.clips_per_video = clips_per_video
         #: Frames from the first to the last that counts, both included.
         self.span = (num_frames * clips_per_video - 1) * frame_stride + 1
-        self.name = self._named(self.names[num_frames == 1])
+        kind = 0 if num_frames > 1 else 2 if self._ending else 1
+        self.name = self._named(self.names[kind])
         self._fake = self._new_fake()
         self._num_seen = 0
+
+    @property
+    def _ending(self) -> str:
+        """What the names of results tell about the detector."""
+        if self.detector.is_random:
+            return 'random'
+        return getattr(self.detector, 'name', '')
 
     def _named(self, name: str) -> str:
         untrained = self.detector.is_random
@@ -155,8 +164,7 @@ class DetectorMetric(BaseMetric):
             name += str(self.num_frames)
         if self.frame_stride > 1:
             name += f'x{self.frame_stride}'
-        ending = 'random' if untrained else getattr(self.detector, 'name', '')
-        return f'{name}-{ending}' if ending else name
+        return f'{name}-{self._ending}' if self._ending else name
 
     def _new_fake(self) -> FeatureRows | GroupedStats:
         return FeatureRows()
@@ -509,7 +517,7 @@ class FrechetVideoDistance(ComparingMetric):
             classes.
     """
 
-    names = ('FVD', 'FID')
+    names = ('FVD', 'FID', 'FD')
     _real_stats: FeatureStats | None = None
 
     def __init__(
@@ -670,7 +678,7 @@ class KernelDistance(ComparingMetric):
     arguments and errors see :class:`ComparingMetric`.
     """
 
-    names = ('KVD', 'KID')
+    names = ('KVD', 'KID', 'KD')
 
     def compute_metrics(self, results: list[FeatureRows]) -> dict[str, float]:
         """Compare with the real clips.
@@ -700,7 +708,7 @@ class PrecisionRecall(ComparingMetric):
     arguments and errors see :class:`ComparingMetric`.
     """
 
-    names = ('Precision', 'Precision')
+    names = ('Precision', 'Precision', 'Precision')
     min_clips = 6
 
     @property
@@ -739,7 +747,7 @@ class InceptionScore(DetectorMetric):
     :class:`DetectorMetric`.
     """
 
-    names = ('ISv', 'IS')
+    names = ('ISv', 'IS', 'IS')
     output = 'probabilities'
     min_clips = 10
 

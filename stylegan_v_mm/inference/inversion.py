@@ -8,7 +8,6 @@ published script optimises the styles of single pictures alone, and never ran.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +17,6 @@ from ..errors import InputError
 from ..models.noise import MotionNoise
 from ..pixels import from_bytes, to_bytes
 from .latents import Latents
-
-# The backbone of LPIPS under the name that torchvision downloads it by.
-_VGG16 = 'vgg16-397923af.pth'
 
 
 @dataclass(eq=False)
@@ -67,54 +63,6 @@ def pyramid_loss(ours: Tensor, target: Tensor) -> Tensor:
         # Averaging is linear: that of the difference is enough.
         smaller = F.avg_pool2d(difference.flatten(0, 1), 2)
         difference = smaller.unflatten(0, shape)
-
-
-def find_lpips(path: str | Path | None = None) -> nn.Module | None:
-    """Load LPIPS on VGG-16 (Zhang et al. 2018), if its weights are there.
-
-    Args:
-        path (str or Path, optional): File of torchvision's VGG-16. Defaults
-            to None: what torch.hub's cache holds; nothing is downloaded.
-
-    Returns:
-        nn.Module, optional: From two batches [M, 3, H, W] in [-1, 1] to
-        [M, 1, 1, 1]; None without weights.
-
-    Raises:
-        InputError: The named file is missing or no VGG-16, or the package
-            ``lpips`` is.
-    """
-    file = Path(path or Path(torch.hub.get_dir(), 'checkpoints', _VGG16))
-    if not file.is_file():
-        if path is None:
-            return None
-        raise InputError(
-            f'there is no file {path}: see {_VGG16} of torchvision'
-        )
-    try:
-        import lpips
-    except ImportError as error:
-        if path is None:
-            return None
-        raise InputError('--lpips needs a package: pip install lpips') from (
-            error
-        )
-    network = lpips.LPIPS(net='vgg', pnet_rand=True, verbose=False)
-    try:
-        weights = torch.load(file, map_location='cpu', weights_only=True)
-        # Its slices keep the numbers of torchvision's layers.
-        network.net.load_state_dict(
-            {
-                name: weights['features.' + name.split('.', 1)[1]]
-                for name in network.net.state_dict()
-            }
-        )
-    except Exception as error:
-        # torch raises a dozen types here, from EOFError to UnpicklingError.
-        raise InputError(
-            f"{file} is not torchvision's VGG-16: {error}"
-        ) from error
-    return network.requires_grad_(False).eval()
 
 
 def motion_penalty(motion_z: Tensor) -> Tensor:
@@ -168,8 +116,8 @@ def invert(
         motion_weight (float): Of :func:`motion_penalty`. Defaults to 1e-3.
         seed (int): Of all that is drawn, and of the motion beyond the noise
             that was optimised. Defaults to 0.
-        lpips (nn.Module, optional): See :func:`find_lpips`; its distance is
-            added to :func:`pyramid_loss`.
+        lpips (nn.Module, optional): An ``LPIPS``, whose distance is added to
+            :func:`pyramid_loss`.
         progress (callable, optional): Is told after each step its number, the
             loss, and the frames so far, [T, 3, H, W] about [-1, 1].
 
@@ -216,17 +164,22 @@ def invert(
             ws.expand(-1, network.num_ws, -1), motion_v, len(target)
         )
 
+    def maps(frames: Tensor) -> list[Tensor]:
+        assert lpips is not None
+        if size < 64:  # VGG halves four times
+            frames = F.interpolate(frames, size=(64, 64), mode='bilinear')
+        return lpips.unit_maps(frames)
+
+    wanted_maps = [] if lpips is None else maps(wanted)
+
     def distance(videos: Tensor) -> Tensor:
         loss = pyramid_loss(videos, wanted)
         if lpips is not None:
-            frames = videos.flatten(0, 1).clamp(-1, 1)
-            other = wanted.repeat(len(videos), 1, 1, 1)
-            if size < 64:  # VGG halves four times
-                frames, other = (
-                    F.interpolate(x, size=(64, 64), mode='bilinear')
-                    for x in (frames, other)
-                )
-            loss = loss + lpips(frames, other).reshape(len(videos), -1).mean(1)
+            distances = lpips.compare(
+                maps(videos.flatten(0, 1).clamp(-1, 1)),
+                [x.repeat(len(videos), 1, 1, 1) for x in wanted_maps],
+            )
+            loss = loss + distances.reshape(len(videos), -1).mean(1)
         return loss
 
     random = torch.Generator().manual_seed(seed)

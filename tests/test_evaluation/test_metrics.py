@@ -1192,6 +1192,21 @@ def test_a_detector_without_probabilities_is_refused():
         InceptionScore(16, SIZE, dict(type='RandomI3D'))
 
 
+def test_only_inceptions_distance_of_images_is_called_fid(frames, monkeypatch):
+    def names():
+        return {metric.name for metric in all_metrics(frames)}
+
+    usual = {'FVD9', 'FID', 'KVD9', 'KID', 'Precision9', 'Precision'}
+    assert names() == usual | {'ISv9', 'IS'}
+    monkeypatch.setattr(Means, 'name', 'Own', raising=False)
+    assert names() == {
+        'FVD9-Own', 'FD-Own', 'KVD9-Own', 'KD-Own', 'Precision9-Own',
+        'Precision-Own', 'ISv9-Own', 'IS-Own',
+    }  # fmt: skip
+    monkeypatch.setattr(Means, 'is_random', True)
+    assert 'FD-random' in names()
+
+
 @pytest.mark.parametrize(
     'name', ['num_frames', 'num_fake', 'clips_per_video', 'frame_stride']
 )

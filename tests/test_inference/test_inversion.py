@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.evaluation.lpips import LPIPS
 from stylegan_v_mm.inference.inversion import (
-    find_lpips,
     invert,
     motion_correlation,
     motion_penalty,
@@ -157,31 +157,29 @@ def test_measures_by_hand():
     assert motion_penalty(noise).tolist() == [4, 0]
 
 
-def test_lpips_with_a_file_of_weights(tmp_path, monkeypatch):
-    """Random weights: what is tested is that they go where they belong."""
-    lpips_package = pytest.importorskip('lpips')
-    torchvision = pytest.importorskip('torchvision')
-    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
-    assert find_lpips() is None
-    with pytest.raises(InputError, match='nowhere'):
-        find_lpips(tmp_path / 'nowhere.pth')
-    theirs = lpips_package.LPIPS(net='vgg', pnet_rand=True, verbose=False)
-    features = {
-        f'features.{name.split(".", 1)[1]}': value
-        for name, value in theirs.net.state_dict().items()
-    }
-    assert features.keys() <= {
-        f'features.{name}'
-        for name in torchvision.models.vgg.make_layers(
-            torchvision.models.vgg.cfgs['D']
-        ).state_dict()
-    }
-    file = tmp_path / 'checkpoints/vgg16-397923af.pth'
-    file.parent.mkdir()
-    torch.save(features, file)
-    a, b = torch.rand(2, 1, 3, 64, 64) * 2 - 1
-    ours = find_lpips()
-    torch.testing.assert_close(ours(a, b), theirs.eval()(a, b))
-    torch.save({'x': torch.zeros(1)}, file)
-    with pytest.raises(InputError, match='VGG-16'):
-        find_lpips()
+def test_lpips_is_added_to_the_loss(inferencer, target):
+    """Of frames enlarged to 64 pixels, as VGG halves them four times."""
+    torch.manual_seed(0)
+    lpips = LPIPS('vgg')
+    for head in lpips.heads:
+        head.uniform_(0, 1)
+    told = []
+    quick(
+        inferencer,
+        target,
+        range(T),
+        lpips=lpips,
+        progress=lambda *words: told.append(words),
+    )
+    wanted = target.float() / 127.5 - 1
+    assert len(told) == 2
+    for _, loss, frames in told:
+        enlarged = (
+            F.interpolate(x, size=(64, 64), mode='bilinear')
+            for x in (frames.clamp(-1, 1), wanted)
+        )
+        perceptual = lpips(*enlarged).mean()
+        assert perceptual > 0.01
+        pixels = pyramid_loss(frames[None], wanted)[0]
+        assert loss == pytest.approx(float(pixels + perceptual), rel=1e-2)
+        assert loss > 1.05 * float(pixels)

@@ -73,6 +73,24 @@ CASES = {
     'other architecture': (
         TEST, ['model.generator.z_dim=16'], ['iter_4.pth', 'architecture']
     ),
+    'a detector that was not fetched': (
+        TEST,
+        ['detector.type=I3D'],
+        ['detectors/i3d.safetensors', 'python tools/get_detectors.py i3d'],
+    ),
+    'the same while training': (
+        TRAIN,
+        ['detector.type=I3D', 'val_interval=2'],
+        ['detectors/i3d.safetensors', 'python tools/get_detectors.py i3d'],
+    ),
+    'the features of frames': (
+        TEST,
+        [
+            'num_test_images=20',
+            'test_evaluator=["= fd50k_vgg16"]',
+        ],
+        ['detectors/lpips.safetensors', 'python tools/get_detectors.py lpips'],
+    ),
     'missing detector': (
         TEST,
         ['detector.type=I3DTorchScript', 'detector.path={tmp}/i3d.pt'],

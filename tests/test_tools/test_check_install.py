@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from stylegan_v_mm.evaluation.check_values import CheckValue
+from stylegan_v_mm.evaluation.detector_files import detector_path
+
 SCRIPT = Path(__file__).parents[2] / 'tools/analysis_tools/check_install.py'
 
 
@@ -178,6 +181,37 @@ def test_networks_are_differentiated(check_install, monkeypatch):
     monkeypatch.setattr(check_install, 'slope_error', lambda *_: 0.1)
     found = statuses(check_install.check_networks())
     assert found == {'backward': 'fail', 'double backward': 'fail'}
+
+
+def test_detectors(check_install, monkeypatch):
+    found = {f.name: f for f in check_install.check_detectors()}
+    assert {name: f.status for name, f in found.items()} == {
+        'i3d': 'warn',
+        'lpips': 'warn',
+    }
+    for name, finding in found.items():
+        assert finding.text.startswith('not there')
+        assert finding.advice == f'python tools/get_detectors.py {name}'
+
+    path = detector_path('i3d')
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'no weights')
+    (finding, _) = check_install.check_detectors()
+    assert finding.status == 'fail'
+    assert f'{path} is damaged' in finding.text
+    assert finding.advice == 'python tools/get_detectors.py i3d'
+
+    # It is the file, and computes one number or another.
+    for number, status in ((151.392, 'ok'), (151.76, 'fail')):
+        value = CheckValue('black from white', number, 151.39244)
+        monkeypatch.setattr(
+            'stylegan_v_mm.evaluation.check_values.check_values',
+            lambda name, value=value: [value],
+        )
+        (finding, _) = check_install.check_detectors()
+        assert finding.status == status
+        assert f'black from white: {number:.5f}' in finding.text
+        assert '(known: 151.392)' in finding.text
 
 
 @pytest.fixture

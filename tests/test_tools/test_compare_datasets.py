@@ -1,5 +1,6 @@
 """tools/analysis_tools/compare_datasets.py on real files."""
 
+import hashlib
 import json
 import re
 import zipfile
@@ -223,7 +224,9 @@ def test_all_metrics_in_one_go(data, tmp_path, run_script, monkeypatch):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (['--detector', 'none.pt'], 'none.pt.*--detector random'),
+        (['--detector', 'none.pt'], 'none.pt.*docs/metrics.md'),
+        (['--detector', 'i3d'], 'python tools/get_detectors.py i3d'),
+        (['--metrics', 'fd-vgg16'], 'python tools/get_detectors.py lpips'),
         (['--metrics', 'fvd128'], 'shorter than 128 frames'),
         (['--resolution', '0'], 'resolution'),
         (['--num-clips', '1'], '--num-clips 1: .* at least 2'),
@@ -243,6 +246,36 @@ def test_mistakes_are_named_before_anything_is_measured(
     ]
     assert re.search(message, line)
     assert 'clip/s' not in result.stderr
+
+
+def test_the_real_detector_is_the_usual_one(data, run_script):
+    result = run_script(
+        TOOL, data / 'real', data / 'other.zip', '--resolution', SIZE
+    )
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert 'python tools/get_detectors.py i3d' in line
+
+
+def test_plain_weights_of_inception_are_told_from_torchscript(
+    data, run_script, tmp_path
+):
+    path = tmp_path / 'inception-12345678.pth'
+    torch.save(nn.Linear(1, 1).state_dict(), path)
+    result = run_script(
+        TOOL, data / 'real', data / 'other.zip', '--resolution', SIZE,
+        '--metrics', 'fid', '--inception', path,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert 'digits that end its name' in result.stderr
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path = path.rename(tmp_path / f'inception-{digest[:8]}.pth')
+    result = run_script(
+        TOOL, data / 'real', data / 'other.zip', '--resolution', SIZE,
+        '--metrics', 'fid', '--inception', path,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert 'no weights of Inception-v3 with 1008 classes' in result.stderr
 
 
 def test_fake_videos_that_cannot_be_read_are_named(data, run_script, tmp_path):

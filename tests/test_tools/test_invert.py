@@ -9,7 +9,7 @@ from PIL import Image
 from real_process import ROOT, run_tool
 
 INVERT, GENERATE = ROOT / 'tools/invert.py', ROOT / 'tools/generate.py'
-QUICK = ['--steps=6', '--starts=2', '--num-frames=5']
+QUICK = ['--steps=6', '--starts=2', '--num-frames=5', '--loss=pixels']
 
 
 @pytest.fixture
@@ -98,7 +98,10 @@ def test_what_an_operating_system_adds_to_a_folder(job, invert, tmp_path):
         (['--input', '{video}', '{video}'], ['names of the inputs']),
         (['--input', '{video}', '--times', '1'], ['5 frames', 'times']),
         (['--input', '{video}', '--label=1'], ['0 classes']),
-        (['--input', '{video}', '--lpips=no.pth'], ['no.pth']),
+        (
+            ['--input', '{video}', '--loss=lpips'],
+            ['python tools/get_detectors.py lpips', 'or add --loss pixels'],
+        ),
         (['--input', '{config}'], ['config.py']),
     ],
 )

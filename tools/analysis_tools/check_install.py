@@ -1,9 +1,9 @@
 """Check this machine's install and say what to do about each finding.
 
 Prints versions, devices, codecs and what mmcv was compiled for, then runs
-small networks forward, backward and twice backward; on a CUDA machine also
-compares its numbers with the CPU's. Takes about ten seconds. Ends with status
-1 where something is broken.
+small networks forward, backward and twice backward, and the detectors that are
+there; on a CUDA machine also compares its numbers with the CPU's. Takes about
+ten seconds. Ends with status 1 where something is broken.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import StyleGANVDiscriminator, StyleGANVGenerator
 from stylegan_v_mm.models.ops import bias_act, fir_filter, upfirdn2d
 from stylegan_v_mm.tool import run_tool
@@ -516,6 +517,36 @@ def check_fidelity() -> Iterable[Finding]:
         )
 
 
+# --------------------------------------------------------------- detectors
+
+
+def check_detectors() -> Iterable[Finding]:
+    """Look at the weights that metrics need, and compute known numbers."""
+    # Not at the top: they need packages that may be broken.
+    from stylegan_v_mm.evaluation.check_values import check_values
+    from stylegan_v_mm.evaluation.detector_files import SOURCES, detector_path
+
+    for name in SOURCES:
+        command = f'python tools/get_detectors.py {name}'
+        if not detector_path(name).exists():
+            yield Finding(
+                name, 'warn', 'not there: what needs it cannot run', command
+            )
+            continue
+        try:
+            values = check_values(name)
+        except InputError as error:
+            yield Finding(name, 'fail', str(error), command)
+            continue
+        well = all(value.is_right for value in values)
+        yield Finding(
+            name,
+            'ok' if well else 'fail',
+            '; '.join(map(str, values)),
+            '' if well else 'this machine computes something else',
+        )
+
+
 # -------------------------------------------------------------------- main
 
 CHECKS = [
@@ -525,6 +556,7 @@ CHECKS = [
     check_codecs,
     check_networks,
     check_fidelity,
+    check_detectors,
 ]
 CUDA_CHECKS = [check_cuda_ops, check_cuda_networks]
 

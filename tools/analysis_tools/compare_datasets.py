@@ -2,7 +2,7 @@ r"""Measure how far a data set of videos is from another one.
 
 Example:
     python tools/analysis_tools/compare_datasets.py data/real samples.zip \
-        --metrics fvd16 fvd128 --resolution 128 --detector i3d_torchscript.pt
+        --metrics fvd16 fvd128 --resolution 128
 
 Both are folders of video files, folders or zips of frame folders, or video
 files, made by anybody. REAL is measured as the real videos of tools/test.py
@@ -43,6 +43,7 @@ CHOICES = {
     'kvd16': dict(FVD, type='KernelDistance', num_frames=16),
     'pr16': dict(FVD, type='PrecisionRecall', num_frames=16),
     'fid': dict(IMAGES, type='FrechetVideoDistance'),
+    'fd-vgg16': dict(IMAGES, type='FrechetVideoDistance', detector='vgg16'),
     'kid': dict(IMAGES, type='KernelDistance'),
     'is': dict(IMAGES, type='InceptionScore'),
     'isv16': dict(type='InceptionScore', num_frames=16, detector='c3d'),
@@ -50,11 +51,13 @@ CHOICES = {
 }
 
 
-def i3d_config(path: str) -> dict:
-    """Choose the class that reads an I3D file.
+def detector_config(path: str, weights: str, script: str) -> dict:
+    """Choose the class that reads a detector's file.
 
     Args:
-        path: Of TorchScript or weights, a file or its URL; or 'random'.
+        path: A file or its URL.
+        weights: The class that reads a plain file of weights.
+        script: The class that reads TorchScript.
 
     Returns:
         Config of a detector.
@@ -62,26 +65,30 @@ def i3d_config(path: str) -> dict:
     Raises:
         InputError: The file is not there.
     """
-    if path == 'random':
-        return dict(type='RandomI3D')
-    file = local_file(
-        path,
-        'docs/metrics.md says where to get it; --detector random does '
-        'without, for distances that compare with nothing but themselves',
-    )
-    script = zipfile.is_zipfile(file) and any(
+    file = local_file(path, 'docs/metrics.md says where to get it')
+    is_script = zipfile.is_zipfile(file) and any(
         '/code/' in name for name in zipfile.ZipFile(file).namelist()
     )
-    return dict(type='I3DTorchScript' if script else 'I3D', path=str(file))
+    return dict(type=script if is_script else weights, path=str(file))
+
+
+def i3d_config(name: str) -> dict:
+    """Choose I3D: 'i3d', 'random', or a file or its URL."""
+    if name == 'i3d':
+        return dict(type='I3D')
+    if name == 'random':
+        return dict(type='RandomI3D')
+    return detector_config(name, 'I3D', 'I3DTorchScript')
 
 
 def build_metrics(args: argparse.Namespace) -> list[BaseMetric]:
     """Build the metrics of the command line, as tools/test.py would."""
     detectors = {
         'i3d': lambda: i3d_config(args.detector),
-        'inception': lambda: dict(
-            type='InceptionTorchScript', path=args.inception
+        'inception': lambda: detector_config(
+            args.inception, 'FIDInception', 'InceptionTorchScript'
         ),
+        'vgg16': lambda: dict(type='VGG16'),
         'c3d': lambda: dict(type='C3DTorchScript', path=args.c3d),
     }
     metrics = []
@@ -186,19 +193,22 @@ def main() -> None:
         type=int,
         default=2048,
         help='the most of either side (default: 2048); metrics of images, '
-        f'fid, kid and is, take {FRAMES_PER_VIDEO} frames for each',
+        f'fid, fd-vgg16, kid and is, take {FRAMES_PER_VIDEO} frames for each',
     )
     parser.add_argument(
         '--detector',
-        default='checkpoints/i3d_torchscript.pt',
-        help='I3D for fvd*, kvd16 and pr16, TorchScript or weights, by path '
-        "or URL (default: %(default)s); 'random' needs no file and gives "
+        default='i3d',
+        help='for fvd*, kvd16 and pr16: what tools/get_detectors.py got '
+        '(default: %(default)s), another file of I3D, TorchScript or weights, '
+        "by path or URL, or 'random', which needs no file and gives "
         'FVD-random and so on, which compare with nothing but themselves',
     )
     parser.add_argument(
         '--inception',
         default='checkpoints/inception-2015-12-05.pt',
-        help='TorchScript for fid, kid and is (default: %(default)s)',
+        help='for fid, kid and is, TorchScript or weights '
+        '(pt_inception-2015-12-05-6726825d.pth), by path or URL (default: '
+        '%(default)s)',
     )
     parser.add_argument(
         '--c3d',

@@ -12,7 +12,6 @@ to its place, and that folder goes.
 """
 
 import argparse
-import fcntl
 import json
 import os
 import shutil
@@ -22,7 +21,6 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -41,6 +39,7 @@ from stylegan_v_mm.datasets.video_sources import (
     read_each,
 )
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import alone_in
 from stylegan_v_mm.inference import save_frames
 from stylegan_v_mm.video_io import DamagedVideoError, VideoWriter
 
@@ -273,7 +272,7 @@ def run_jobs(
         raise InputError(f'{args.src}: {_none_usable(skipped)}')
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone_in(folder):
+        with alone_in(folder):
             work = _prepare(folder, settings, zipped)
             packed = _folders_in(out) if zipped and out.exists() else set()
             todo = [
@@ -371,23 +370,6 @@ def _check_names(jobs: list[Job], zipped: bool) -> None:
                     f'{sources[parent]} would become a folder of frames '
                     f'around {job.source}: rename one of them'
                 )
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, where the file system can lock."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f'another process is at work in {folder}'
-                ) from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _prepare(folder: Path, settings: dict, zipped: bool) -> Path:

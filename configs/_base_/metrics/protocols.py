@@ -10,8 +10,10 @@ published_protocol = False  # True: the first real videos, not spread; FID and
 # KID of all real frames. Published offsets of real clips are not seeded.
 cache_statistics = True  # of real clips, in the user's cache folder
 
-# Files that you have to get, see docs/metrics.md.
-detector = dict(type='I3DTorchScript', path='checkpoints/i3d_torchscript.pt')
+# What `python tools/get_detectors.py` gets.
+detector = dict(type='I3D')
+frame_detector = dict(type='VGG16')
+# Files that you have to get by yourself, see docs/metrics.md.
 image_detector = dict(
     type='InceptionTorchScript', path='checkpoints/inception-2015-12-05.pt'
 )
@@ -75,4 +77,5 @@ kid50k_full = dict(
     **on_images,
     **on_real,
 )
+fd50k_vgg16 = dict(fid50k_full, detector='= frame_detector')
 is50k = dict(type='InceptionScore', resolution='= resolution', **on_images)
