@@ -176,7 +176,8 @@ class VideoDataset(Dataset):
         """Height and width of the first video that can be decoded."""
         for source in self.sources:
             try:
-                return source.read([0]).shape[1:3]
+                # Where frames are known to be damaged, the last one is not.
+                return source.read([len(source) - 1]).shape[1:3]
             except DamagedVideoError:
                 continue
         raise InputError(f'{self.data_root}: no video can be decoded')

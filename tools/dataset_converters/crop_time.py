@@ -21,6 +21,7 @@ from conversion import (
     fps_of,
     make_parser,
     output_names,
+    pixel_aspect_of,
     positive_int,
     problem_of,
     read_frames,
@@ -56,8 +57,15 @@ def plan(args: argparse.Namespace) -> list[Job]:
         inds = np.arange(len(source))[args.drop_first :][: args.max_frames]
         if isinstance(source, VideoFile):
             name += '.mp4'
-            items = partial(read_frames, source, inds)
-            write = partial(write_mp4, fps=fps_of(source), crf=args.crf)
+            items = partial(
+                read_frames, source, inds, keep_damaged=args.keep_damaged
+            )
+            write = partial(
+                write_mp4,
+                fps=fps_of(source),
+                crf=args.crf,
+                pixel_aspect=pixel_aspect_of(source),
+            )
         else:
             files = [Path(source.path, source.files[i]) for i in inds]
             items, write = partial(iter, files), copy_files
