@@ -60,7 +60,7 @@ _CONTAINERS = (
     '3dostr,4xm,amv,anm,apng,asf,av1,avi,avs2,avs3,bink,cavsvideo,cine,dhav,'
     'dirac,dnxhd,dv,film_cpk,flic,flv,gif,gxf,h261,h263,h264,hevc,ifv,ivf,'
     'ivr,jpeg_pipe,kux,lxf,m4v,matroska,mjpeg,mjpeg_2000,mov,mp4,mpeg,mpegts,'
-    'mpegvideo,mxf,nsv,nut,nuv,obu,ogg,pva,rm,roq,ser,smk,swf,ty,vc1,vivo,'
+    'mpegvideo,mxf,nsv,nut,nuv,obu,ogg,pva,rm,roq,smk,swf,ty,vc1,vivo,'
     'vvc,webm,wtv,yuv4mpegpipe'
 )
 
@@ -152,7 +152,7 @@ def index_video(path: str | os.PathLike, thorough: bool = False) -> VideoIndex:
             may_jump = reader.times_may_jump
             codec = reader.stream.codec_context.name
             average_rate = float(reader.stream.average_rate or 0)
-            time_base = float(reader.stream.time_base)
+            time_base = float(reader.stream.time_base or 0)
             pixel_aspect = float(reader.stream.sample_aspect_ratio or 1)
             if not 0.01 <= pixel_aspect <= 100:
                 pixel_aspect = 1.0
@@ -493,7 +493,7 @@ class VideoWriter:
             self._temporary.unlink(missing_ok=True)
 
 
-def _simple_fraction(number: float) -> Fraction:
+def _simple_fraction(number: float | Fraction) -> Fraction:
     """Approximate a number from 1e-6 to 1e6, to a millionth of it."""
     if number < 1:
         return 1 / _simple_fraction(1 / Fraction(number))
@@ -674,7 +674,7 @@ class _Reader:
         jumps = self.times_may_jump
         # Where time stamps are guessed, a second is enough to find the right
         # ones again.
-        early = round(1 / self.stream.time_base) if jumps else 0
+        early = round(1 / float(self.stream.time_base or 1)) if jumps else 0
         try:
             self._container.seek(key_pts - early, stream=self.stream)
         except av.FFmpegError:
@@ -691,7 +691,8 @@ class _Reader:
 
     def origin(self, frame: av.VideoFrame) -> int:
         """Number of the packet that a frame comes from, in this reading."""
-        return frame.opaque[0] if frame.opaque else self._num_packets
+        number = frame.opaque
+        return number[0] if isinstance(number, list) else self._num_packets
 
     def list_packets(self) -> _Times:
         """List the frames that the packets announce.
@@ -711,8 +712,8 @@ class _Reader:
             return _Times(np.arange(len(shown)), numbers, none, none, whole)
         times = np.array([packets[i][0] for i in shown], np.int64)
         order = np.argsort(times, kind='stable')
-        keys = sorted(pts for pts, is_key, *_ in packets if is_key)
-        key_pts = np.array(keys, np.int64)
+        keys = [pts for pts, is_key, *_ in packets if is_key]
+        key_pts = np.sort(np.array(keys, np.int64))
         return _Times(
             pts=times[order],
             packets=numbers[order],
@@ -866,7 +867,7 @@ def _choose_stream(
 
 def _orientation(frame: av.VideoFrame) -> int:
     """Find out how a frame lies, see :func:`upright`."""
-    matrix = frame.side_data.get('DISPLAYMATRIX')
+    matrix: Any = frame.side_data.get('DISPLAYMATRIX')
     if matrix is None:
         return 1
     # A pixel (x, y) is shown at (ax + cy, bx + dy), but for a shift.
@@ -944,7 +945,8 @@ def _look_at_ends(
     if not (listed.whole and len(key_pts)) or len(np.unique(pts)) < len(pts):
         return None, 0
     end = int(listed.key_inds[1]) if len(key_pts) > 1 else len(pts)
-    first, next_key, seen = None, None, []
+    first, next_key = None, None
+    seen: list[int | None] = []
     try:
         with _Reader(path) as reader:
             for frame in reader.frames():
@@ -992,7 +994,7 @@ def _group_agrees(path: str, times: _Times, key: int) -> int:
     start, end = np.append(times.key_inds, len(times.pts))[[key, key + 1]]
     expected = times.pts[start:end].tolist()
     beyond = times.pts[end] if end < len(times.pts) else None
-    seen = []
+    seen: list[int | None] = []
     try:
         with _Reader(path) as reader:
             for frame in reader.frames(int(times.key_pts[key])):
