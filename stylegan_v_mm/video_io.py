@@ -665,6 +665,10 @@ class _Reader:
                     self._num_packets += 1
         except av.FFmpegError:
             self.breaks_off = True
+        except IndexError:
+            # PyAV cannot flush streams that came up only now (in a damaged
+            # transport stream); it has given all of ours by then.
+            pass
 
     def _packets_from(self, key_pts: int) -> Iterator[av.Packet]:
         """Read packets from the key frame at or before a time on.

@@ -120,6 +120,10 @@ def words(stream):
 def assert_frames_equal_full_decode(path, index=None):
     index = index or index_video(path)
     truth = decode_all(path)
+    if index.problem:
+        # What was decoded last depends on how one ends.
+        assert 0 <= len(truth) - index.num_frames <= 2
+        truth = truth[: index.num_frames]
     assert index.num_frames == len(truth)
     assert (index.height, index.width) == truth.shape[1:3]
     np.testing.assert_array_equal(
