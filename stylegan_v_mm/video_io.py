@@ -16,6 +16,7 @@ Opening a file takes as long as decoding some frames: those that were read
 last stay open, for each thread its own.
 """
 
+import errno
 import os
 import threading
 from collections import OrderedDict, deque
@@ -176,9 +177,11 @@ def index_video(path: str | os.PathLike, thorough: bool = False) -> VideoIndex:
             )
             num_checked = len(times.pts)
     except (av.FFmpegError, OSError) as error:
-        raise DamagedVideoError(
-            f'{path}: cannot be read: {error.strerror}'
-        ) from None
+        reason = error.strerror
+        if error.errno == errno.EINVAL:
+            # So FFmpeg says that a format is not among the allowed ones.
+            reason = 'it has none of the formats of videos that are read'
+        raise DamagedVideoError(f'{path}: cannot be read: {reason}') from None
     intact = np.setdiff1d(np.arange(len(times.pts)), damaged)
     if first is None or not len(intact):
         raise DamagedVideoError(f'{path}: no frame can be decoded')
@@ -956,10 +959,10 @@ def _look_at_ends(
             for frame in reader.frames():
                 if frame.is_corrupt:
                     return None, 0
+                first = first or frame
                 if len(seen) == end:
                     next_key = reader.to_image(frame)
                     break
-                first = first or frame
                 seen.append(frame.pts)
         if seen != pts[:end].tolist() or (next_key is None) != (
             end == len(pts)

@@ -488,10 +488,11 @@ def test_threads_read_one_file(tmp_path, watched):
     assert right == [True] * 120
 
 
-def test_first_frames_cut_away_by_an_edit_list(tmp_path):
+@pytest.mark.parametrize('gop', [12, 2])
+def test_first_frames_cut_away_by_an_edit_list(tmp_path, gop):
     # Frames before time 0 are in the file, and an edit list hides them.
     times = [40 * (i - 5) for i in range(40)]
-    encode(tmp_path / 'a.mp4', 'libx264', times_ms=times, bframes=0)
+    encode(tmp_path / 'a.mp4', 'libx264', gop=gop, times_ms=times, bframes=0)
     index = assert_frames_equal_full_decode(tmp_path / 'a.mp4')
     assert index.num_frames == 35
     first = decode_frames(index, [0])[0].astype(int)

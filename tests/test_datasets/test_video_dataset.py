@@ -338,6 +338,15 @@ def test_clips_with_damaged_frames_are_replaced(tmp_path, warnings_logged):
     (text,) = warnings_logged
     assert 'a.mp4: frame 24 is damaged; using other videos' in text
 
+    # Where there is no other video, other clips of this one do.
+    (tmp_path / 'b.mp4').unlink()
+    dataset = make_dataset(tmp_path)
+    for _ in range(60):
+        item = dataset[0]
+        numbers = [read_number(image) for image in item['video']]
+        assert numbers == item['t'].tolist()
+        assert not set(numbers) & set(range(24, 36))
+
 
 def test_label_of_a_replaced_video_is_that_of_the_other(tmp_path):
     for name in ('a', 'b'):

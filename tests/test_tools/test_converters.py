@@ -246,6 +246,28 @@ def test_pixels_become_square(tmp_path, convert, aspect, width):
     assert index.pixel_aspect == pytest.approx(float(aspect), rel=1e-5)
 
 
+@pytest.mark.parametrize('tool', ['videos_to_frames', 'reencode', 'crop_time'])
+def test_mirrored_videos_come_out_as_they_are_shown(tmp_path, convert, tool):
+    path = tmp_path / 'in' / 'a.mov'
+    path.parent.mkdir()
+    with av.open(str(path), 'w') as file:
+        stream = file.add_stream('png', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, 'rgb24'
+        stream.set_display_rotation(90, hflip=True)
+        for i in range(3):
+            frame = av.VideoFrame.from_ndarray(picture(80 * i), 'rgb24')
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    # Turned counterclockwise, then mirrored left to right.
+    expected = [np.rot90(picture(80 * i))[:, ::-1] for i in range(3)]
+    convert(tool, path.parent, tmp_path / 'out')
+    if tool == 'videos_to_frames':
+        np.testing.assert_array_equal(load(tmp_path / 'out' / 'a'), expected)
+    else:
+        frames = decode(tmp_path / 'out' / 'a.mp4').astype(int)
+        assert np.abs(frames - expected).mean() < 4
+
+
 @pytest.mark.parametrize('fps', [Fraction(1, 3600), 1000])
 def test_slow_and_fast_rates_survive(tmp_path, convert, fps):
     write_clip(tmp_path / 'in' / 'a.mkv', 4, fps=fps)
