@@ -76,6 +76,7 @@ def write(path, codec, pix_fmt, options):
         stream = file.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 96, 64, pix_fmt
         stream.codec_context.gop_size = 10
+        stream.codec_context.thread_count = 1  # the same bytes every time
         for i in range(NUM_FRAMES):
             image = 2 * x + y + rng.normal(0, 3, (64, 96)) + i
             image[10 + i // 2 : 30 + i // 2, i : i + 25] -= 80
