@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -217,7 +216,9 @@ class VideoDataset(Dataset):
         # Kept for each item: with a seed, what takes a damaged video's place
         # must not depend on the items that were read before.
         failed: set[int] = set()
-        for attempt in count(1):
+        attempts = 0
+        while True:
+            attempts += 1
             results = {
                 'source': self.sources[index],
                 'video_len': int(self.video_lens[index]),
@@ -230,8 +231,8 @@ class VideoDataset(Dataset):
                 return self.pipeline(results)
             except DamagedVideoError as error:
                 self._warn_once(int(index), error)
-                if attempt == _MOST_FAILURES:
-                    number = min(len(self), attempt)
+                if attempts == _MOST_FAILURES:
+                    number = min(len(self), attempts)
                     raise InputError(
                         f'{self.data_root}: none of {number} videos can be '
                         f'decoded; the last error: {error}'
