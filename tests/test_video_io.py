@@ -2,15 +2,20 @@
 
 import os
 import shutil
+import struct
 import threading
 from fractions import Fraction
+from itertools import pairwise, product
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import av
 import numpy as np
 import pytest
 import torch
+from av.bitstream import BitStreamFilterContext
+from av.stream import Disposition
 
 from stylegan_v_mm import video_io
 from stylegan_v_mm.errors import InputError
@@ -26,6 +31,10 @@ from stylegan_v_mm.video_io import (
 
 # A folder of videos of any origin, to be read frame by frame as well.
 REAL = sorted(Path(os.environ.get('STYLEGAN_V_VIDEOS', '/nowhere')).glob('*'))
+# Files that once went wrong.
+FAULTS = Path(os.environ.get('STYLEGAN_V_BAD_INPUTS', '/nowhere'))
+# Encoded by what PyAV lacks.
+SAMPLES = sorted(Path(__file__).parent.glob('data/videos/*.*[!d]'))
 
 
 def picture(i, size=(64, 48)):
@@ -50,10 +59,15 @@ def encode(
     rotation=0,
     pix_fmt='yuv420p',
     container=None,
+    pixel_aspect=None,
+    size=(64, 48),
 ):
     with av.open(str(path), 'w', format=container) as file:
         stream = file.add_stream(codec, rate=25, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
+        stream.width, stream.height = size
+        stream.pix_fmt = pix_fmt
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         stream.codec_context.gop_size = gop
         if bframes is not None:
             stream.codec_context.max_b_frames = bframes
@@ -62,7 +76,7 @@ def encode(
         if rotation:
             stream.set_display_rotation(rotation)
         for i in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(picture(i), 'rgb24')
+            frame = av.VideoFrame.from_ndarray(picture(i, size), 'rgb24')
             if times_ms is not None:
                 frame.pts, frame.time_base = times_ms[i], Fraction(1, 1000)
             file.mux(stream.encode(frame))
@@ -70,21 +84,46 @@ def encode(
 
 
 def decode_all(path):
-    """Every frame, by decoding from the start up to the first error."""
+    """Every frame up to the first damage, by decoding from the start."""
     images = []
     with av.open(str(path), **video_io.ANY_METADATA) as file:
-        try:
-            for frame in file.decode(video=0):
+        # Of the videos in our files, players show the largest.
+        stream = max(
+            (s for s in file.streams.video if 'attached' not in words(s)),
+            key=lambda s: s.width * s.height,
+        )
+        packets = file.demux(stream)
+        decode = stream.codec_context.decode
+        while True:
+            try:
+                packet = next(packets, None)
+                # PyAV refuses the empty packets of Theora.
+                if packet and not packet.size and packet.dts is not None:
+                    continue
+                frames = decode(packet if packet and packet.size else None)
+            except av.FFmpegError:
+                packet, frames = None, decode(None)
+            for frame in frames:
+                if frame.is_corrupt:
+                    continue
                 image = frame.to_ndarray(format='rgb24')
                 images.append(np.rot90(image, frame.rotation // 90))
-        except av.FFmpegError:
-            assert images
-    return np.stack(images)
+            if packet is None or not packet.size:
+                return np.stack(images)
+
+
+def words(stream):
+    """What a stream is marked as, as text."""
+    return Disposition(stream.disposition).name or ''
 
 
 def assert_frames_equal_full_decode(path, index=None):
     index = index or index_video(path)
     truth = decode_all(path)
+    if index.problem:
+        # What was decoded last depends on how one ends.
+        assert 0 <= len(truth) - index.num_frames <= 2
+        truth = truth[: index.num_frames]
     assert index.num_frames == len(truth)
     assert (index.height, index.width) == truth.shape[1:3]
     np.testing.assert_array_equal(
@@ -103,12 +142,16 @@ def assert_frames_equal_full_decode(path, index=None):
     ):
         for i, image in zip(inds, iter_frames(index, inds), strict=True):
             np.testing.assert_array_equal(image, truth[i])
-    # Every frame by itself, so that each has to be found by seeking.
+    # Every frame by itself, so that each has to be found by seeking, and is
+    # the first one that a decoder gives.
     for i in range(0, len(truth), max(1, len(truth) // 40)):
+        video_io._close_readers()
         np.testing.assert_array_equal(decode_frames(index, [i])[0], truth[i])
     return index
 
 
+QUIET = 'log-level=0:keyint=12'
+SVT = {'size': (64, 64), 'options': {'preset': '8'}}
 VFR = np.cumsum([1, 40, 7, 100, 33] * 8).tolist()
 ENCODINGS = {
     'gop1.mp4': {'codec': 'libx264', 'gop': 1},
@@ -138,6 +181,52 @@ ENCODINGS = {
     'raw.h264': {'codec': 'libx264'},
     'rotated.mp4': {'codec': 'libx264', 'rotation': 90},
     'animation.gif': {'codec': 'gif', 'pix_fmt': 'rgb8'},
+    'animation.png': {
+        'codec': 'apng',
+        'pix_fmt': 'rgb24',
+        'container': 'apng',
+    },
+    'pyramid.mp4': {
+        'codec': 'libx264',
+        'options': {'x264-params': 'b-adapt=0:bframes=7:b-pyramid=normal'},
+    },
+    'h264.flv': {'codec': 'libx264'},
+    'h264.nut': {'codec': 'libx264'},
+    'hevc.mp4': {'codec': 'libx265', 'options': {'x265-params': QUIET}},
+    'hevc_layers.mp4': {
+        'codec': 'libx265',
+        'options': {'x265-params': f'{QUIET}:temporal-layers=1:bframes=4'},
+    },
+    'hevc_open_gop.mkv': {
+        'codec': 'libx265',
+        'options': {'x265-params': f'{QUIET}:open-gop=1:bframes=4'},
+    },
+    'raw.hevc': {'codec': 'libx265', 'options': {'x265-params': QUIET}},
+    'svt.mp4': {'codec': 'libsvtav1', **SVT},
+    'svt.webm': {'codec': 'libsvtav1', **SVT},
+    'svt.ivf': {'codec': 'libsvtav1', **SVT},
+    'vp8.webm': {'codec': 'libvpx', 'options': {'auto-alt-ref': '1'}},
+    'vp8.ivf': {'codec': 'libvpx'},
+    'vp9_hidden.mp4': {
+        'codec': 'libvpx-vp9',
+        'options': {'auto-alt-ref': '6', 'lag-in-frames': '25'},
+    },
+    'mpeg1.mpg': {'codec': 'mpeg1video', 'bframes': 2},
+    'mpeg1.mkv': {'codec': 'mpeg1video', 'bframes': 2},
+    'mpeg2.mkv': {'codec': 'mpeg2video', 'bframes': 2},
+    'mpeg2.ts': {'codec': 'mpeg2video', 'bframes': 2},
+    'mpeg2.mxf': {'codec': 'mpeg2video', 'bframes': 2},
+    'mpeg4.mp4': {'codec': 'mpeg4', 'bframes': 2},
+    'mpeg4.m4v': {'codec': 'mpeg4', 'bframes': 2, 'container': 'm4v'},
+    'mjpeg.avi': {'codec': 'mjpeg', 'pix_fmt': 'yuvj420p'},
+    'mjpeg.mov': {'codec': 'mjpeg', 'pix_fmt': 'yuvj420p'},
+    'raw.mjpeg': {'codec': 'mjpeg', 'pix_fmt': 'yuvj420p'},
+    'prores.mov': {'codec': 'prores_ks', 'pix_fmt': 'yuv422p10le'},
+    'ffv1.mkv': {'codec': 'ffv1'},
+    'ffv1.avi': {'codec': 'ffv1'},
+    'wmv2.wmv': {'codec': 'wmv2'},
+    'h263.flv': {'codec': 'flv'},
+    'h261.h261': {'codec': 'h261', 'size': (176, 144)},
 }
 
 
@@ -146,6 +235,29 @@ def test_encoded_file(tmp_path, name):
     encode(tmp_path / name, **ENCODINGS[name])
     index = assert_frames_equal_full_decode(tmp_path / name)
     assert index.num_frames == 40
+    assert index.problem == ''
+
+
+@pytest.mark.parametrize('path', SAMPLES, ids=lambda path: path.name)
+def test_file_that_pyav_cannot_encode(path):
+    index = assert_frames_equal_full_decode(path)
+    assert index.num_frames >= 31
+    assert index.problem == ''
+
+
+@pytest.mark.skipif(not FAULTS.exists(), reason='no STYLEGAN_V_BAD_INPUTS')
+@pytest.mark.parametrize(
+    ('name', 'num_frames', 'fps'),
+    [
+        ('clip_svtav1.mp4', 75, 25),
+        ('cover_art_first.mp4', 40, 25),
+        ('raw.mjpeg', 40, 25),
+        ('theora_30fps.ogv', 60, 30),
+    ],
+)
+def test_file_that_went_wrong(name, num_frames, fps):
+    index = assert_frames_equal_full_decode(FAULTS / name)
+    assert (index.num_frames, index.fps) == (num_frames, fps)
     assert index.problem == ''
 
 
@@ -376,10 +488,11 @@ def test_threads_read_one_file(tmp_path, watched):
     assert right == [True] * 120
 
 
-def test_first_frames_cut_away_by_an_edit_list(tmp_path):
+@pytest.mark.parametrize('gop', [12, 2])
+def test_first_frames_cut_away_by_an_edit_list(tmp_path, gop):
     # Frames before time 0 are in the file, and an edit list hides them.
     times = [40 * (i - 5) for i in range(40)]
-    encode(tmp_path / 'a.mp4', 'libx264', times_ms=times, bframes=0)
+    encode(tmp_path / 'a.mp4', 'libx264', gop=gop, times_ms=times, bframes=0)
     index = assert_frames_equal_full_decode(tmp_path / 'a.mp4')
     assert index.num_frames == 35
     first = decode_frames(index, [0])[0].astype(int)
@@ -387,14 +500,401 @@ def test_first_frames_cut_away_by_an_edit_list(tmp_path):
     assert np.argmin(errors) == 5
 
 
-def test_rotation_turns_the_picture_upright(tmp_path):
-    encode(tmp_path / 'a.mp4', 'libx264', rotation=90, options={'crf': '1'})
-    index = index_video(tmp_path / 'a.mp4')
-    assert (index.width, index.height, abs(index.rotation)) == (48, 64, 90)
-    turned = np.rot90(picture(0), index.rotation // 90)
-    shown = decode_frames(index, [0])[0].astype(int)
-    assert np.abs(shown - turned)[..., 1].mean() < 12
-    assert np.abs(shown - turned[::-1, ::-1])[..., 1].mean() > 20
+# What a frame looks like
+
+# Rows of a display matrix: a pixel (x, y) is shown at (ax + cy, bx + dy).
+MATRICES = [
+    (a, b, c, d)
+    for a, b, c, d in product((-1, 0, 1), repeat=4)
+    if abs(a * d - b * c) == 1 and abs(a) + abs(b) == 1 and a * c == b * d
+]
+
+
+def set_matrix(path, matrix):
+    """Write a display matrix into the header of an mp4 file's only track."""
+    blob = bytearray(path.read_bytes())
+    a, b, c, d = (number * 2**16 for number in matrix)
+    # Behind version, times, number, length, layer, group and volume.
+    start = blob.index(b'tkhd') + 44
+    blob[start : start + 36] = struct.pack(
+        '>9i', a, b, 0, c, d, 0, 0, 0, 2**30
+    )
+    path.write_bytes(blob)
+
+
+def shown(image, matrix):
+    """Move each pixel to where a display matrix wants it."""
+    a, b, c, d = matrix
+    y, x = np.indices(image.shape[:2])
+    to_x, to_y = a * x + c * y, b * x + d * y
+    to_x, to_y = to_x - to_x.min(), to_y - to_y.min()
+    result = np.zeros((to_y.max() + 1, to_x.max() + 1, 3), np.uint8)
+    result[to_y, to_x] = image
+    return result
+
+
+@pytest.mark.parametrize('container', ['mp4', 'mov'])
+@pytest.mark.parametrize('matrix', MATRICES, ids=str)
+def test_each_orientation(tmp_path, matrix, container):
+    assert len(MATRICES) == 8
+    path = tmp_path / f'a.{container}'
+    encode(path, 'libx264', num_frames=14)
+    stored = decode_all(path)
+    set_matrix(path, matrix)
+    index = index_video(path)
+    expected = np.stack([shown(image, matrix) for image in stored])
+    assert (index.height, index.width) == expected.shape[1:3]
+    np.testing.assert_array_equal(decode_frames(index, range(14)), expected)
+    np.testing.assert_array_equal(
+        [*iter_frames(index, [3, 9])], expected[[3, 9]]
+    )
+
+
+@pytest.mark.parametrize(
+    ('option', 'turn'),
+    [
+        ('rotate=90', np.rot90),
+        ('rotate=180', lambda image: image[::-1, ::-1]),
+        ('flip=horizontal', lambda image: image[:, ::-1]),
+        ('flip=vertical', lambda image: image[::-1]),
+        ('flip=horizontal:rotate=90', lambda image: np.rot90(image[:, ::-1])),
+    ],
+)
+def test_orientation_in_the_stream_itself(tmp_path, option, turn):
+    path, turned = tmp_path / 'a.h264', tmp_path / 'turned.h264'
+    encode(path, 'libx264', num_frames=5)
+    with av.open(str(path)) as old, av.open(str(turned), 'w') as new:
+        stream = old.streams.video[0]
+        edit = BitStreamFilterContext(
+            f'h264_metadata=display_orientation=insert:{option}', stream
+        )
+        copy = new.add_stream_from_template(stream)
+        packets = [p for p in old.demux(stream) if p.size]
+        edited = [p for packet in packets for p in edit.filter(packet)]
+        for packet in [*edited, *edit.filter(None)]:
+            packet.stream = copy
+            packet.dts = packet.pts = None
+            new.mux(packet)
+    frames = decode_frames(index_video(turned), range(5))
+    expected = [turn(image) for image in decode_all(path)]
+    np.testing.assert_array_equal(frames, expected)
+
+
+@pytest.mark.skipif(not FAULTS.exists(), reason='no STYLEGAN_V_BAD_INPUTS')
+def test_mirrored_file():
+    frames = decode_frames(index_video(FAULTS / 'hflip.mp4'), range(40))
+    with av.open(str(FAULTS / 'hflip.mp4')) as file:
+        stored = [f.to_ndarray(format='rgb24') for f in file.decode(video=0)]
+    np.testing.assert_array_equal(frames, np.stack(stored)[:, :, ::-1])
+
+
+def test_shape_of_pixels(tmp_path):
+    path = tmp_path / 'a.mp4'
+    encode(path, 'libx264', num_frames=3, pixel_aspect=Fraction(64, 45))
+    index = index_video(path)
+    assert index.pixel_aspect == pytest.approx(64 / 45)
+    assert (index.width, index.height) == (64, 48)
+    set_matrix(path, (0, 1, -1, 0))
+    index = index_video(path)
+    assert index.pixel_aspect == pytest.approx(45 / 64)
+    assert (index.width, index.height) == (48, 64)
+    encode(path, 'libx264', num_frames=3)
+    assert index_video(path).pixel_aspect == 1
+
+
+# Which of several videos is shown
+
+
+def encode_several(path, videos):
+    """Write videos of one grey each; ``videos`` are (grey, size, marks)."""
+    with av.open(str(path), 'w') as file:
+        streams = []
+        for _, (width, height), mark in videos:
+            cover = mark == Disposition.attached_pic
+            stream = file.add_stream('mjpeg' if cover else 'libx264', rate=25)
+            stream.width, stream.height = width, height
+            stream.pix_fmt = 'yuvj420p' if cover else 'yuv420p'
+            stream.disposition = mark
+            streams.append(stream)
+        for stream, (grey, (width, height), mark) in zip(streams, videos):
+            image = np.full((height, width, 3), grey, np.uint8)
+            for _ in range(1 if mark == Disposition.attached_pic else 8):
+                frame = av.VideoFrame.from_ndarray(image, 'rgb24')
+                file.mux(stream.encode(frame))
+            file.mux(stream.encode())
+
+
+NONE, DEFAULT = Disposition(0), Disposition.default
+COVER = Disposition.attached_pic
+SMALL, LARGE = (32, 32), (64, 48)
+
+
+@pytest.mark.parametrize(
+    ('videos', 'expected'),
+    [
+        ([(40, SMALL, NONE), (90, LARGE, DEFAULT), (140, LARGE, NONE)], 90),
+        ([(40, LARGE, NONE), (90, SMALL, DEFAULT)], 90),
+        ([(40, SMALL, DEFAULT), (90, LARGE, DEFAULT)], 90),
+        ([(40, SMALL, NONE), (90, LARGE, NONE)], 90),
+        ([(40, SMALL, NONE), (90, LARGE, NONE), (140, LARGE, NONE)], 90),
+        ([(40, SMALL, DEFAULT), (90, SMALL, DEFAULT)], 40),
+    ],
+)
+def test_the_video_that_players_show(tmp_path, videos, expected):
+    path = tmp_path / 'a.mkv'
+    encode_several(path, videos)
+    index = index_video(path)
+    size = next(size for grey, size, _ in videos if grey == expected)
+    assert (index.width, index.height, index.num_frames) == (*size, 8)
+    for frame in (*decode_frames(index, [2, 7]), *iter_frames(index, [4])):
+        assert np.abs(frame.astype(int) - expected).max() < 5
+
+
+def test_a_cover_is_no_video(tmp_path):
+    path = tmp_path / 'a.mp4'
+    encode_several(path, [(40, (200, 200), COVER), (90, SMALL, DEFAULT)])
+    index = index_video(path)
+    assert (index.width, index.num_frames) == (32, 8)
+    blob = path.read_bytes()
+    encode_several(path, [(90, SMALL, DEFAULT), (40, (200, 200), COVER)])
+    assert index_video(path).num_frames == 8
+    assert path.read_bytes() != blob
+    with av.open(str(path), 'w') as file:
+        sound = file.add_stream('aac', rate=44100, layout='mono')
+        cover = file.add_stream('mjpeg', rate=25)
+        cover.width = cover.height = 64
+        cover.pix_fmt, cover.disposition = 'yuvj420p', COVER
+        image = np.zeros((64, 64, 3), np.uint8)
+        file.mux(cover.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
+        silence = np.zeros((1, 1024), np.float32)
+        frame = av.AudioFrame.from_ndarray(silence, 'fltp', 'mono')
+        frame.sample_rate, frame.pts = 44100, 0
+        file.mux([*sound.encode(frame), *sound.encode(), *cover.encode()])
+    with pytest.raises(DamagedVideoError, match='holds no video'):
+        index_video(path)
+
+
+# Time
+
+
+@pytest.mark.parametrize(
+    ('name', 'encoding'),
+    [
+        ('a.ivf', {'codec': 'libvpx'}),
+        ('a.dv', {'codec': 'dvvideo', 'size': (720, 576), 'num_frames': 4}),
+    ],
+)
+def test_rate_comes_from_the_time_stamps(tmp_path, name, encoding):
+    encode(tmp_path / name, **encoding)
+    with av.open(str(tmp_path / name)) as file:
+        assert file.streams.video[0].average_rate != 25
+    assert index_video(tmp_path / name).fps == pytest.approx(25)
+
+
+def test_average_rate_stands_whatever_the_pauses(tmp_path):
+    times = [*range(0, 800, 40), *range(10_000, 10_800, 40)]
+    encode(tmp_path / 'a.mkv', 'libx264', times_ms=times)
+    with av.open(str(tmp_path / 'a.mkv')) as file:
+        average = float(file.streams.video[0].average_rate)
+    assert index_video(tmp_path / 'a.mkv').fps == average
+
+
+@pytest.mark.parametrize(
+    'fps', [1e-6, 1 / 86400, 0.001, 1 / 7, 0.9997, 240, 1000, 12345.6, 1e6]
+)
+def test_slow_and_fast_rates_are_written(tmp_path, fps):
+    frames = np.zeros((5, 3, 16, 16), np.uint8)
+    write_video(tmp_path / 'a.mp4', frames, fps)
+    with av.open(str(tmp_path / 'a.mp4')) as file:
+        stream = file.streams.video[0]
+        assert float(stream.average_rate) == pytest.approx(fps, rel=2e-6)
+        times = [frame.time for frame in file.decode(stream)]
+    assert np.diff(times) == pytest.approx([1 / fps] * 4, rel=2e-6)
+    assert index_video(tmp_path / 'a.mp4').fps == pytest.approx(fps, rel=2e-6)
+
+
+@pytest.mark.parametrize('fps', [0, -1, 1e-7, 1e7, np.inf, np.nan])
+def test_rates_that_cannot_be_written(tmp_path, fps):
+    frames = np.zeros((1, 3, 16, 16), np.uint8)
+    with pytest.raises(InputError, match=r'a\.mp4: fps must be'):
+        write_video(tmp_path / 'a.mp4', frames, fps)
+
+
+# Damage
+
+
+class Damaged(NamedTuple):
+    """A video of which the decoder finds a part damaged.
+
+    Attributes:
+        path: The file.
+        clean: [T, H, W, 3], its frames before the damage.
+        flagged: Numbers of frames that the decoder flags.
+        spoilt: Numbers of frames that nobody should use: these and all that
+            are decoded after them, up to the next key frame.
+    """
+
+    path: Path
+    clean: np.ndarray
+    flagged: set[int]
+    spoilt: set[int]
+
+
+def hurt(path, packet_numbers):
+    """Overwrite the second half of some packets of a video in place.
+
+    The groups must be closed: a key frame ends what depends on one before.
+    """
+    clean = decode_all(path)
+    with av.open(str(path)) as file:
+        packets = [p for p in file.demux(video=0) if p.size]
+        places = [(p.pos, p.size) for p in packets]
+    blob = bytearray(path.read_bytes())
+    for start, size in (places[number] for number in packet_numbers):
+        blob[start + size // 2 : start + size] = bytes(size - size // 2)
+    path.write_bytes(blob)
+    numbers = {pts: i for i, pts in enumerate(sorted(p.pts for p in packets))}
+    bad = set()
+    with av.open(str(path)) as file:
+        for packet in file.demux(video=0):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                bad.add(numbers[packet.pts])
+                continue
+            bad |= {numbers[f.pts] for f in frames if f.is_corrupt}
+    spoilt, is_bad = set(), False
+    for packet in packets:  # in the order of decoding
+        number = numbers[packet.pts]
+        is_bad = number in bad or (is_bad and not packet.is_keyframe)
+        spoilt |= {number} if is_bad else set()
+    return Damaged(path, clean, bad, spoilt)
+
+
+CLOSED = {'x264-params': 'keyint=10:min-keyint=10:scenecut=0:bframes=3'}
+HURT = {
+    'a frame that others need.mp4': ('libx264', [11]),
+    'a key frame.mkv': ('libx264', [20]),
+    'several.mp4': ('libx264', [4, 15, 22]),
+    'in MPEG-2.mkv': ('mpeg2video', [13, 22]),
+    'frames of MPEG-4.mp4': ('mpeg4', [13, 22]),
+}
+
+
+@pytest.fixture(params=HURT, scope='module')
+def damaged(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp('damaged') / request.param
+    codec, packets = HURT[request.param]
+    options = CLOSED if codec == 'libx264' else {}
+    encode(
+        path, codec, gop=10, bframes=0 if not options else 3, options=options
+    )
+    damaged = hurt(path, packets)
+    assert damaged.flagged
+    assert 3 < len(damaged.spoilt) < 25
+    return damaged
+
+
+def test_damaged_frames_are_named(damaged):
+    index = index_video(damaged.path, thorough=True)
+    assert index.num_frames == index.num_checked == 40
+    assert set(index.damaged.tolist()) == damaged.spoilt
+    assert 'damaged, of 40' in index.problem
+    for i in range(40):
+        if i in damaged.spoilt:
+            with pytest.raises(DamagedVideoError, match=f'frame {i} is dam'):
+                decode_frames(
+                    index, [0, i] if 0 not in damaged.spoilt else [i]
+                )
+        else:
+            frame = decode_frames(index, [i])[0]
+            np.testing.assert_array_equal(frame, damaged.clean[i])
+
+
+def test_damage_that_is_not_known_yet(damaged):
+    """No frame that the decoder flags, or of what depends on it, is used."""
+    index = index_video(damaged.path)
+    rng = np.random.default_rng(0)
+    clips = [[i] for i in range(40)]
+    clips += [np.sort(rng.integers(40, size=3)).tolist() for _ in range(40)]
+    for clip in clips:
+        video_io._close_readers()
+        refused = 0
+        for read in (
+            lambda clip=clip: decode_frames(index, clip),
+            lambda clip=clip: np.stack([*iter_frames(index, clip)]),
+        ):
+            try:
+                frames = read()
+            except DamagedVideoError:
+                refused += 1
+            else:
+                assert not damaged.flagged & set(clip)
+                np.testing.assert_array_equal(frames, damaged.clean[clip])
+        if not damaged.spoilt & set(clip):
+            # One pass may meet what lies between them.
+            assert refused <= 1
+    with pytest.raises(DamagedVideoError):
+        list(iter_frames(index, range(40)))
+
+
+def test_stretches_between_damage_can_be_read(damaged):
+    index = index_video(damaged.path, thorough=True)
+    bounds = [-1, *sorted(damaged.spoilt), 40]
+    for before, after in pairwise(bounds):
+        inds = np.arange(before + 1, after)
+        if len(inds):
+            frames = np.stack([*iter_frames(index, inds)])
+            np.testing.assert_array_equal(frames, damaged.clean[inds])
+
+
+def test_frames_before_a_key_frame_depend_on_the_group_before(tmp_path):
+    path = tmp_path / 'a.mp4'
+    options = 'open-gop=1:keyint=10:min-keyint=10:scenecut=0:bframes=3'
+    encode(path, 'libx264', options={'x264-params': f'{options}:b-adapt=0'})
+    damaged = hurt(path, [11])
+    index = index_video(path, thorough=True)
+    intact = set(range(40)) - set(index.damaged.tolist())
+    assert 10 < len(intact) < 40 - len(damaged.flagged)
+    for i in sorted(intact):
+        np.testing.assert_array_equal(
+            decode_frames(index, [i])[0], damaged.clean[i]
+        )
+
+
+def test_damage_at_the_end_and_at_the_start(tmp_path):
+    encode(tmp_path / 'end.mp4', 'libx264', options=CLOSED)
+    damaged = hurt(tmp_path / 'end.mp4', [35])
+    index = index_video(tmp_path / 'end.mp4')
+    assert index.num_frames == min(damaged.spoilt)
+    assert not len(index.damaged)
+    stops = f'decoding stops after {index.num_frames} of 40 frames'
+    assert index.problem == stops
+    encode(tmp_path / 'start.mp4', 'libx264', options=CLOSED)
+    damaged = hurt(tmp_path / 'start.mp4', [0])
+    index = index_video(tmp_path / 'start.mp4')
+    assert index.damaged.tolist() == [*range(10)]
+    assert index.problem == 'frames 0 to 9 are damaged, of 40'
+    np.testing.assert_array_equal(
+        decode_frames(index, range(10, 40)), damaged.clean[10:]
+    )
+
+
+@pytest.mark.skipif(not FAULTS.exists(), reason='no STYLEGAN_V_BAD_INPUTS')
+def test_flipped_bits():
+    """93 frames are spoilt; the decoder flags 14 or 15 of them."""
+    path = FAULTS / 'h264_bitflips.mp4'
+    index = index_video(path, thorough=True)
+    assert index.num_frames == 200
+    assert index.damaged.tolist() == [*range(57, 150)]
+    index = index_video(path)
+    for i in range(200):
+        video_io._close_readers()
+        if 57 <= i < 150:
+            with pytest.raises(DamagedVideoError):
+                decode_frames(index, [i])
+        else:
+            assert len(decode_frames(index, [i])) == 1
 
 
 def test_truncated_file_gives_the_frames_that_are_there(tmp_path):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..video_io import MAX_FRAME_PIXELS, DamagedVideoError
+from ..video_io import MAX_FRAME_PIXELS, DamagedVideoError, upright
 
 _FORMATS = ('BMP', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _JPEG = ('JPEG', 'MPO')
@@ -31,18 +31,6 @@ _ORIENTATION = 0x112
 # A TIFF's tag that says what a page is, by bits; the most pages that count.
 _PAGE_KIND, _THUMBNAIL, _MASK = 254, 1, 4
 _MAX_PAGES = 2**16
-#: By EXIF's orientation, what makes a picture upright: whether to swap its
-#: rows and columns, then to turn their orders round.
-TURNS = {
-    1: (False, False, False),
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
-}
 
 
 def decode_images(blobs: Sequence[bytes], names: Sequence) -> np.ndarray:
@@ -95,14 +83,14 @@ def _decode(blob: bytes, name: object) -> np.ndarray:
         raise DamagedVideoError(f'{name}: damaged, the PNG ends early')
     # Also makes three channels of grey, palette and alpha images. Of a PNG,
     # where EXIF may come last, OpenCV reads the orientation in all versions.
-    flags, turn = cv2.IMREAD_COLOR, TURNS[1]
+    flags, orientation = cv2.IMREAD_COLOR, 1
     if is_jpeg or image.format == 'WEBP':
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
-        turn = _turn(image)
+        orientation = _orientation(image)
     bgr = cv2.imdecode(np.frombuffer(blob, np.uint8), flags)
     if bgr is None:
         raise DamagedVideoError(f'{name}: the image is damaged')
-    return bgr if turn == TURNS[1] else upright(bgr, turn)
+    return np.ascontiguousarray(upright(bgr, orientation))
 
 
 def open_picture(file: IO[bytes], name: object) -> Image.Image:
@@ -292,24 +280,16 @@ def png_is_whole(blob: bytes) -> bool:
     return at + 12 <= len(blob)
 
 
-def upright(pixels: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
-    """Turn pixels [H, W, C] as one of :data:`TURNS` says."""
-    swap, rows, columns = turn
-    if swap:
-        pixels = pixels.swapaxes(0, 1)
-    return np.ascontiguousarray(
-        pixels[:: -1 if rows else 1, :: -1 if columns else 1]
-    )
-
-
-def _turn(image: Image.Image) -> tuple[bool, bool, bool]:
+def _orientation(image: Image.Image) -> int:
+    """Read how an image lies, see :func:`~stylegan_v_mm.video_io.upright`."""
     if 'exif' not in image.info:
-        return TURNS[1]
+        return 1
     exif = Image.Exif()
     try:
         exif.load(image.info['exif'])
-        return TURNS[int(exif[_ORIENTATION])]
+        orientation = int(exif[_ORIENTATION])
     except Exception:
         # Pillow raises a dozen types here; no viewer follows what it cannot
         # read, or a number that has no meaning.
-        return TURNS[1]
+        return 1
+    return orientation if 1 <= orientation <= 8 else 1

@@ -51,9 +51,10 @@ class VideoDataset(Dataset):
 
     Of a video longer than ``max_num_frames`` only a random window counts.
     Videos too short for the pipeline and files that cannot be decoded are
-    left out and named in one warning. A video that turns out to be damaged
-    later, or is gone, is named once, and another one takes its place; 100 of
-    them in a row are an error.
+    left out and named in one warning. A video of which a clip turns out to be
+    damaged, or that is gone, is named once, and another one takes its place,
+    if there is one, or else another clip of it; 100 failures in a row are an
+    error.
 
     Required by the first transform of the pipeline, added here:
 
@@ -181,7 +182,8 @@ class VideoDataset(Dataset):
         """Height and width of the first video that can be decoded."""
         for source in self.sources:
             try:
-                return source.read([0]).shape[1:3]
+                # Where frames are known to be damaged, the last one is not.
+                return source.read([len(source) - 1]).shape[1:3]
             except DamagedVideoError:
                 continue
         raise InputError(f'{self.data_root}: no video can be decoded')
@@ -219,7 +221,9 @@ class VideoDataset(Dataset):
         # Kept for each item: with a seed, what takes a damaged video's place
         # must not depend on the items that were read before.
         failed: set[int] = set()
+        attempts = 0
         while True:
+            attempts += 1
             results = {
                 'source': self.sources[index],
                 'video_len': int(self.video_lens[index]),
@@ -231,13 +235,17 @@ class VideoDataset(Dataset):
             try:
                 return self.pipeline(results)
             except DamagedVideoError as error:
-                failed.add(int(index))
                 self._warn_once(int(index), error)
-                if len(failed) >= min(len(self), _MOST_FAILURES):
+                if attempts == _MOST_FAILURES:
+                    number = min(len(self), attempts)
                     raise InputError(
-                        f'{self.data_root}: none of {len(failed)} videos can '
-                        f'be decoded; the last error: {error}'
+                        f'{self.data_root}: none of {number} videos can be '
+                        f'decoded; the last error: {error}'
                     ) from error
+                failed.add(int(index))
+                if len(failed) == len(self):
+                    # What is damaged in one clip may be intact in another.
+                    failed.clear()
                 intact = np.delete(np.arange(len(self)), list(failed))
                 index = intact[rng.integers(len(intact))]
 

@@ -97,8 +97,8 @@ class VideoFile:
         return decode_frames(self.index, frame_inds)
 
     def signature(self) -> str:
-        """Text that changes when the content does."""
-        return f'{self.size} {self.mtime_ns} {len(self)}'
+        """Text that changes when the frames do, or how they are read."""
+        return f'{self.size} {self.mtime_ns} {len(self)} v{_CACHE_VERSION}'
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,6 +354,32 @@ def read_each(
     return (source.read([i])[0] for i in frame_inds)
 
 
+def find_damage(source: VideoSource) -> np.ndarray:
+    """Decode all frames of a video, to know which are damaged.
+
+    Returns:
+        [D], int64, their numbers, ascending.
+    """
+    if isinstance(source, VideoFile):
+        index = source.index
+        if index.num_checked < len(source):
+            index = _index_or_problem(index.path, thorough=True)
+        cut_off = np.arange(index.num_frames, len(source))
+        return np.union1d(index.damaged, cut_off)
+    with suppress(DamagedVideoError):
+        # In one pass, as a moving picture is decoded from its start.
+        for _ in read_each(source, range(len(source))):
+            pass
+        return np.zeros(0, np.int64)
+    damaged = []
+    for i in range(len(source)):
+        try:
+            source.read([i])
+        except DamagedVideoError:
+            damaged.append(i)
+    return np.array(damaged, np.int64)
+
+
 def read_side_file(data_root: str | os.PathLike, name: str) -> str | None:
     """Read a text file that lies beside the videos.
 
@@ -553,7 +579,8 @@ def _scan_zip(path: Path, left_out: LeftOut) -> list[VideoSource]:
 # Indices of video files, cached in the user's cache folder: one JSON file
 # for each data root.
 
-_CACHE_VERSION = '2'
+# Also changes with what is read from the same file.
+_CACHE_VERSION = '3'
 
 
 def _index_files(root: Path, names: list[str]) -> list[VideoFile]:
@@ -599,14 +626,27 @@ def _index_files(root: Path, names: list[str]) -> list[VideoFile]:
     return sources
 
 
-def _index_or_problem(path: str) -> VideoIndex:
+def _index_or_problem(path: str, thorough: bool = False) -> VideoIndex:
     try:
-        return index_video(path)
+        return index_video(path, thorough)
     except DamagedVideoError as error:
         none = np.zeros(0, np.int64)
-        problem = str(error).removeprefix(f'{path}: ')
         return VideoIndex(
-            path, '', 0, 0, 0, 0.0, none, none, none, False, problem
+            path=path,
+            codec='',
+            width=0,
+            height=0,
+            orientation=1,
+            pixel_aspect=1.0,
+            fps=0.0,
+            time_base=0.0,
+            pts=none,
+            key_pts=none,
+            key_inds=none,
+            regular=False,
+            damaged=none,
+            num_checked=0,
+            problem=str(error).removeprefix(f'{path}: '),
         )
 
 
@@ -623,7 +663,7 @@ def _load_cache(path: Path) -> dict[tuple[str, int, int], VideoIndex]:
             raise ValueError('another checksum or version')
         cached = {}
         for size, mtime_ns, index in json.loads(text):
-            for key in ('pts', 'key_pts', 'key_inds'):
+            for key in ('pts', 'key_pts', 'key_inds', 'damaged'):
                 index[key] = np.array(index[key], np.int64)
             cached[index['path'], size, mtime_ns] = VideoIndex(**index)
         return cached

@@ -308,6 +308,46 @@ def test_video_damaged_later_is_replaced_and_named_once(
         dataset[1]
 
 
+def test_clips_with_damaged_frames_are_replaced(tmp_path, warnings_logged):
+    """Frames 24 to 35 cannot be used; what lies around keeps its times."""
+    options = {'x264-params': 'keyint=12:min-keyint=12:scenecut=0:b-adapt=0'}
+    path = tmp_path / 'a.mp4'
+    encode(path, num_frames=60, options=options)
+    encode(tmp_path / 'b.mp4', num_frames=40, first=100)
+    with av.open(str(path)) as file:
+        packets = [(p.pos, p.size) for p in file.demux(video=0) if p.size]
+    start, size = packets[24]
+    blob = bytearray(path.read_bytes())
+    blob[start + size // 2 : start + size] = bytes(size - size // 2)
+    path.write_bytes(blob)
+    with av.open(str(path)) as file:
+        flags = [frame.is_corrupt for frame in file.decode(video=0)]
+    assert np.flatnonzero(flags).tolist() == [24]
+
+    dataset = make_dataset(tmp_path)
+    assert warnings_logged == []
+    shown = {'a': set(), 'b': set()}
+    for _ in range(150):
+        item = dataset[0]
+        numbers = [read_number(image) for image in item['video']]
+        assert [n % 100 for n in numbers] == item['t'].tolist()
+        shown['b' if numbers[0] >= 100 else 'a'].update(numbers)
+    assert shown['b']
+    assert len(shown['a']) > 40
+    assert not shown['a'] & set(range(24, 36))
+    (text,) = warnings_logged
+    assert 'a.mp4: frame 24 is damaged; using other videos' in text
+
+    # Where there is no other video, other clips of this one do.
+    (tmp_path / 'b.mp4').unlink()
+    dataset = make_dataset(tmp_path)
+    for _ in range(60):
+        item = dataset[0]
+        numbers = [read_number(image) for image in item['video']]
+        assert numbers == item['t'].tolist()
+        assert not set(numbers) & set(range(24, 36))
+
+
 def test_label_of_a_replaced_video_is_that_of_the_other(tmp_path):
     for name in ('a', 'b'):
         encode(tmp_path / name / '0.mp4', num_frames=4)

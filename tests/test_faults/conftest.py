@@ -75,11 +75,28 @@ def pytest_terminal_summary(terminalreporter):
     if 'STYLEGAN_V_FAULTS' not in os.environ:
         return
     rows = defaultdict(list)
+    spoilt = defaultdict(list)
     for report in terminalreporter.stats.get('passed', []):
         for name, value in report.user_properties:
             if name == 'fault' and report.when == 'call':
                 fault, then, lost = value
                 rows[fault, then].append(lost)
+            if name == 'damage' and report.when == 'call':
+                kind, harm, *counts = value
+                spoilt[kind].append(counts)
+                spoilt[harm].append(counts)
+                spoilt['all'].append(counts)
+    if spoilt:
+        terminalreporter.section('damaged videos')
+        terminalreporter.write_line(
+            '| | files | frames spoilt | used | frames intact | used |'
+        )
+        terminalreporter.write_line('|---|---|---|---|---|---|')
+        for name, counts in spoilt.items():
+            totals = ' | '.join(str(sum(column)) for column in zip(*counts))
+            terminalreporter.write_line(
+                f'| {name} | {len(counts)} | {totals} |'
+            )
     terminalreporter.section('faults')
     terminalreporter.write_line('| fault | times | then | iterations lost |')
     terminalreporter.write_line('|---|---|---|---|')

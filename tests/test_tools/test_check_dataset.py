@@ -19,7 +19,7 @@ from PIL import Image
 
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.datasets.video_sources import VideoFile
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video_io import VideoWriter, write_video
 
 TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/check_dataset.py'
 
@@ -80,6 +80,7 @@ def test_table_of_video_files(tmp_path):
     assert table['layout'] == 'video files'
     assert table['videos'] == '6, 4 usable'
     assert table['frames'] == '65; per video 0 to 30, median 10.5'
+    assert table['looked at'] == 'all frames'
     assert table['sizes'] == '64x48 (4), 200x160 (1)'
     assert table['frame rates'] == '25 (4), 12.5 (1)'
     assert table['codecs'] == 'h264 (5)'
@@ -120,6 +121,7 @@ def test_table_of_frame_folders(tmp_path, run_here, zipped):
     table = rows(result)
     assert table['layout'] == layout
     assert table['frames'] == '16; per video 4 to 7, median 5'
+    assert table['looked at'] == '3 of 16 frames; --thorough decodes all'
     assert table['sizes'] == '40x40 (2)'
     assert table['labels'] == '3 numbers per video'
     assert table['damaged'] == 'c (first frame is not an image)'
@@ -157,6 +159,69 @@ def test_all_kinds_and_what_is_left_out(tmp_path, run_here):
     assert 'half.webp (not an image' in table['damaged']
     for left_out in ('a link to nothing (1: b.mp4)', 'text (1: notes)'):
         assert f'left out        {left_out}' in result.stdout
+
+
+def damage_middle(path):
+    """Write a video of 40 frames, of which 11 to 19 are damaged."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), 'w') as file:
+        options = {'sc_threshold': '1000000000'}
+        stream = file.add_stream('mpeg4', rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        stream.codec_context.gop_size = 10
+        for image in np.random.default_rng(0).integers(
+            0, 255, (40, 48, 64, 3)
+        ):
+            frame = av.VideoFrame.from_ndarray(image.astype(np.uint8), 'rgb24')
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    with av.open(str(path)) as file:
+        packets = [(p.pos, p.size) for p in file.demux(video=0) if p.size]
+    start, size = packets[11]
+    blob = bytearray(path.read_bytes())
+    blob[start + size // 2 : start + size] = bytes(size - size // 2)
+    path.write_bytes(blob)
+
+
+def test_it_says_how_much_it_looked_at(tmp_path, run_here):
+    root, sheet = tmp_path / 'data', tmp_path / 'sheet.png'
+    damage_middle(root / 'a.mp4')
+    write_clip(root / 'b.mp4', 12)
+    # The first and the last ten of a.mp4, and b.mp4.
+    table = rows(run_here(root))
+    assert table['looked at'] == '32 of 52 frames; --thorough decodes all'
+    assert table['damaged'] == 'none found'
+    table = rows(run_here(root, '--thorough', '--preview', sheet))
+    assert table['looked at'] == 'all frames'
+    assert table['damaged'] == 'a.mp4 (frames 11 to 19 are damaged)'
+    assert table['videos'] == '2, 2 usable'
+    assert cv2.imread(str(sheet)).shape[0] == 2 * 128 + 2
+    # Frames 0 to 10 and 20 to 39 are not enough for a clip of 32.
+    many = ('--num-frames', 32, '--max-dist', 64)
+    assert run_here(root, *many).returncode == 0
+    result = run_here(root, *many, '--thorough')
+    assert result.returncode == 2
+    assert 'none of 2 videos can be used: damaged: a.mp4' in result.stderr
+
+
+def test_thorough_look_at_pictures(tmp_path, run_here):
+    write_frames(tmp_path / 'a', 5)
+    write_frames(tmp_path / 'b', 5)
+    (tmp_path / 'b' / '3.png').write_bytes(b'not a picture')
+    assert rows(run_here(tmp_path))['damaged'] == 'none found'
+    table = rows(run_here(tmp_path, '--thorough'))
+    assert table['looked at'] == 'all frames'
+    assert table['damaged'] == 'b (3.png cannot be decoded)'
+
+
+def test_pixels_that_are_not_square(tmp_path, run_here):
+    write_clip(tmp_path / 'a.mp4', 5)
+    assert 'pixels' not in rows(run_here(tmp_path))
+    with VideoWriter(tmp_path / 'b.mp4', 25, pixel_aspect=1.5) as writer:
+        writer.append(np.zeros((5, 3, 48, 64), np.uint8))
+    text = rows(run_here(tmp_path))['pixels']
+    assert text.startswith('not square, width to height: b.mp4 (1.5); ')
+    assert '--square-pixels' in text
 
 
 def test_clip_settings_decide_what_is_usable(tmp_path, run_here):

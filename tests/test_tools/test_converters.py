@@ -19,7 +19,11 @@ from PIL import Image
 from real_process import ROOT, run_tool
 
 from stylegan_v_mm.datasets import VideoDataset
-from stylegan_v_mm.video_io import ANY_METADATA, write_video
+from stylegan_v_mm.video_io import (
+    ANY_METADATA,
+    index_video,
+    write_video,
+)
 
 TOOLS = ROOT / 'tools/dataset_converters'
 
@@ -58,8 +62,10 @@ def decode(path):
     """Every frame that can be decoded, [T, H, W, 3]."""
     images = []
     with av.open(str(path), **ANY_METADATA) as file:
+        # Of the videos in our files, players show the largest.
+        stream = max(file.streams.video, key=lambda s: s.width * s.height)
         try:
-            for frame in file.decode(video=0):
+            for frame in file.decode(stream):
                 image = frame.to_ndarray(format='rgb24')
                 images.append(np.rot90(image, frame.rotation // 90))
         except av.FFmpegError:
@@ -75,11 +81,44 @@ def load(folder):
 
 
 def break_off(path):
-    """Write a video of which only the start can be decoded."""
+    """Write a video of which only the start can be decoded.
+
+    Returns its frames before, and how many are whole in the file now.
+    """
     frames = np.random.default_rng(0).integers(0, 255, (40, 3, 48, 64))
     write_video(path, frames.astype(np.uint8), fps=25)
+    before = decode(path)
+    half = path.stat().st_size // 2
+    with av.open(str(path)) as file:
+        ends = [p.pos + p.size for p in file.demux(video=0) if p.size]
     # The list of frames is at the front, the frames themselves are gone.
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    path.write_bytes(path.read_bytes()[:half])
+    return before, sum(end <= half for end in ends)
+
+
+def damage_middle(path):
+    """Write a video of 50 frames of which 20 to 29 are damaged.
+
+    Returns its frames before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {'x264-params': 'keyint=10:min-keyint=10:scenecut=0'}
+    noise = np.random.default_rng(0).integers(0, 255, (50, 48, 64, 3))
+    with av.open(str(path), 'w') as file:
+        stream = file.add_stream('libx264', rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        for image in noise.astype(np.uint8):
+            frame = av.VideoFrame.from_ndarray(image, 'rgb24')
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    before = decode(path)
+    with av.open(str(path)) as file:
+        packets = [p for p in file.demux(video=0) if p.size]
+        start, size = [(p.pos, p.size) for p in packets if p.is_keyframe][2]
+    blob = bytearray(path.read_bytes())
+    blob[start + size // 2 : start + size] = bytes(size - size // 2)
+    path.write_bytes(blob)
+    return before
 
 
 def state(*paths):
@@ -259,6 +298,76 @@ def test_resolution_averages_over_the_central_square(tmp_path, convert):
     error = load(tmp_path / 'out' / 'a') - means
     assert error.shape == (3, 8, 8, 3)
     assert np.abs(error).max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ('aspect', 'width'), [(Fraction(64, 45), 91), (Fraction(3, 4), 48)]
+)
+def test_pixels_become_square(tmp_path, convert, aspect, width):
+    """A ball that players show round is round afterwards."""
+    path = tmp_path / 'in' / 'a.mp4'
+    path.parent.mkdir()
+    y, x = np.indices((48, 64))
+    ball = np.hypot((x - 31.5) * float(aspect), y - 23.5) < 20
+    image = np.repeat(ball[..., None] * np.uint8(255), 3, axis=2)
+    with av.open(str(path), 'w') as file:
+        stream = file.add_stream('libx264', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        stream.codec_context.sample_aspect_ratio = aspect
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(image, 'rgb24')
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+
+    def check(frames):
+        assert frames.shape[1:3] == (48, width)
+        rows, columns = np.nonzero(frames[0, ..., 1] > 127)
+        assert np.ptp(rows) == pytest.approx(40, abs=2)
+        assert np.ptp(columns) == pytest.approx(40, abs=2)
+
+    convert('videos_to_frames', path, tmp_path / 'o', '--square-pixels')
+    check(load(tmp_path / 'o' / 'a'))
+    convert('reencode', path, tmp_path / 'r', '--square-pixels')
+    check(decode(tmp_path / 'r' / 'a.mp4')[:, :, :width])
+    assert index_video(tmp_path / 'r' / 'a.mp4').pixel_aspect == 1
+    # Without being asked to, it says what they are.
+    convert('videos_to_frames', path, tmp_path / 'p')
+    np.testing.assert_array_equal(load(tmp_path / 'p' / 'a'), decode(path))
+    convert('reencode', path, tmp_path / 's')
+    index = index_video(tmp_path / 's' / 'a.mp4')
+    assert index.width == 64
+    assert index.pixel_aspect == pytest.approx(float(aspect), rel=1e-5)
+
+
+@pytest.mark.parametrize('tool', ['videos_to_frames', 'reencode', 'crop_time'])
+def test_mirrored_videos_come_out_as_they_are_shown(tmp_path, convert, tool):
+    path = tmp_path / 'in' / 'a.mov'
+    path.parent.mkdir()
+    with av.open(str(path), 'w') as file:
+        stream = file.add_stream('png', rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, 'rgb24'
+        stream.set_display_rotation(90, hflip=True)
+        for i in range(3):
+            frame = av.VideoFrame.from_ndarray(picture(80 * i), 'rgb24')
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    # Turned counterclockwise, then mirrored left to right.
+    expected = [np.rot90(picture(80 * i))[:, ::-1] for i in range(3)]
+    convert(tool, path.parent, tmp_path / 'out')
+    if tool == 'videos_to_frames':
+        np.testing.assert_array_equal(load(tmp_path / 'out' / 'a'), expected)
+    else:
+        frames = decode(tmp_path / 'out' / 'a.mp4').astype(int)
+        assert np.abs(frames - expected).mean() < 4
+
+
+@pytest.mark.parametrize('fps', [Fraction(1, 3600), 1000])
+def test_slow_and_fast_rates_survive(tmp_path, convert, fps):
+    write_clip(tmp_path / 'in' / 'a.mkv', 4, fps=fps)
+    convert('reencode', tmp_path / 'in', tmp_path / 'out')
+    with av.open(str(tmp_path / 'out' / 'a.mp4')) as file:
+        assert file.streams.video[0].average_rate == fps
+        assert len(list(file.decode(video=0))) == 4
 
 
 def test_jpeg_quality_is_the_stated_one(clips, tmp_path, convert):
@@ -668,10 +777,11 @@ def test_one_process_at_a_time(clips, tmp_path, convert):
 
 
 def test_damaged_videos_are_named_and_left_out(clips, tmp_path, convert):
-    break_off(clips / 'half.mp4')
+    before, num_whole = break_off(clips / 'half.mp4')
     (clips / 'none.mkv').write_bytes(b'not a video')
-    num_frames = len(decode(clips / 'half.mp4'))
-    assert 1 < num_frames < 40
+    num_frames = index_video(clips / 'half.mp4').num_frames
+    # Some wait for others to be shown before them.
+    assert 10 < num_whole - 4 <= num_frames <= num_whole < 40
     out = tmp_path / 'out'
     text = convert('videos_to_frames', clips, out)
     assert ': 3 made, 0 there already, 2 skipped' in text
@@ -682,8 +792,29 @@ def test_damaged_videos_are_named_and_left_out(clips, tmp_path, convert):
     assert skipped.keys() == {'half.mp4', 'none.mkv'}
     text = convert('videos_to_frames', clips, out, '--keep-damaged')
     assert ': 1 made, 3 there already, 1 skipped' in text
-    truth = decode(clips / 'half.mp4')
-    np.testing.assert_array_equal(load(out / 'half'), truth)
+    np.testing.assert_array_equal(load(out / 'half'), before[:num_frames])
+
+
+def test_damage_that_is_met_while_converting(tmp_path, convert):
+    """It leaves the video out, or the frames that depend on it."""
+    before = damage_middle(tmp_path / 'in' / 'a.mp4')
+    write_clip(tmp_path / 'in' / 'b.mkv', 3)
+    for tool in ('videos_to_frames', 'reencode'):
+        out = tmp_path / tool
+        text = convert(tool, tmp_path / 'in', out)
+        assert ': 1 made, 0 there already, 1 skipped' in text
+        assert 'skipped a.mp4: ' in text
+        assert 'a.mp4: frame 20 is damaged' in text
+        text = convert(tool, tmp_path / 'in', out, '--keep-damaged')
+        assert ': 1 made, 1 there already, 0 skipped' in text
+    frames = load(tmp_path / 'videos_to_frames' / 'a')
+    np.testing.assert_array_equal(frames, before[:20])
+    again = decode(tmp_path / 'reencode' / 'a.mp4')
+    assert np.abs(again.astype(int) - before[:20]).mean() < 9
+    out = tmp_path / 'few'
+    few = ('--fps', 5, '--keep-damaged')
+    convert('videos_to_frames', tmp_path / 'in', out, *few)
+    np.testing.assert_array_equal(load(out / 'a'), before[:20:5])
 
 
 def test_damage_found_while_converting(tmp_path, convert):

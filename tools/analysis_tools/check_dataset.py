@@ -1,6 +1,8 @@
 r"""Show what a folder or zip of videos holds and what to set in the config.
 
 Also how fast one core reads clips from it, and what would make that faster.
+Of video files it decodes the first and the last frames, and what it reads
+while measuring; with --thorough, all.
 
 Example:
     python tools/analysis_tools/check_dataset.py data/clips \
@@ -33,13 +35,19 @@ from stylegan_v_mm.datasets.video_sources import (
     VideoList,
     VideoSource,
     ZippedFrames,
+    find_damage,
     find_videos,
     frame_rate,
     read_each,
 )
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import run_tool
-from stylegan_v_mm.video_io import DamagedVideoError, VideoIndex, video_grid
+from stylegan_v_mm.video_io import (
+    DamagedVideoError,
+    VideoIndex,
+    name_damaged,
+    video_grid,
+)
 
 KINDS = {
     VideoFile: 'video files',
@@ -72,6 +80,8 @@ class Survey:
         sources: The videos, V of them.
         lens: [V], int64, frames.
         sizes: [V, 2], int64, width and height in pixels, 0 if damaged.
+        damaged: [V], of each video, the frames known to be damaged.
+        num_checked: How many frames were decoded to know these.
         fps: [V], frames per second, 0 if unknown.
         c: [V, c_dim], labels.
         classes: Names of classes.
@@ -83,6 +93,8 @@ class Survey:
     sources: VideoList
     lens: np.ndarray
     sizes: np.ndarray
+    damaged: list[np.ndarray]
+    num_checked: int
     fps: np.ndarray
     c: np.ndarray
     classes: list[str]
@@ -96,7 +108,8 @@ class Survey:
     @property
     def usable(self) -> np.ndarray:
         """Which videos give clips, [V], bool."""
-        return (self.lens >= self.needed) & (self.sizes.min(axis=1) > 0)
+        num_intact = self.lens - [len(damaged) for damaged in self.damaged]
+        return (num_intact >= self.needed) & (self.sizes.min(axis=1) > 0)
 
 
 @dataclass(frozen=True)
@@ -126,8 +139,45 @@ def frame_size(source: VideoSource) -> tuple[int, int]:
     return width, height
 
 
+def known_damage(
+    sources: Sequence[VideoSource], thorough: bool
+) -> tuple[list[np.ndarray], int]:
+    """Find the damaged frames of videos, and say how many were looked at.
+
+    Args:
+        sources: V videos.
+        thorough: Whether to decode all frames; otherwise it is what is known
+            already: from the index of a file, the first frame of a folder.
+
+    Returns:
+        [V], of each video the numbers of its damaged frames, and the number
+        of frames that were decoded.
+    """
+    if thorough:
+        # FFmpeg works outside of Python's lock: threads are enough.
+        with ThreadPoolExecutor() as pool:
+            progress = tqdm(
+                pool.map(find_damage, sources),
+                'Decoding all frames',
+                total=len(sources),
+                unit='video',
+                disable=None,
+            )
+            return list(progress), sum(map(len, sources))
+    files = [s for s in sources if isinstance(s, VideoFile)]
+    num_checked = sum(file.index.num_checked for file in files)
+    none = np.zeros(0, np.int64)
+    return [
+        s.index.damaged if isinstance(s, VideoFile) else none for s in sources
+    ], num_checked + len(sources) - len(files)
+
+
 def look(
-    data: str, labels: str | None, num_frames: int, max_dist: int
+    data: str,
+    labels: str | None,
+    num_frames: int,
+    max_dist: int,
+    thorough: bool = False,
 ) -> Survey:
     """Collect what is there.
 
@@ -136,6 +186,7 @@ def look(
         labels: As for ``VideoDataset``.
         num_frames: Frames in a clip.
         max_dist: Largest distance of the first and last frame of a clip.
+        thorough: Whether to decode all frames.
 
     Returns:
         What was found.
@@ -150,12 +201,15 @@ def look(
         frame_size(source)
         for source in tqdm(sources, 'Looking', unit='video', disable=None)
     ]
+    damaged, num_checked = known_damage(sources, thorough)
     survey = Survey(
         data=data,
         labels=labels,
         sources=sources,
         lens=np.array([len(source) for source in sources]),
         sizes=np.array(sizes),
+        damaged=damaged,
+        num_checked=num_checked,
         fps=np.array([frame_rate(source) for source in sources]),
         c=c,
         classes=classes,
@@ -182,6 +236,13 @@ def describe(survey: Survey) -> list[tuple[str, str]]:
             f'{lens.sum()}; per video {lens.min()} to {lens.max()}, median '
             f'{np.median(lens):g}',
         ),
+        (
+            'looked at',
+            f'{survey.num_checked} of {lens.sum()} frames; --thorough decodes '
+            'all'
+            if survey.num_checked < lens.sum()
+            else 'all frames',
+        ),
         ('sizes', _count(f'{w}x{h}' for w, h in survey.sizes if w)),
     ]
     timed = [
@@ -197,6 +258,20 @@ def describe(survey: Survey) -> list[tuple[str, str]]:
             ('codecs', _count(index.codec for index in read)),
             ('key frames', f'every {_gop(read):.3g} frames, on average'),
         ]
+    stretched = [
+        f'{s.name} ({s.index.pixel_aspect:.4g})'
+        for s in sources
+        if isinstance(s, VideoFile) and s.index.pixel_aspect != 1
+    ]
+    if stretched:
+        rows.append(
+            (
+                'pixels',
+                'not square, width to height: '
+                f'{join_some(stretched)}; reencode.py and videos_to_frames.py '
+                'make them square with --square-pixels',
+            )
+        )
     if survey.classes:
         counts = [
             f'{name} ({count:g})'
@@ -211,11 +286,14 @@ def describe(survey: Survey) -> list[tuple[str, str]]:
 def flaws(survey: Survey) -> list[tuple[str, str]]:
     """Name what is not used, as rows (what, value) for people."""
     sources, needed = survey.sources, survey.needed
-    damaged = [f'{s.name} ({s.problem})' for s in sources if s.problem]
-    damaged += [
-        f'{source.name} (first frame is not an image)'
-        for source, size in zip(sources, survey.sizes)
-        if not size.any() and not source.problem
+    problems = [
+        _problem(source, frames, readable=size.any())
+        for source, frames, size in zip(sources, survey.damaged, survey.sizes)
+    ]
+    damaged = [
+        f'{source.name} ({problem})'
+        for source, problem in zip(sources, problems)
+        if problem
     ]
     short = [
         f'{source.name} ({len(source)})'
@@ -233,6 +311,22 @@ def flaws(survey: Survey) -> list[tuple[str, str]]:
             for reason, names in by_reason(sources.left_out)
         ),
     ]
+
+
+def _problem(source: VideoSource, damaged: np.ndarray, readable: bool) -> str:
+    """Say what is wrong with a video, '' if nothing is known."""
+    problems = [source.problem] if source.problem else []
+    if isinstance(source, VideoFile):
+        # The index speaks of those that it knows.
+        damaged = np.setdiff1d(damaged, source.index.damaged)
+    if len(damaged) and isinstance(source, VideoFile | MovingPicture):
+        problems.append(name_damaged(damaged))
+    elif len(damaged):
+        names = join_some([str(source.files[i]) for i in damaged])
+        problems.append(f'{names} cannot be decoded')
+    elif not readable:
+        problems.append('first frame is not an image')
+    return '; '.join(problems)
 
 
 def _gop(indices: Sequence[VideoIndex]) -> float:
@@ -560,11 +654,15 @@ def write_preview(
     Raises:
         InputError: If the image cannot be written.
     """
-    sources = [source for source in survey.sources if len(source)]
-    picks = np.unique(np.linspace(0, len(sources) - 1, num_videos).astype(int))
+    videos = np.flatnonzero(survey.lens)
+    picks = np.unique(np.linspace(0, len(videos) - 1, num_videos).astype(int))
     cells = []
-    for source in (sources[i] for i in picks):
-        inds = np.linspace(0, len(source) - 1, num_frames).astype(int)
+    for video in videos[picks]:
+        source = survey.sources[video]
+        intact = np.setdiff1d(np.arange(len(source)), survey.damaged[video])
+        if not len(intact):
+            continue
+        inds = intact[np.linspace(0, len(intact) - 1, num_frames).astype(int)]
         try:
             clip = {'frames': source.read(inds)}
         except DamagedVideoError:
@@ -613,6 +711,11 @@ def main() -> None:
         '--labels', help='"folder", or a .json or .csv file of labels'
     )
     parser.add_argument(
+        '--thorough',
+        action='store_true',
+        help='decode all frames, to find every damaged one',
+    )
+    parser.add_argument(
         '--preview', type=Path, help='contact sheet to write (.png)'
     )
     parser.add_argument('--plot', type=Path, help='histograms to write (.png)')
@@ -623,7 +726,9 @@ def main() -> None:
             raise InputError(f'{path}: give a .png or .jpg file')
         if not path.parent.is_dir():
             raise InputError(f'{path}: there is no folder {path.parent}')
-    survey = look(args.data, args.labels, args.num_frames, args.max_dist)
+    survey = look(
+        args.data, args.labels, args.num_frames, args.max_dist, args.thorough
+    )
     resolution = args.resolution
     if resolution is None:
         resolution = largest_resolution(survey)

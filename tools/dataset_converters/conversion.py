@@ -25,8 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
+from mmengine.logging import MMLogger
 from tqdm import tqdm
 
 from stylegan_v_mm.datasets.listing import join_some, printable
@@ -35,13 +37,19 @@ from stylegan_v_mm.datasets.video_sources import (
     MovingPicture,
     VideoFile,
     VideoSource,
+    find_damage,
     frame_rate,
     read_each,
 )
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.files import alone_in
 from stylegan_v_mm.inference import save_frames
-from stylegan_v_mm.video_io import DamagedVideoError, VideoWriter
+from stylegan_v_mm.video_io import (
+    MAX_FRAME_PIXELS,
+    DamagedVideoError,
+    VideoWriter,
+    name_damaged,
+)
 
 SETTINGS = 'conversion.json'
 REPORT = 'report.json'
@@ -117,7 +125,7 @@ def make_parser(
     parser.add_argument(
         '--keep-damaged',
         action='store_true',
-        help='use what can be decoded of damaged videos',
+        help='use the longest intact stretch of damaged videos',
     )
     return parser
 
@@ -140,6 +148,15 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_square_pixels(parser: argparse.ArgumentParser) -> None:
+    """Ask whether frames are stretched as players do."""
+    parser.add_argument(
+        '--square-pixels',
+        action='store_true',
+        help='stretch frames whose pixels are not square; default: leave them',
+    )
+
+
 def refuse_zip(out: Path) -> None:
     """Ask for a folder, where frame folders are not what is made."""
     if out.suffix == '.zip':
@@ -154,10 +171,43 @@ def problem_of(source: VideoSource, keep_damaged: bool) -> str:
     return '' if keep_damaged and len(source) else source.problem
 
 
+def intact_frames(source: VideoSource, frame_inds: np.ndarray) -> np.ndarray:
+    """Keep the frames of one stretch of a video, in which none is damaged.
+
+    Decodes the whole video.
+
+    Args:
+        source: From ``find_videos``.
+        frame_inds: [T], ascending.
+
+    Returns:
+        [T'], those of ``frame_inds`` that lie in the stretch which holds most
+        of them. What is left out is logged.
+
+    Raises:
+        DamagedVideoError: If there is none.
+    """
+    damaged = find_damage(source)
+    stretches = np.searchsorted(damaged, frame_inds)
+    stretches[np.isin(frame_inds, damaged)] = len(damaged) + 1
+    sizes = np.bincount(stretches, minlength=len(damaged) + 2)[:-1]
+    if not sizes.any():
+        raise DamagedVideoError(f'{source.name}: no frame is intact')
+    kept = frame_inds[stretches == sizes.argmax()]
+    if len(kept) < len(frame_inds):
+        MMLogger.get_current_instance().warning(
+            f'{source.name}: {name_damaged(damaged)}; using frames {kept[0]} '
+            f'to {kept[-1]}'
+        )
+    return kept
+
+
 def read_frames(
     source: VideoSource,
-    frame_inds: Sequence[int] | np.ndarray,
+    frame_inds: np.ndarray,
     resolution: int | None = None,
+    square_pixels: bool = False,
+    keep_damaged: bool = False,
 ) -> Iterator[np.ndarray]:
     """Decode frames one at a time, ascending.
 
@@ -165,6 +215,9 @@ def read_frames(
         source: From ``find_videos``.
         frame_inds: [T], ascending.
         resolution: If given, the central square is resized to it.
+        square_pixels: Whether frames are stretched to the shape that players
+            show.
+        keep_damaged: Whether to leave out what is not intact.
 
     Yields:
         [H, W, 3], uint8, RGB, all of one size.
@@ -172,11 +225,41 @@ def read_frames(
     Raises:
         DamagedVideoError: If a frame cannot be decoded or differs in size.
     """
+    if keep_damaged:
+        frame_inds = intact_frames(source, frame_inds)
+    pixel_aspect = pixel_aspect_of(source) if square_pixels else 1
     shape = None
     for frame in read_each(source, frame_inds):
         if frame.shape != (shape := shape or frame.shape):
             raise DamagedVideoError(f'{source.name}: frames differ in size')
+        if pixel_aspect != 1:
+            frame = stretch(frame, pixel_aspect)
         yield resize(frame, resolution) if resolution else frame
+
+
+def pixel_aspect_of(source: VideoSource) -> float:
+    """Width of a video's pixels divided by their height."""
+    return source.index.pixel_aspect if isinstance(source, VideoFile) else 1
+
+
+def stretch(frame: np.ndarray, pixel_aspect: float) -> np.ndarray:
+    """Change the width of a frame [H, W, 3] so that its pixels are square.
+
+    Raises:
+        DamagedVideoError: If no video has such pixels.
+    """
+    height, width = frame.shape[:2]
+    new_width = round(width * pixel_aspect)
+    if not 1 <= new_width * height <= MAX_FRAME_PIXELS:
+        raise DamagedVideoError(
+            f'its pixels are said to be {pixel_aspect:g} times as wide as high'
+        )
+    shrinks = new_width < width
+    return cv2.resize(
+        frame,
+        (new_width, height),
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LANCZOS4,
+    )
 
 
 def resize(frame: np.ndarray, resolution: int) -> np.ndarray:

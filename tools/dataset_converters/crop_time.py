@@ -21,6 +21,7 @@ from conversion import (
     fps_of,
     make_parser,
     output_names,
+    pixel_aspect_of,
     positive_int,
     problem_of,
     read_frames,
@@ -59,8 +60,15 @@ def plan(args: argparse.Namespace) -> list[Job]:
             items, write = partial(iter, files), copy_files
         else:
             name += '.mp4'
-            items = partial(read_frames, source, inds)
-            write = partial(write_mp4, fps=fps_of(source), crf=args.crf)
+            items = partial(
+                read_frames, source, inds, keep_damaged=args.keep_damaged
+            )
+            write = partial(
+                write_mp4,
+                fps=fps_of(source),
+                crf=args.crf,
+                pixel_aspect=pixel_aspect_of(source),
+            )
         short = '' if len(inds) else f'it has only {len(source)} frames'
         problem = problem_of(source, args.keep_damaged) or short
         jobs.append(Job(source.name, name, len(inds), items, write, problem))

@@ -23,6 +23,7 @@ from conversion import (
     Job,
     add_picture_options,
     bare_name,
+    intact_frames,
     make_parser,
     positive_int,
     problem_of,
@@ -118,8 +119,11 @@ def read_faces(
     inds: np.ndarray,
     one_box: bool,
     resolution: int,
+    keep_damaged: bool,
 ) -> Iterator[np.ndarray]:
     """Decode frames and cut out the faces, [R, R, 3], uint8, RGB."""
+    if keep_damaged:
+        inds = intact_frames(mask, intact_frames(video, inds))
     size = video.read(inds[:1]).shape[1:3]
     mask_size = mask.read(inds[:1]).shape[1:3]
     if size != mask_size:
@@ -156,6 +160,7 @@ def plan(args: argparse.Namespace) -> list[Job]:
             inds,
             args.one_box,
             args.resolution,
+            args.keep_damaged,
         )
         jobs.append(Job(video.name, name, len(inds), items, write, problem))
     return jobs

@@ -63,7 +63,13 @@ def plan(args: argparse.Namespace) -> list[Job]:
                 source.name,
                 name,
                 1,
-                partial(read_frames, source, inds, args.resolution),
+                partial(
+                    read_frames,
+                    source,
+                    inds,
+                    args.resolution,
+                    keep_damaged=args.keep_damaged,
+                ),
                 partial(
                     write_frozen,
                     num_frames=args.num_frames or len(source),

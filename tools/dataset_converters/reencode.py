@@ -15,9 +15,11 @@ from functools import partial
 import numpy as np
 from conversion import (
     Job,
+    add_square_pixels,
     fps_of,
     make_parser,
     output_names,
+    pixel_aspect_of,
     positive_int,
     problem_of,
     read_frames,
@@ -40,9 +42,22 @@ def plan(args: argparse.Namespace) -> list[Job]:
             f'{name}.mp4',
             len(source),
             partial(
-                read_frames, source, np.arange(len(source)), args.resolution
+                read_frames,
+                source,
+                np.arange(len(source)),
+                args.resolution,
+                args.square_pixels,
+                args.keep_damaged,
             ),
-            partial(write_mp4, fps=fps_of(source), crf=args.crf, gop=args.gop),
+            partial(
+                write_mp4,
+                fps=fps_of(source),
+                crf=args.crf,
+                gop=args.gop,
+                pixel_aspect=(
+                    1 if args.square_pixels else pixel_aspect_of(source)
+                ),
+            ),
             problem_of(source, args.keep_damaged),
         )
         for source, name in zip(sources, output_names(sources))
@@ -71,6 +86,7 @@ def main() -> None:
         type=positive_int,
         help='crop the central square and resize it; default: as it is',
     )
+    add_square_pixels(parser)
     run_jobs(parser.parse_args(), plan)
 
 

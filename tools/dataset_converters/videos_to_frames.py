@@ -11,11 +11,11 @@ Example:
 import argparse
 from functools import partial
 
-import av
 import numpy as np
 from conversion import (
     Job,
     add_picture_options,
+    add_square_pixels,
     make_parser,
     output_names,
     positive_float,
@@ -35,14 +35,14 @@ from stylegan_v_mm.datasets.video_sources import (
 )
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import run_tool
-from stylegan_v_mm.video_io import ANY_METADATA, VideoIndex
+from stylegan_v_mm.video_io import VideoIndex
 
 #: Of a video that is resampled: damaged time stamps can be any number.
 MAX_FRAMES = 10**7
 
 
 def frame_times(index: VideoIndex) -> np.ndarray | None:
-    """Read at which times a video's frames are shown.
+    """Compute at which times a video's frames are shown.
 
     Args:
         index: Of the video.
@@ -53,8 +53,7 @@ def frame_times(index: VideoIndex) -> np.ndarray | None:
     """
     stamps = index.pts - index.pts[0]
     if len(index.key_pts) and np.all(np.diff(stamps) > 0):
-        with av.open(index.path, **ANY_METADATA) as file:
-            return stamps * float(file.streams.video[0].time_base)
+        return stamps * index.time_base
     return np.arange(index.num_frames) / index.fps if index.fps else None
 
 
@@ -113,7 +112,14 @@ def plan(args: argparse.Namespace) -> list[Job]:
                 source.name,
                 name,
                 len(inds),
-                partial(read_frames, source, inds, args.resolution),
+                partial(
+                    read_frames,
+                    source,
+                    inds,
+                    args.resolution,
+                    args.square_pixels,
+                    args.keep_damaged,
+                ),
                 write,
                 problem_of(source, args.keep_damaged) or hindrance,
             )
@@ -139,6 +145,7 @@ def main() -> None:
     parser.add_argument(
         '--max-frames', type=positive_int, help='of a video; default: all'
     )
+    add_square_pixels(parser)
     add_picture_options(parser)
     run_jobs(parser.parse_args(), plan)
 
