@@ -33,6 +33,7 @@ import numpy as np
 import torch
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from PIL import ExifTags, Image
 
 from .errors import InputError
 
@@ -200,7 +201,7 @@ def index_video(path: str | os.PathLike, thorough: bool = False) -> VideoIndex:
     if not len(times.key_pts):
         times = times._replace(pts=np.arange(len(times.pts)))
     kept = times.key_inds < end
-    orientation = _orientation(first)
+    orientation = _orientation(first, path)
     width, height = first.width, first.height
     if orientation >= 5:
         width, height, pixel_aspect = height, width, 1 / pixel_aspect
@@ -327,6 +328,27 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (3, 4, 7, 8):
         image = image[::-1]
     return image
+
+
+def exif_orientation(image: Image.Image) -> int:
+    """Read how an image lies, see :func:`upright`.
+
+    Args:
+        image: As Pillow opens it; need not be loaded.
+
+    Returns:
+        1 to 8; 1 where the image does not tell, as for viewers.
+    """
+    if 'exif' not in image.info:
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(image.info['exif'])
+        orientation = int(exif[ExifTags.Base.Orientation])
+    except Exception:
+        # Pillow raises a dozen types here.
+        return 1
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def name_damaged(numbers: np.ndarray, most: int = 20) -> str:
@@ -872,9 +894,15 @@ def _choose_stream(
     return max(videos, key=merits, default=None)
 
 
-def _orientation(frame: av.VideoFrame) -> int:
-    """Find out how a frame lies, see :func:`upright`."""
-    matrix: Any = frame.side_data.get('DISPLAYMATRIX')
+def _orientation(frame: av.VideoFrame, path: str) -> int:
+    """Find out how a frame of a file lies, see :func:`upright`."""
+    try:
+        matrix: Any = frame.side_data.get('DISPLAYMATRIX')
+    except ValueError:
+        # PyAV has no name for EXIF, of which FFmpeg has made the matrix.
+        with suppress(OSError), Image.open(path) as image:
+            return exif_orientation(image)
+        return {0: 1, -90: 6, 90: 8}.get(frame.rotation, 3)
     if matrix is None:
         return 1
     # A pixel (x, y) is shown at (ax + cy, bx + dy), but for a shift.

@@ -10,7 +10,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ..video_io import MAX_FRAME_PIXELS, DamagedVideoError, upright
+from ..video_io import (
+    MAX_FRAME_PIXELS,
+    DamagedVideoError,
+    exif_orientation,
+    upright,
+)
 
 _FORMATS = ('BMP', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _JPEG = ('JPEG', 'MPO')
@@ -27,7 +32,6 @@ _JPEG_BETWEEN = (
     *range(0xE0, 0xF0),
     0xFE,
 )
-_ORIENTATION = 0x112
 # A TIFF's tag that says what a page is, by bits; the most pages that count.
 _PAGE_KIND, _THUMBNAIL, _MASK = 254, 1, 4
 _MAX_PAGES = 2**16
@@ -86,7 +90,7 @@ def _decode(blob: bytes, name: object) -> np.ndarray:
     flags, orientation = cv2.IMREAD_COLOR, 1
     if is_jpeg or image.format == 'WEBP':
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
-        orientation = _orientation(image)
+        orientation = exif_orientation(image)
     bgr = cv2.imdecode(np.frombuffer(blob, np.uint8), flags)
     if bgr is None:
         raise DamagedVideoError(f'{name}: the image is damaged')
@@ -278,18 +282,3 @@ def png_is_whole(blob: bytes) -> bool:
         if at > len(blob):
             return False
     return at + 12 <= len(blob)
-
-
-def _orientation(image: Image.Image) -> int:
-    """Read how an image lies, see :func:`~stylegan_v_mm.video_io.upright`."""
-    if 'exif' not in image.info:
-        return 1
-    exif = Image.Exif()
-    try:
-        exif.load(image.info['exif'])
-        orientation = int(exif[_ORIENTATION])
-    except Exception:
-        # Pillow raises a dozen types here; no viewer follows what it cannot
-        # read, or a number that has no meaning.
-        return 1
-    return orientation if 1 <= orientation <= 8 else 1

@@ -181,7 +181,9 @@ def test_what_is_no_video_is_named_and_said_what_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(
         video_sources,
         'index_video',
-        lambda path: seen.append(os.path.basename(path)) or index_video(path),
+        lambda path, thorough: (
+            seen.append(os.path.basename(path)) or index_video(path, thorough)
+        ),
     )
     write(tmp_path / 'a.mp4', video())
     write(tmp_path / 'half.x', b'\0\0\0\x20ftypisom' + bytes(90))

@@ -128,7 +128,7 @@ def test_stills_are_turned_upright(tmp_path, suffix, orientation):
         assert difference.max() <= error, way
 
 
-@pytest.mark.parametrize('suffix', ['webp', 'tif'])
+@pytest.mark.parametrize('suffix', ['png', 'webp', 'tif'])
 @pytest.mark.parametrize('orientation', STORED)
 def test_moving_pictures_are_turned_upright(tmp_path, suffix, orientation):
     format, options = FORMATS[suffix]
