@@ -208,6 +208,17 @@ class VideoGANRunner(Runner):
                 self.logger.info(f'Start from {self._load_from}:\n{table}')
             return super().train()
 
+    def resume_if_begun(self) -> None:
+        """Let :meth:`train` go on with the run in the work dir, if any.
+
+        Weights of another run (``load_from``) are for the start alone. The
+        main process looks for all, as elsewhere a shared disk may lag behind.
+        """
+        begun = [bool(numbered_checkpoints(self.work_dir))]
+        broadcast_object_list(begun)
+        if begun[0] or self._load_from is None:
+            self._resume, self._load_from = True, None
+
     def dump_config(self) -> None:
         """Leave the work dir's config alone until training starts there.
 
@@ -218,13 +229,17 @@ class VideoGANRunner(Runner):
     def load_or_resume(self) -> None:
         """Go on from the newest whole checkpoint, if that is asked for."""
         if self._resume and self._load_from is None:
-            newest = newest_checkpoint(self.work_dir)
-            if newest is None:
+            # As above; to look for damage means to read the files.
+            found = [None]
+            if is_main_process():
+                found = [newest_checkpoint(self.work_dir)]
+            broadcast_object_list(found)
+            if found[0] is None:
                 self.logger.info(
                     f'{self.work_dir} holds no checkpoint: starting anew'
                 )
                 return
-            self._load_from = str(newest)
+            self._load_from = str(found[0])
         super().load_or_resume()
 
     @master_only
@@ -265,19 +280,23 @@ class VideoGANRunner(Runner):
     ) -> dict:
         """Load a checkpoint of the config's architecture.
 
+        It is read into the CPU's memory, whatever the device: mmengine would
+        resume with Adam's step counters on a GPU, each of which the CPU then
+        waits for in each iteration.
+
         Args:
             filename (str): Local path or https URL.
-            map_location (str or callable): See ``torch.load``.
+            map_location (str or callable): Not used; mmengine's signature.
             strict (bool): Always strict; mmengine's signature.
             revise_keys (list): Not used; mmengine's signature.
 
         Returns:
-            dict: The checkpoint.
+            dict: The checkpoint, on the CPU.
 
         Raises:
             InputError: See :mod:`stylegan_v_mm.checkpoint`.
         """
-        checkpoint = load_checkpoint(filename, map_location)
+        checkpoint = load_checkpoint(filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         load_weights(self.model, checkpoint, filename)
         self._has_loaded = True
