@@ -31,6 +31,7 @@ from .frechet import (
     FeatureStats,
     GroupedStats,
     frechet_distance,
+    frechet_distances,
 )
 from .measures import (
     density_coverage,
@@ -651,13 +652,16 @@ class FrechetVideoDistance(ComparingMetric):
                 self._real_stats = self._summed(real.features[:, :-1])
             else:
                 self._real_stats = getattr(real, 'stats', real)
-        real, total = self._real_stats, fake.total
-        found = {self.name: frechet_distance(total, real)}
+        total = fake.total
         without = [total - group for group in fake.groups if group.num]
-        if len(without) > 1 and all(stats.num > 1 for stats in without):
-            found[f'{self.name}-se'] = jackknife_error(
-                [frechet_distance(stats, real) for stats in without]
-            )
+        if len(without) < 2 or any(stats.num < 2 for stats in without):
+            without = []
+        distance, *others = frechet_distances(
+            [total, *without], self._real_stats
+        )
+        found = {self.name: distance}
+        if others:
+            found[f'{self.name}-se'] = jackknife_error(others)
         return found | by_class
 
 

@@ -228,6 +228,36 @@ def test_images_have_an_fid(tmp_path, monkeypatch):
     assert measure(metric, clips)['FID'] == pytest.approx(expected)
 
 
+def test_a_standard_error_does_not_decompose_real_clips_again(
+    videos, monkeypatch
+):
+    clips = generated(13)
+    metric = fvd(videos)
+    real = metric.real.stats  # read before it counts
+    decomposed, eigh = [], torch.linalg.eigh
+    monkeypatch.setattr(
+        torch.linalg, 'eigh', lambda x: decomposed.append(x) or eigh(x)
+    )
+    found = measure(metric, clips)
+    # Of real clips, of all generated ones, and without each of ten groups.
+    assert len(decomposed) == 12
+    # By fours as the metric gets them: float32 rounds by the batch.
+    parts = clips[:, :9].split(4)
+    features = torch.cat([RandomI3D().features(part) for part in parts])
+    groups = [
+        torch.tensor([i for i in range(13) if i % 10 != digit])
+        for digit in range(10)
+    ]
+    values = []
+    for inds in (torch.arange(13), *groups):
+        stats = FeatureStats(400)
+        stats.append(features[inds])
+        values.append(frechet_distance(stats, real))
+    assert found['FVD-random'] == pytest.approx(values[0], rel=1e-10)
+    error = np.sqrt(9 / 10 * np.sum((values[1:] - np.mean(values[1:])) ** 2))
+    assert found['FVD-random-se'] == pytest.approx(error, rel=1e-10)
+
+
 def dataset_items(dataset):
     return [dataset[i] for i in range(len(dataset))]
 
