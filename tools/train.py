@@ -43,10 +43,12 @@ def parse() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     """Train."""
+    from stylegan_v_mm.tool import import_mmengine, read_options
+
+    import_mmengine()
     from stylegan_v_mm.config import load_runner_config
     from stylegan_v_mm.engine import VideoGANRunner
     from stylegan_v_mm.errors import InputError
-    from stylegan_v_mm.tool import read_options
 
     config = load_runner_config(
         args.config,

@@ -24,7 +24,6 @@ from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.runner import BaseLoop, Priority, Runner
 from torch import nn
 
-from ..allocation import keep_freed_memory
 from ..checkpoint import (
     load_checkpoint,
     load_weights,
@@ -64,8 +63,6 @@ class VideoGANRunner(Runner):
             torch.distributed.init_process_group(
                 'gloo', timeout=seconds and timedelta(seconds=seconds)
             )
-        if not torch.cuda.is_available():
-            keep_freed_memory()
         super().setup_env(env_cfg)
         # The log folders' names are the order of the runs in a work dir.
         name = [_after_earlier_runs(self.timestamp, Path(self.work_dir))]
