@@ -104,10 +104,11 @@ class VideoGANRunner(Runner):
                 the model's condition; or the model cannot take the clips.
         """
         with _refusals('train_cfg or train_dataloader'):
-            loop = self._check_labels(super().build_train_loop(loop))
+            loop = super().build_train_loop(loop)
         loader = loop.dataloader
         dataset = loader.dataset
         clip = dataset[next(iter(loader.sampler))]
+        self._check_label(clip.get('c', ()))
         self.model.check_batch(clip, loader.batch_size)
         if hasattr(dataset, 'frame_size'):
             height, width = dataset.frame_size()
@@ -126,8 +127,8 @@ class VideoGANRunner(Runner):
             InputError: See :meth:`build_test_loop`.
         """
         with _refusals('val_cfg, val_dataloader or val_evaluator'):
-            loop = self._check_labels(super().build_val_loop(loop))
-        return self._check_metrics(loop)
+            loop = super().build_val_loop(loop)
+        return self._check_clips(loop)
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop, and check that data and model fit.
@@ -138,8 +139,8 @@ class VideoGANRunner(Runner):
                 clips.
         """
         with _refusals('test_cfg, test_dataloader or test_evaluator'):
-            loop = self._check_labels(super().build_test_loop(loop))
-        return self._check_metrics(loop)
+            loop = super().build_test_loop(loop)
+        return self._check_clips(loop)
 
     def register_hook(
         self, hook: Hook | dict, priority: str | int | Priority | None = None
@@ -152,17 +153,22 @@ class VideoGANRunner(Runner):
         with _refusals(f'the hook {hook}'):
             super().register_hook(hook, priority)
 
-    def _check_metrics(self, loop: BaseLoop) -> BaseLoop:
+    def _check_clips(self, loop: BaseLoop) -> BaseLoop:
+        """Refuse clips to be generated that model or metrics cannot use."""
+        item = loop.dataloader.dataset[0]
+        self._check_label(item['c'])
         resolution = self.model.generator.resolution
-        num_frames = len(loop.dataloader.dataset[0]['t'])
-        clip = torch.empty(()).expand(num_frames, 3, resolution, resolution)
+        clip = torch.empty(()).expand(
+            len(item['t']), 3, resolution, resolution
+        )
         for metric in loop.evaluator.metrics:
             if hasattr(metric, 'check_size'):
                 metric.check_size(clip)
         return loop
 
-    def _check_labels(self, loop: BaseLoop) -> BaseLoop:
-        classes, c_dim = loop.dataloader.dataset.c_dim, self.model.c_dim
+    def _check_label(self, label: Sequence) -> None:
+        """Refuse labels of another width than the model's condition."""
+        classes, c_dim = len(label), self.model.c_dim
         if classes == 0 < c_dim:
             raise InputError(
                 f'num_classes={c_dim}, but the data has no labels: set labels '
@@ -174,7 +180,6 @@ class VideoGANRunner(Runner):
                 f'{c_dim}: set num_classes={classes}, or labels=None and '
                 'num_classes=0 to do without'
             )
-        return loop
 
     def train(self) -> nn.Module:
         """Train; with ``load_from`` but no ``resume``, from other weights.

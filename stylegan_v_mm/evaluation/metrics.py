@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
 from mmengine.device import get_device
 from mmengine.dist import (
@@ -316,7 +317,9 @@ class ComparingMetric(DetectorMetric):
             that are not named here.
         num_real (int, optional): The most real clips. None: all.
         real_data (dict): ``data_root`` and, optionally, ``labels`` and
-            ``images`` of a ``VideoDataset``.
+            ``images`` of a ``VideoDataset``; or the config of another data
+            set, see :func:`~stylegan_v_mm.evaluation.real_clips.real_clips`.
+            Without a ``fingerprint`` of it, nothing is cached.
         first_real (bool): Whether to take the first real videos or frames,
             instead of spreading them: the published protocols. Defaults to
             False.
@@ -381,9 +384,10 @@ class ComparingMetric(DetectorMetric):
             raise InputError(f'{self.name}: {error}') from error
         span = (num_frames - 1) * frame_stride + 1
         if available < least:
+            where = real_data.get('data_root') or real_data['type']
             raise InputError(
-                f'{real_data["data_root"]}: {self.name} needs at least '
-                f'{least} videos of {span} frames or more, found {available}'
+                f'{where}: {self.name} needs at least {least} videos of '
+                f'{span} frames or more, found {available}'
             )
         if available < (num_real or 0):
             MMLogger.get_current_instance().info(
@@ -426,7 +430,7 @@ class ComparingMetric(DetectorMetric):
         The main process looks for all, as machines may have caches of their
         own.
         """
-        if not self.cache:
+        if not (self.cache and hasattr(self.real_videos, 'fingerprint')):
             return self._compute_real()
         file = self._cache_file()
         found = [self._load(file) if is_main_process() else None]
@@ -521,7 +525,9 @@ class FrechetVideoDistance(ComparingMetric):
         if per_class:
             # Of images: those of the videos that they are frames of.
             videos = getattr(self.real_videos, 'videos', self.real_videos)
-            self._labels = labels = videos.labels
+            self._labels = labels = getattr(
+                videos, 'labels', np.zeros((len(videos), 0), np.float32)
+            )
             if not _is_one_hot(torch.from_numpy(labels)):
                 raise InputError(
                     f'{type(self).__name__}: per_class=True needs real videos '
@@ -529,7 +535,7 @@ class FrechetVideoDistance(ComparingMetric):
                     + ('other labels' if labels.shape[1] else 'no labels')
                     + ': set labels of real_data'
                 )
-            names = videos.metainfo['classes']
+            names = getattr(videos, 'metainfo', {}).get('classes')
             self._classes = names or range(labels.shape[1])
 
     @property

@@ -95,6 +95,12 @@ class StyleGANV(BaseModel):
         InputError: The two networks do not fit, or a value is out of range.
     """
 
+    #: What training takes of a batch; a data set may give more.
+    batch_keys = (
+        *('video', 't', 'c', 'gen_t', 'gen_c', 'gen_z'),
+        *('motion_z', 'first_code', 'mixing_z', 'crossover'),
+    )
+
     def __init__(
         self,
         generator: dict,
@@ -242,14 +248,14 @@ class StyleGANV(BaseModel):
                 [N, c_dim], and for the two fake batches ``gen_t`` [N, 2, T],
                 ``gen_c`` [N, 2, c_dim]. Noise is drawn unless given as
                 ``gen_z`` [N, 2, z_dim] and ``motion_z``
-                [N, 2, L, motion_z_dim].
+                [N, 2, L, motion_z_dim]. Other keys are left alone.
             optim_wrapper (OptimWrapperDict): ``generator`` and
                 ``discriminator``.
 
         Returns:
             dict: What to log, scalars.
         """
-        data = self.data_preprocessor(data, True)
+        data = self.data_preprocessor(self.taken(data), True)
         iteration = int(self.iteration)
         num_clips, num_frames = data['video'].shape[:2]
         num_clips *= get_world_size()
@@ -315,6 +321,23 @@ class StyleGANV(BaseModel):
             )
         return data | noise
 
+    def taken(self, data: dict) -> dict[str, Tensor]:
+        """Choose what training takes of a batch, :attr:`batch_keys`.
+
+        Raises:
+            InputError: Some of it is no tensor.
+        """
+        taken = {key: data[key] for key in self.batch_keys if key in data}
+        for key, value in taken.items():
+            if not isinstance(value, Tensor):
+                raise InputError(
+                    f'{key!r} of a batch is a {type(value).__name__}, not a '
+                    'tensor: all clips need the same number of frames and '
+                    'size, and train_dataloader.collate_fn=dict('
+                    "type='stylegan_v_mm.collate_clips')"
+                )
+        return taken
+
     def split(self, data: dict) -> list[dict]:
         """Cut a batch into the parts that go through the networks at once.
 
@@ -327,7 +350,9 @@ class StyleGANV(BaseModel):
                 f'a batch of {len(data["t"])} clips a process is no multiple '
                 f'of model.accumulative_counts={count}'
             )
-        pieces = {key: value.chunk(count) for key, value in data.items()}
+        pieces = {
+            key: value.chunk(count) for key, value in self.taken(data).items()
+        }
         return [
             {key: piece[i] for key, piece in pieces.items()}
             for i in range(count)

@@ -3,16 +3,21 @@
 import subprocess
 import sys
 import textwrap
+from itertools import count
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fake_device import FakeDevice, needs_fake_device
 from mmengine.config import Config
 from real_process import ROOT
+from torch.utils.data import Dataset
 
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import GANOptimWrapperConstructor, VideoGANRunner
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.registry import DATASETS
 from stylegan_v_mm.video_io import write_video
 
 # How often the kernel had to give a page while large tensors come and go.
@@ -95,27 +100,31 @@ model = dict(
     ),
     discriminator=dict(channel_max=8),
 )
-custom_hooks = []
+custom_hooks = [
+    dict(type='VideoPreviewHook', interval=9, num_videos=2, num_frames=2)
+]
 """
 
 
 @pytest.fixture
 def train(tmp_path, monkeypatch):
-    """Train for one iteration; return the runner."""
+    """Train, by default for one iteration; return the runner."""
     # The runner formats its config nine times, half a second each.
     monkeypatch.setattr(Config, 'pretty_text', '')
     video = torch.zeros(40, 3, 16, 16, dtype=torch.uint8)
     for name in 'abcd':
         write_video(tmp_path / f'videos/{name}.mp4', video, 25)
+    numbers = count()
     path = tmp_path / 'config.py'
     path.write_text(f"{CONFIG}data_root = '{tmp_path}/videos'\n")
 
-    def train(**options):
+    def train(change=lambda config: None, work_dir='work', **options):
         config = load_runner_config(
-            str(path), options, 'none', str(tmp_path / 'work')
+            str(path), options, 'none', str(tmp_path / work_dir)
         )
+        change(config)
         # mmengine's message hubs are known by name.
-        config.experiment_name = f'{tmp_path.name}_{len(options)}'
+        config.experiment_name = f'{tmp_path.name} {next(numbers)}'
         runner = VideoGANRunner.from_cfg(config)
         runner.train()
         return runner
@@ -129,6 +138,70 @@ def states_of_adam(runner):
         for wrapper in runner.optim_wrapper.values()
         for state in wrapper.optimizer.state.values()
     ]
+
+
+class OwnVideos(Dataset):
+    """A data set that knows nothing of this package but what training takes.
+
+    With values besides that no network could take.
+    """
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index.seed)
+        t = np.sort(rng.choice(40, (3, 3), False))
+        frames = 50 * np.arange(5)[index] + t[0, :, None, None, None]
+        video = np.broadcast_to(frames.astype(np.uint8), (3, 3, 16, 16))
+        return dict(
+            video=torch.tensor(video),
+            t=t[0].astype(float),
+            c=np.eye(2, dtype=np.float32)[index % 2],
+            gen_t=t[1:].astype(float),
+            gen_c=np.eye(2, dtype=np.float32),
+            name=f'{index}.npy',
+            place=int(index),
+            nothing=None,
+            ragged=[0] * index,
+        )
+
+
+@pytest.fixture
+def own_videos():
+    DATASETS.register_module(module=OwnVideos, force=True)
+    yield dict(type='OwnVideos')
+    DATASETS.module_dict.pop('OwnVideos')
+
+
+def wrapped(inner):
+    return dict(
+        type='RepeatDataset',
+        times=2,
+        dataset=dict(type='ConcatDataset', datasets=[inner, inner]),
+    )
+
+
+@pytest.mark.parametrize('kind', ['wrapped', 'own'])
+def test_other_data_sets_train_and_resume(train, own_videos, kind):
+    """A run that was stopped is the one that was not."""
+
+    def change(config):
+        dataset = config.train_dataloader.dataset
+        if kind == 'own':
+            config.train_dataloader.dataset = own_videos
+        else:
+            config.train_dataloader.dataset = wrapped(dataset.to_dict())
+
+    options = {'num_classes': 2} if kind == 'own' else {}
+    whole = train(change, 'whole', max_iters=3, **options)
+    train(change, max_iters=2, **options)
+    resumed = train(change, resume=True, max_iters=3, **options)
+    assert resumed.iter == whole.iter == 3
+    state = whole.model.state_dict()
+    for name, value in resumed.model.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    assert list(Path(whole.work_dir, 'previews').iterdir())
 
 
 @needs_fake_device
