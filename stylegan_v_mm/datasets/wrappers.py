@@ -1,7 +1,7 @@
 """mmengine's wrappers of data sets, which keep a clip's seed."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -19,8 +19,7 @@ class _Wrapper:
     """What is known of the videos in a wrapper, one after another.
 
     mmengine's own turn a ``ClipKey`` into a plain index: a resumed run would
-    see other clips. Of data sets that are not ours, nothing is known but
-    their items.
+    see other clips. What a data set in it lacks, the wrapper lacks, too.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -92,19 +91,27 @@ class _Wrapper:
         """Where the videos lie."""
         return ', '.join(dataset.data_root for dataset in self._inner)
 
-    def frame_size(self) -> tuple[int, int]:
-        """Height and width of the first video of the smallest data set."""
-        return min((x.frame_size() for x in self._inner), key=min)
+    @property
+    def frame_size(self) -> Callable[[], tuple[int, int]]:
+        """Of the smallest data set, see ``VideoDataset``."""
+        sizes = [dataset.frame_size for dataset in self._inner]
+        return lambda: min((size() for size in sizes), key=min)
+
+    @property
+    def read(self) -> Callable[[int, Sequence[int]], dict]:
+        """See ``VideoDataset``."""
+        parts = [dataset.read for dataset in self._inner]
+
+        def read(index: int, inds: Sequence[int]) -> dict:
+            i, j = self._places[index].tolist()
+            return parts[i](j, inds)
+
+        return read
 
     def get_cat_ids(self, index: int) -> list[int]:
         """See ``VideoDataset``."""
         i, j = self._places[index].tolist()
         return self._inner[i].get_cat_ids(j)
-
-    def read(self, index: int, inds: Sequence[int]) -> dict:
-        """See ``VideoDataset``."""
-        i, j = self._places[index].tolist()
-        return self._inner[i].read(j, inds)
 
 
 def _imitate(dataset: Any, whole: _Wrapper) -> None:

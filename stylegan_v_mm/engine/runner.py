@@ -114,8 +114,9 @@ class VideoGANRunner(Runner):
             height, width = dataset.frame_size()
             resolution = self.model.generator.resolution
             if min(height, width) < resolution:
+                where = getattr(dataset, 'data_root', type(dataset).__name__)
                 self.logger.warning(
-                    f'{dataset.data_root}: videos are enlarged to resolution='
+                    f'{where}: videos are enlarged to resolution='
                     f'{resolution}, as the first one is {width} x {height}'
                 )
         return loop

@@ -6,10 +6,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from stylegan_v_mm.datasets import ClipKey, ClipSampler, collate_clips
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.evaluation.real_clips import real_clips
 from stylegan_v_mm.registry import DATASETS
 from stylegan_v_mm.video_io import write_video
 
@@ -175,6 +176,37 @@ def test_what_does_not_go_together_is_named(roots, tmp_path):
         build(concat(parts, labels='dataset.json'))
     with pytest.raises(InputError, match='classes cannot be balanced'):
         build(balanced(videos(parts[0], labels='dataset.json')))
+
+
+class Own(Dataset):
+    """What mmengine's wrappers ask for, and nothing else."""
+
+    metainfo = {'classes': ('a', 'b')}  # noqa: RUF012
+
+    def full_init(self):
+        pass
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return dict(key=index, video=torch.full((1, 3, 4, 4), index).byte())
+
+
+def test_a_data_set_of_the_users_own_in_a_wrapper(roots):
+    own = dict(type=Own)
+    dataset = build(
+        dict(type='ConcatDataset', datasets=[own, videos(roots[0]), own])
+    )
+    assert len(dataset) == 10
+    for index, expected in ((2, 2), (7, 0)):
+        key = dataset[ClipKey(index, (1, 9))]['key']
+        assert (key, key.seed) == (expected, (1, 9))
+    for name in ('labels', 'video_lens', 'fingerprint', 'read', 'frame_size'):
+        assert not hasattr(dataset, name)
+    real = real_clips(dict(type='RepeatDataset', times=2, dataset=own), 1, 4)
+    seen = [int(real[i]['video'].max()) for i in range(len(real))]
+    assert seen == [0, 1, 2] * 2
 
 
 def test_keys_are_integers_that_keep_their_seed():
