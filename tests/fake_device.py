@@ -27,8 +27,16 @@ _set_up = getattr(
 if _set_up is not None:
     from torch._subclasses import FakeTensor, FakeTensorMode
 
+    # PyTorch starts a thread for each device that it knows at the first
+    # backward pass. One for this device would abort Python's exit.
+    torch.ones(1, requires_grad=True).backward()
+
+    class _Backend(backend_registration._DummyBackendModule):
+        def get_amp_supported_dtype(self):  # what checkpoints ask for
+            return [torch.float16, torch.bfloat16]
+
     # Once for a process; no other test may take the place of this backend.
-    _set_up('gpu')
+    _set_up('gpu', _Backend())
 
 #: For tests that need it.
 needs_fake_device = pytest.mark.skipif(
@@ -41,16 +49,18 @@ class FakeDevice(TorchDispatchMode):
 
     Attributes:
         reads (list): 'FILE:LINE' of each value that the host has asked the
-            device for, which is a wait for it. The value is 0.
+            device for, which is a wait for it. Single values are 0, and
+            those of tensors that were copied to the CPU remain unknown.
         copies (list): 'FILE:LINE' of each copy from the host to the device.
         largest (int): Elements of the largest tensor so far.
-        peak (int): The most bytes in use at a time so far.
+        in_use (int): Bytes of all tensors now.
+        peak (int): The most bytes so far.
     """
 
     def __init__(self):
         super().__init__()
         self.reads, self.copies = [], []
-        self.largest = self.peak = self._in_use = 0
+        self.largest = self.peak = self.in_use = 0
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         self._storages = {}
 
@@ -61,6 +71,8 @@ class FakeDevice(TorchDispatchMode):
             # FakeTensorMode keeps weak references to weights, and modules
             # then could not be moved or change their dtype.
             mock.patch('torch.utils.swap_tensors', _swap_tensors),
+            # Backwards without the device's thread, which is not there.
+            torch.autograd.set_multithreading_enabled(False),
         ]
         for patch in self._patches:
             patch.__enter__()
@@ -77,11 +89,17 @@ class FakeDevice(TorchDispatchMode):
         is_fake = any(isinstance(x, FakeTensor) for x in inputs)
         if not is_fake and not any(map(_is_device, inputs)):
             return func(*args, **kwargs)
-        if func is torch.ops.aten._local_scalar_dense.default:
-            self.reads.append(_caller())
-            return torch.zeros([], dtype=args[0].dtype).item()
-        if _is_upload(func, args, kwargs):
+        source, target = _devices(func, args, kwargs)
+        if (source, target) == ('cpu', 'gpu'):
             self.copies.append(_caller())
+        elif (source, target) == ('gpu', 'cpu'):
+            self.reads.append(_caller())
+        if torch.Tag.data_dependent_output in func.tags:
+            if source == 'gpu':
+                self.reads.append(_caller())
+            if func is torch.ops.aten._local_scalar_dense.default:
+                return torch.zeros([], dtype=args[0].dtype).item()
+            return False
         with self._mode:
             outputs = func(*args, **kwargs)
         for x in tree_leaves(outputs):
@@ -95,12 +113,12 @@ class FakeDevice(TorchDispatchMode):
         key, size = storage._cdata, storage.nbytes()
         if key not in self._storages:
             self._storages[key] = size
-            self._in_use += size
-            self.peak = max(self.peak, self._in_use)
+            self.in_use += size
+            self.peak = max(self.peak, self.in_use)
             weakref.finalize(storage, self._free, key)
 
     def _free(self, key):
-        self._in_use -= self._storages.pop(key)
+        self.in_use -= self._storages.pop(key)
 
 
 class _OnlyLift:
@@ -122,14 +140,16 @@ def _is_device(value):
     return isinstance(value, torch.device) and value.type == 'gpu'
 
 
-def _is_upload(func, args, kwargs):
-    if func is torch.ops.aten._to_copy.default:
-        source, target = args[0].device, kwargs.get('device')
-    elif func is torch.ops.aten.copy_.default:
-        source, target = args[1].device, args[0].device
-    else:
-        return False
-    return source.type == 'cpu' and _is_device(target)
+def _devices(func, args, kwargs):
+    """Say from where an operation takes its input, and to where it copies."""
+    source = args[0] if args else None
+    target = kwargs.get('device')
+    if func is torch.ops.aten.copy_.default:
+        source, target = args[1], args[0].device
+    elif func is not torch.ops.aten._to_copy.default:
+        target = None
+    source = getattr(source, 'device', None)
+    return (source and source.type, target and target.type)
 
 
 def _caller():

@@ -172,8 +172,6 @@ def main() -> None:
     labels = gan.latents([args.seed], args.label).c
     if lpips is None:
         print('no weights of LPIPS: comparing pixels and edges at all scales')
-    else:
-        lpips = lpips.to(gan.latents([0]).ws.device)
 
     temporary = args.out.with_name(f'.{args.out.name}.{os.getpid()}.tmp')
     found, report = [], {}

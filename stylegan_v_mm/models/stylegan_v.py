@@ -650,21 +650,22 @@ class StyleGANV(BaseModel):
             motions (sequence): See :meth:`motion_codes`.
             t (Tensor): See :meth:`motion_codes`.
             c (Tensor, optional): See :meth:`motion_codes`.
-            chunk (int): Frames rendered at a time, of all videos together,
-                but at least one of each. Defaults to 16.
+            chunk (int): Frames rendered at a time, of all videos together;
+                fewer where they would take more than 4 GiB. Defaults to 16.
 
         Yields:
             Tensor: The next frames, float32 [N, <= T, 3, H, W], about
-            [-1, 1].
+            [-1, 1]; at least one of each video.
 
         Raises:
             InputError: See :meth:`motion_codes`.
         """
         network = self.generator_ema
         device = next(network.parameters()).device
+        chunk = min(chunk, network.frames_at_once())
         # Videos alone have one weight a layer, which a CPU likes better, and
         # there nothing depends on what else is rendered, not even rounding.
-        together = 1 if device.type == 'cpu' else len(ws)
+        together = 1 if device.type == 'cpu' else chunk
         for times in t.split(max(1, chunk // len(ws)), -1):
             motion_v = self.motion_codes(motions, times, c)
             videos = []
