@@ -86,12 +86,12 @@ class SeedDataset(Dataset):
                 )
             videos = VideoDataset(data_root, labels=labels, images=images)
         if videos is not None:
-            self.labels = getattr(videos, 'labels', None)
-            if self.labels is None:
+            if not hasattr(videos, 'labels'):
                 raise InputError(
                     'SeedDataset: real_videos need an attribute labels, '
                     f'[V, c_dim]; {type(videos).__name__} has none'
                 )
+            self.labels = videos.labels
             self.metainfo = getattr(videos, 'metainfo', self.metainfo)
 
     @property

@@ -46,7 +46,7 @@ class _Wrapper:
     @property
     def _inner(self) -> list:
         """The data sets right below."""
-        return getattr(self, 'datasets', None) or [self.dataset]
+        return getattr(self, 'datasets', None) or [self.dataset]  # type: ignore
 
     @cached_property
     def _places(self) -> np.ndarray:

@@ -73,6 +73,7 @@ def _precision_settings() -> Iterator[tuple[Callable, Callable, Any]]:
         getattr(torch.backends, name) for name in ('cuda', 'cudnn', 'mkldnn')
     )
     # Without benchmarks, cuDNN chooses the same algorithm each time.
+    named: list[tuple[Any, str, Any]]
     named = [(cudnn, 'allow_tf32', False), (cudnn, 'benchmark', False)]
     if hasattr(cuda.matmul, 'fp32_precision'):
         # PyTorch 2.9 or later has settings of its own for each kind.
