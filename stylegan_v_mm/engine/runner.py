@@ -108,8 +108,8 @@ class VideoGANRunner(Runner):
         loader = loop.dataloader
         dataset = loader.dataset
         clip = dataset[next(iter(loader.sampler))]
-        self._check_label(clip.get('c', ()))
         self.model.check_batch(clip, loader.batch_size)
+        self._check_label(clip['c'])
         if hasattr(dataset, 'frame_size'):
             height, width = dataset.frame_size()
             resolution = self.model.generator.resolution
@@ -232,7 +232,8 @@ class VideoGANRunner(Runner):
     def load_or_resume(self) -> None:
         """Go on from the newest whole checkpoint, if that is asked for."""
         if self._resume and self._load_from is None:
-            # As above; to look for damage means to read the files.
+            # The main process looks for all, as in resume_if_begun(), and
+            # reads the files to see whether they are whole.
             found = [None]
             if is_main_process():
                 found = [newest_checkpoint(self.work_dir)]

@@ -457,8 +457,8 @@ class StyleGANVGenerator(nn.Module):
     def frames_at_once(self, times_memory: int = 1) -> int:
         """Count the frames that may be rendered in one pass.
 
-        So many need less than 4 GiB, whatever the resolution (but a single
-        frame always may).
+        They need less than 4 GiB, whatever the resolution, unless a single
+        one needs more.
 
         Args:
             times_memory (int): How many times as much a pass takes as one

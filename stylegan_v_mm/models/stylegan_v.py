@@ -192,11 +192,20 @@ class StyleGANV(BaseModel):
                 frames or size than the networks take, or the batch cannot
                 be divided.
         """
-        for key in ('video', 't', 'c', 'gen_t', 'gen_c'):
+        dims = dict(video=4, t=1, c=1, gen_t=2, gen_c=2)
+        for key, num_dims in dims.items():
             if key not in clip:
                 raise InputError(
                     f'train_dataloader.dataset gives no {key!r}: its pipeline '
                     'needs SampleClip with num_gen=2 and, at the end, PackClip'
+                )
+            value = clip[key]
+            if getattr(value, 'ndim', None) != num_dims:
+                found = getattr(value, 'shape', type(value).__name__)
+                raise InputError(
+                    f'train_dataloader.dataset gives {key!r} as '
+                    f'{found if isinstance(found, str) else list(found)}, not '
+                    f'an array of {num_dims} dimensions'
                 )
         if len(clip['gen_t']) != 2:
             raise InputError(

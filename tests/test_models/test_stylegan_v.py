@@ -1060,3 +1060,28 @@ def test_mixed_styles_train():
     del data['gen_z'], data['motion_z']
     logs = gan.train_step(data, optimizers(gan))
     assert all(np.isfinite(float(value)) for value in logs.values())
+
+
+# What a data set of the user's own may give.
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'words'),
+    [
+        ('c', 1, "'c' as int, not an array of 1 dim"),
+        ('t', [0, 1, 2], "'t' as list, not an array of 1 dim"),
+        ('gen_t', np.zeros(3), r"'gen_t' as \[3\], not an array of 2 dim"),
+        ('video', torch.zeros(3, 16, 16), r"'video' as \[3, 16, 16\], not an"),
+        ('video', torch.zeros(T, 3, 16, 8), 'frames of 8 x 16'),
+        ('gen_c', None, "gives no 'gen_c'"),
+    ],
+)
+def test_items_that_are_none_are_named(key, value, words):
+    gan = make()
+    clip = {k: v[0] for k, v in batch(gan).items()}
+    gan.check_batch(clip, N)
+    clip[key] = value
+    if value is None:
+        del clip[key]
+    with pytest.raises(InputError, match=words):
+        gan.check_batch(clip, N)
