@@ -50,17 +50,16 @@ LOG_HISTORY: list[Any] = [
 ]
 
 
-def load_checkpoint(path: str, map_location: str = 'cpu') -> dict:
+def load_checkpoint(path: str) -> dict:
     """Read a checkpoint file of a training run.
 
     Args:
         path (str): A local file or ``https://...#sha256=CHECKSUM`` (kept in
             the user's cache); also a ``.safetensors`` file, which holds
             weights alone.
-        map_location (str): Device for its tensors. Defaults to 'cpu'.
 
     Returns:
-        dict: ``state_dict``, and what else mmengine saved.
+        dict: ``state_dict``, and what else mmengine saved; on the CPU.
 
     Raises:
         InputError: The file is missing, damaged, holds more than weights and
@@ -69,11 +68,11 @@ def load_checkpoint(path: str, map_location: str = 'cpu') -> dict:
     file = local_file(path, 'training writes iter_*.pth into its work dir')
     try:
         if file.suffix == '.safetensors':
-            return {'state_dict': load_file(file, map_location)}
+            return {'state_dict': load_file(file)}
         _refuse_compressed(file)
         with torch.serialization.safe_globals(LOG_HISTORY):
             checkpoint = torch.load(
-                file, map_location=map_location, weights_only=True
+                file, map_location='cpu', weights_only=True
             )
     except Exception as error:
         # torch raises a dozen types here, from EOFError to UnpicklingError.

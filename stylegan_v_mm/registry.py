@@ -30,7 +30,7 @@ RUNNERS = _child(root.RUNNERS, 'engine')
 # Empty, but mmengine warns at each look-up in a scope that lacks them.
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets')
 EVALUATOR = _child(root.EVALUATOR, 'evaluation')
-FUNCTIONS = _child(root.FUNCTIONS, 'engine')
+FUNCTIONS = _child(root.FUNCTIONS, 'datasets')
 LOG_PROCESSORS = _child(root.LOG_PROCESSORS, 'engine')
 LOOPS = _child(root.LOOPS, 'engine')
 OPTIMIZERS = _child(root.OPTIMIZERS, 'engine')

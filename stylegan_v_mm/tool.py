@@ -11,9 +11,11 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.distributed as dist
 from mmengine.config import DictAction
 
+from .allocation import keep_freed_memory
 from .errors import InputError
 
 # Of a disk, a quota, and the largest size of a file.
@@ -27,7 +29,12 @@ def run_tool(main: Callable[[], int | None]) -> None:
     killed processes) become one line on stderr and status 2; any other
     exception is a defect of ours and keeps its traceback. SIGTERM ends the
     process as an exception would, so that half-written files go.
+
+    Only here, where the process is ours, is it tuned: the package leaves the
+    memory of a process that imports it alone.
     """
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     # What a config imports may lie in the current folder, as projects do.
     sys.path.append(os.getcwd())
     # Names of files may be no text.
@@ -59,6 +66,20 @@ def run_tool(main: Callable[[], int | None]) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
     sys.exit(status)
+
+
+def import_mmengine() -> None:
+    """Import mmengine's optimizers without transformers, for a quick start.
+
+    mmengine imports it, where it is installed, for one optimizer that then is
+    missing. Parts of mmagic that need transformers find it later.
+    """
+    if 'transformers' not in sys.modules:
+        sys.modules['transformers'] = None  # type: ignore[assignment]
+        try:
+            import mmengine.optim  # noqa: F401
+        finally:
+            del sys.modules['transformers']
 
 
 def _stop(number: int, frame: object) -> None:

@@ -1,9 +1,14 @@
-"""Who may import whom, read from the source without importing it."""
+"""Who may import whom, and what importing leaves as it was."""
 
 import ast
+import ctypes
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from small_model import make_work_dir
 
 PACKAGE = Path(__file__).parents[1] / 'stylegan_v_mm'
 # What each module may import of ours. A folder stands for all in it; a module
@@ -14,7 +19,7 @@ ALLOWED = {
     'errors': set(),
     'registry': set(),
     'allocation': set(),
-    'tool': {'errors'},
+    'tool': {'allocation', 'errors'},
     'config_checks': {'errors', 'registry'},
     'config': {'config_checks', 'errors'},
     'files': {'errors'},
@@ -75,7 +80,6 @@ ALLOWED = {
         'evaluation',
     },
     'engine': {
-        'allocation',
         'animations',
         'errors',
         'registry',
@@ -85,7 +89,6 @@ ALLOWED = {
         'engine',
     },
     'inference': {
-        'allocation',
         'animations',
         'errors',
         'files',
@@ -233,3 +236,77 @@ def test_a_planted_import_is_found(tmp_path, module, line, found):
         copy.touch()
     (package / f'{module}.py').write_text(line)
     assert violations(package) == [found]
+
+
+# Prints what a process is like after each step: to import all of the package,
+# to import others, to sample with the model of a work dir.
+HOST = """
+import ctypes, importlib, json, logging, os, pkgutil, signal, sys, warnings
+import torch
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        'arena', 'ordblks', 'smblks', 'blocks_of_their_own', 'hblkhd',
+        'usmblks', 'fsmblks', 'uordblks', 'fordblks', 'keepcost')]
+
+def large_blocks_are_given_back():
+    # glibc maps them one by one, and unmaps them when they are free.
+    info = ctypes.CDLL(None).mallinfo2
+    info.restype = Info
+    before = info().blocks_of_their_own
+    block = torch.empty(2**26)
+    return info().blocks_of_their_own == before + 1
+
+for step in sys.argv[1:]:
+    if step == 'ours':
+        import stylegan_v_mm
+        for module in pkgutil.walk_packages(
+            stylegan_v_mm.__path__, 'stylegan_v_mm.'
+        ):
+            importlib.import_module(module.name)
+    elif step == 'others':
+        import av, cv2, mmcv, mmengine.optim, mmengine.runner, PIL.Image
+    else:
+        stylegan_v_mm.inference.VideoGANInferencer(step, device='cpu').sample()
+    import mmengine.registry as root
+    print(json.dumps(dict(
+        transformers=str(type(sys.modules.get('transformers', 'none'))),
+        optimizers=sorted(root.OPTIMIZERS.module_dict),
+        large_blocks_are_given_back=large_blocks_are_given_back(),
+        signals=[str(signal.getsignal(n)) for n in (2, 15, 17)],
+        logs=[logging.raiseExceptions, logging.root.level],
+        environment=dict(os.environ),
+        path=sys.path,
+        threads=torch.get_num_threads(),
+        rounding=[torch.get_float32_matmul_precision(),
+                  torch.backends.cudnn.allow_tf32,
+                  torch.backends.cudnn.benchmark],
+        warnings=len(warnings.filters),
+    )))
+"""
+
+
+def host(*steps):
+    result = subprocess.run(
+        [sys.executable, '-c', HOST, *map(str, steps)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    lines = [x for x in result.stdout.splitlines() if x.startswith('{')]
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), 'mallinfo2'),
+    reason='asks glibc 2.33 or later about its memory',
+)
+def test_importing_leaves_a_process_as_it_was(tmp_path):
+    work_dir = make_work_dir(tmp_path / 'work')
+    before, after, used = host('others', 'ours', work_dir)
+    assert before['large_blocks_are_given_back']
+    assert after == before
+    assert used['large_blocks_are_given_back']
+    # What mmengine registers does not depend on who imports it first.
+    assert host('ours', 'others')[-1] == before

@@ -160,8 +160,6 @@ def main() -> None:
             t = torch.tensor(args.times, dtype=torch.float64)
         times[path] = t
     labels = gan.latents([args.seed], args.label).c
-    if lpips is not None:
-        lpips = lpips.to(gan.latents([0]).ws.device)
 
     temporary = args.out.with_name(f'.{args.out.name}.{os.getpid()}.tmp')
     found, report = [], {}

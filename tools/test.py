@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from statistics import fmean, stdev
 
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
@@ -145,7 +145,7 @@ def main() -> None:
         raise InputError(f'--out {out}: there is no folder {out.parent}')
     if args.num_runs < 1:
         raise InputError(f'--num-runs {args.num_runs}: must be at least 1')
-    checkpoints = find_checkpoints(args.checkpoints)
+    found = [find_checkpoints(args.checkpoints)]
     config = load_runner_config(
         args.config,
         read_options(args.cfg_options),
@@ -153,6 +153,9 @@ def main() -> None:
         args.work_dir,
     )
     runner = VideoGANRunner.from_cfg(config)
+    # Training may go on meanwhile: all measure what the main process found.
+    broadcast_object_list(found)
+    (checkpoints,) = found
     if args.no_cache:
         for metric in runner.test_loop.evaluator.metrics:
             metric.cache = False

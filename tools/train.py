@@ -43,11 +43,12 @@ def parse() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     """Train."""
-    from stylegan_v_mm.checkpoint import numbered_checkpoints
+    from stylegan_v_mm.tool import import_mmengine, read_options
+
+    import_mmengine()
     from stylegan_v_mm.config import load_runner_config
     from stylegan_v_mm.engine import VideoGANRunner
     from stylegan_v_mm.errors import InputError
-    from stylegan_v_mm.tool import read_options
 
     config = load_runner_config(
         args.config,
@@ -62,14 +63,12 @@ def main(args: argparse.Namespace) -> None:
                 f'{args.resume} goes on: give one of them'
             )
         config.resume, config.load_from = False, args.transfer_from
-    if args.resume == 'auto':
-        # A run starts from other weights only until it has its own.
-        held = numbered_checkpoints(config.work_dir)
-        if held or config.get('load_from') is None:
-            config.resume, config.load_from = True, None
-    elif args.resume:
+    if args.resume not in (None, 'auto'):
         config.resume, config.load_from = True, args.resume
-    VideoGANRunner.from_cfg(config).train()
+    runner = VideoGANRunner.from_cfg(config)
+    if args.resume == 'auto':
+        runner.resume_if_begun()
+    runner.train()
 
 
 if __name__ == '__main__':

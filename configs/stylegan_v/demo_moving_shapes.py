@@ -24,6 +24,6 @@ detector = dict(type='RandomI3D')  # FVD-random: compares with itself alone
 # FVD hardly notices videos that stand still: measure how they move, too.
 motion = dict(
     type='MotionReport', num_frames=16, resolution='= resolution',
-    num_real='= num_test_videos', real_data=dict(data_root='= data_root'),
+    num_real='= num_test_videos', real_data='= real_data',
 )  # fmt: skip
 test_evaluator = [*_base_.test_evaluator, motion]

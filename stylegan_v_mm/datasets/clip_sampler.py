@@ -1,7 +1,6 @@
 """The order of training clips: the same however many processes share it."""
 
 from collections.abc import Iterator, Sized
-from typing import NamedTuple
 
 import numpy as np
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -10,17 +9,29 @@ from torch.utils.data import Sampler
 from ..registry import DATA_SAMPLERS
 
 
-class ClipKey(NamedTuple):
-    """Names a training clip.
+class ClipKey(int):
+    """The index of a video that also seeds what is drawn for a clip of it.
+
+    Any data set can take it for the integer that it is.
 
     Attributes:
         index (int): Which video.
-        seed (tuple): Seeds what is drawn for the clip: the seed of the run
+        seed (tuple): For ``numpy.random.default_rng``: the seed of the run
             and the clip's position in it.
     """
 
-    index: int  # type: ignore[assignment]
+    index: int
     seed: tuple[int, int]
+
+    def __new__(cls, index: int, seed: tuple[int, int]) -> 'ClipKey':
+        """Make a key."""
+        key = super().__new__(cls, index)
+        key.index, key.seed = int(index), seed
+        return key
+
+    def __getnewargs__(self) -> tuple[int, tuple[int, int]]:  # type: ignore
+        """Let keys be pickled, on their way to data workers."""
+        return self.index, self.seed
 
 
 @DATA_SAMPLERS.register_module()

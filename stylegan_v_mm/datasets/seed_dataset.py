@@ -33,6 +33,8 @@ class SeedDataset(Dataset):
             there are ``labels``.
         labels: Of the real videos, see ``VideoDataset``.
         images: Whether the real videos are images, see ``VideoDataset``.
+        real_videos: Config of the real videos' data set, in place of the
+            three before: any that has ``labels`` [V, c_dim].
         first_seed: The first seed, at least 0. Defaults to 0.
         extra_videos: Number of seeds after these, for metrics of frames,
             which take more and shorter clips than those of videos. A batch
@@ -54,6 +56,7 @@ class SeedDataset(Dataset):
         first_seed: int = 0,
         extra_videos: int = 0,
         extra_frames: int = 1,
+        real_videos: dict | None = None,
     ) -> None:
         least = [num_videos, num_frames, frame_stride, extra_frames]
         if min(*least, first_seed + 1, extra_videos + 1) < 1:
@@ -73,13 +76,23 @@ class SeedDataset(Dataset):
         self.labels = np.zeros((1, 0), np.float32)
         #: Names of the classes (``classes``), empty if they have none.
         self.metainfo = {'classes': ()}
-        if labels is not None:
+        videos = None
+        if real_videos is not None:
+            videos = DATASETS.build(real_videos)
+        elif labels is not None:
             if data_root is None:
                 raise InputError(
                     f'SeedDataset: labels={labels!r} needs a data_root, too'
                 )
             videos = VideoDataset(data_root, labels=labels, images=images)
-            self.labels, self.metainfo = videos.labels, videos.metainfo
+        if videos is not None:
+            if not hasattr(videos, 'labels'):
+                raise InputError(
+                    'SeedDataset: real_videos need an attribute labels, '
+                    f'[V, c_dim]; {type(videos).__name__} has none'
+                )
+            self.labels = videos.labels
+            self.metainfo = getattr(videos, 'metainfo', self.metainfo)
 
     @property
     def c_dim(self) -> int:

@@ -64,7 +64,8 @@ class VideoDataset(Dataset):
     - ``rng`` (numpy.random.Generator): seeded by the ``ClipKey`` in place of
       an index; else from ``seed`` and the index, or numpy's global state
     - ``video_lens`` [V], int64, ``labels`` [V, c_dim], float32: lengths and
-      labels of all videos
+      labels of all videos, those of other data sets in the same wrapper
+      (``ConcatDataset``, ...) included
 
     Args:
         data_root: Folder of video files, folder or zip of frame folders, or
@@ -141,6 +142,9 @@ class VideoDataset(Dataset):
         self.labels = all_labels[kept]
         #: [V], int64, length of each video, at most ``max_num_frames``.
         self.video_lens = np.minimum(lens[kept], max_num_frames)
+        #: Lengths and labels of the videos that clips to be generated imitate;
+        #: those of a wrapper with this data set in it.
+        self.imitated = self.video_lens, self.labels
         # [V], whether named as damaged; data workers share it.
         self._damaged = torch.zeros(len(kept), dtype=torch.bool)
         self._damaged.share_memory_()
@@ -172,6 +176,30 @@ class VideoDataset(Dataset):
                 f'{self.data_root}: using {len(kept)} of {len(sources)} '
                 f'videos; {text}'
             )
+
+    def full_init(self) -> None:
+        """Do nothing: all is read already. mmengine's wrappers call it."""
+
+    def get_cat_ids(self, index: int) -> list[int]:
+        """Name the class of a video, for mmengine's ClassBalancedDataset.
+
+        Args:
+            index (int): Which video.
+
+        Returns:
+            list: One number.
+
+        Raises:
+            InputError: The videos have no classes.
+        """
+        label = self.labels[index]
+        classes = np.flatnonzero(label)
+        if len(classes) != 1 or label[classes[0]] != 1:
+            raise InputError(
+                f'{self.data_root}: classes cannot be balanced, as the labels '
+                "are none: set labels to 'folder' or to a file of classes"
+            )
+        return classes.tolist()
 
     @property
     def c_dim(self) -> int:
@@ -209,9 +237,32 @@ class VideoDataset(Dataset):
     def __len__(self) -> int:
         return len(self.sources)
 
+    def read(self, index: int, inds: Sequence[int]) -> dict:
+        """Pass chosen frames through the pipeline, but for its first part.
+
+        Args:
+            index (int): Which video.
+            inds (sequence): Its frames, from 0.
+
+        Returns:
+            dict: What the pipeline makes.
+
+        Raises:
+            DamagedVideoError: They cannot be decoded.
+        """
+        results = {
+            'source': self.sources[index],
+            'frame_inds': inds,
+            'c': self.labels[index],
+        }
+        for transform in self.pipeline.transforms[1:]:
+            results = transform(results)
+        return results
+
     def __getitem__(self, index: int | ClipKey) -> dict:
+        seed: Any
         if isinstance(index, ClipKey):
-            index, seed = index
+            seed = index.seed
         elif self.seed is not None:
             seed = [self.seed, index]
         else:
@@ -222,6 +273,7 @@ class VideoDataset(Dataset):
         # must not depend on the items that were read before.
         failed: set[int] = set()
         attempts = 0
+        video_lens, labels = self.imitated
         while True:
             attempts += 1
             results = {
@@ -229,8 +281,8 @@ class VideoDataset(Dataset):
                 'video_len': int(self.video_lens[index]),
                 'c': self.labels[index],
                 'rng': rng,
-                'video_lens': self.video_lens,
-                'labels': self.labels,
+                'video_lens': video_lens,
+                'labels': labels,
             }
             try:
                 return self.pipeline(results)

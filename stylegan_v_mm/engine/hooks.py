@@ -6,6 +6,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import all_reduce, get_world_size, master_only
 from mmengine.hooks import Hook, IterTimerHook
@@ -242,7 +243,11 @@ class VideoPreviewHook(Hook):
     @master_only
     def write_preview(self, runner: Runner) -> None:
         """Render both grids and write the files."""
-        labels = runner.train_dataloader.dataset.labels
+        labels = getattr(runner.train_dataloader.dataset, 'labels', None)
+        if labels is None:
+            # A data set of the user's own: one class after another.
+            c_dim = runner.model.c_dim
+            labels = np.eye(max(c_dim, 1), c_dim, dtype=np.float32)
         t = torch.arange(self.num_frames)
 
         def grid(motion_seed: int | None) -> torch.Tensor:

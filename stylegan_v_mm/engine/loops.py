@@ -81,7 +81,9 @@ class ClipTrainLoop(BaseLoop):
         # mmengine's names for where the training is; it sets them to resume.
         self._iter = self._epoch = 0
         self.max_epochs = 1
-        runner.visualizer.dataset_meta = self.dataloader.dataset.metainfo
+        runner.visualizer.dataset_meta = getattr(
+            self.dataloader.dataset, 'metainfo', {}
+        )
 
     @property
     def iter(self) -> int:

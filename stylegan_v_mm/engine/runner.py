@@ -24,7 +24,6 @@ from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.runner import BaseLoop, Priority, Runner
 from torch import nn
 
-from ..allocation import keep_freed_memory
 from ..checkpoint import (
     load_checkpoint,
     load_weights,
@@ -64,8 +63,6 @@ class VideoGANRunner(Runner):
             torch.distributed.init_process_group(
                 'gloo', timeout=seconds and timedelta(seconds=seconds)
             )
-        if not torch.cuda.is_available():
-            keep_freed_memory()
         super().setup_env(env_cfg)
         # The log folders' names are the order of the runs in a work dir.
         name = [_after_earlier_runs(self.timestamp, Path(self.work_dir))]
@@ -107,17 +104,19 @@ class VideoGANRunner(Runner):
                 the model's condition; or the model cannot take the clips.
         """
         with _refusals('train_cfg or train_dataloader'):
-            loop = self._check_labels(super().build_train_loop(loop))
+            loop = super().build_train_loop(loop)
         loader = loop.dataloader
         dataset = loader.dataset
         clip = dataset[next(iter(loader.sampler))]
         self.model.check_batch(clip, loader.batch_size)
+        self._check_label(clip['c'])
         if hasattr(dataset, 'frame_size'):
             height, width = dataset.frame_size()
             resolution = self.model.generator.resolution
             if min(height, width) < resolution:
+                where = getattr(dataset, 'data_root', type(dataset).__name__)
                 self.logger.warning(
-                    f'{dataset.data_root}: videos are enlarged to resolution='
+                    f'{where}: videos are enlarged to resolution='
                     f'{resolution}, as the first one is {width} x {height}'
                 )
         return loop
@@ -129,8 +128,8 @@ class VideoGANRunner(Runner):
             InputError: See :meth:`build_test_loop`.
         """
         with _refusals('val_cfg, val_dataloader or val_evaluator'):
-            loop = self._check_labels(super().build_val_loop(loop))
-        return self._check_metrics(loop)
+            loop = super().build_val_loop(loop)
+        return self._check_clips(loop)
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop, and check that data and model fit.
@@ -141,8 +140,8 @@ class VideoGANRunner(Runner):
                 clips.
         """
         with _refusals('test_cfg, test_dataloader or test_evaluator'):
-            loop = self._check_labels(super().build_test_loop(loop))
-        return self._check_metrics(loop)
+            loop = super().build_test_loop(loop)
+        return self._check_clips(loop)
 
     def register_hook(
         self, hook: Hook | dict, priority: str | int | Priority | None = None
@@ -155,17 +154,22 @@ class VideoGANRunner(Runner):
         with _refusals(f'the hook {hook}'):
             super().register_hook(hook, priority)
 
-    def _check_metrics(self, loop: BaseLoop) -> BaseLoop:
+    def _check_clips(self, loop: BaseLoop) -> BaseLoop:
+        """Refuse clips to be generated that model or metrics cannot use."""
+        item = loop.dataloader.dataset[0]
+        self._check_label(item['c'])
         resolution = self.model.generator.resolution
-        num_frames = len(loop.dataloader.dataset[0]['t'])
-        clip = torch.empty(()).expand(num_frames, 3, resolution, resolution)
+        clip = torch.empty(()).expand(
+            len(item['t']), 3, resolution, resolution
+        )
         for metric in loop.evaluator.metrics:
             if hasattr(metric, 'check_size'):
                 metric.check_size(clip)
         return loop
 
-    def _check_labels(self, loop: BaseLoop) -> BaseLoop:
-        classes, c_dim = loop.dataloader.dataset.c_dim, self.model.c_dim
+    def _check_label(self, label: Sequence) -> None:
+        """Refuse labels of another width than the model's condition."""
+        classes, c_dim = len(label), self.model.c_dim
         if classes == 0 < c_dim:
             raise InputError(
                 f'num_classes={c_dim}, but the data has no labels: set labels '
@@ -177,7 +181,6 @@ class VideoGANRunner(Runner):
                 f'{c_dim}: set num_classes={classes}, or labels=None and '
                 'num_classes=0 to do without'
             )
-        return loop
 
     def train(self) -> nn.Module:
         """Train; with ``load_from`` but no ``resume``, from other weights.
@@ -208,6 +211,17 @@ class VideoGANRunner(Runner):
                 self.logger.info(f'Start from {self._load_from}:\n{table}')
             return super().train()
 
+    def resume_if_begun(self) -> None:
+        """Let :meth:`train` go on with the run in the work dir, if any.
+
+        Weights of another run (``load_from``) are for the start alone. The
+        main process looks for all, as elsewhere a shared disk may lag behind.
+        """
+        begun = [bool(numbered_checkpoints(self.work_dir))]
+        broadcast_object_list(begun)
+        if begun[0] or self._load_from is None:
+            self._resume, self._load_from = True, None
+
     def dump_config(self) -> None:
         """Leave the work dir's config alone until training starts there.
 
@@ -218,13 +232,18 @@ class VideoGANRunner(Runner):
     def load_or_resume(self) -> None:
         """Go on from the newest whole checkpoint, if that is asked for."""
         if self._resume and self._load_from is None:
-            newest = newest_checkpoint(self.work_dir)
-            if newest is None:
+            # The main process looks for all, as in resume_if_begun(), and
+            # reads the files to see whether they are whole.
+            found = [None]
+            if is_main_process():
+                found = [newest_checkpoint(self.work_dir)]
+            broadcast_object_list(found)
+            if found[0] is None:
                 self.logger.info(
                     f'{self.work_dir} holds no checkpoint: starting anew'
                 )
                 return
-            self._load_from = str(newest)
+            self._load_from = str(found[0])
         super().load_or_resume()
 
     @master_only
@@ -265,19 +284,23 @@ class VideoGANRunner(Runner):
     ) -> dict:
         """Load a checkpoint of the config's architecture.
 
+        It is read into the CPU's memory, whatever the device: mmengine would
+        resume with Adam's step counters on a GPU, each of which the CPU then
+        waits for in each iteration.
+
         Args:
             filename (str): Local path or https URL.
-            map_location (str or callable): See ``torch.load``.
+            map_location (str or callable): Not used; mmengine's signature.
             strict (bool): Always strict; mmengine's signature.
             revise_keys (list): Not used; mmengine's signature.
 
         Returns:
-            dict: The checkpoint.
+            dict: The checkpoint, on the CPU.
 
         Raises:
             InputError: See :mod:`stylegan_v_mm.checkpoint`.
         """
-        checkpoint = load_checkpoint(filename, map_location)
+        checkpoint = load_checkpoint(filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         load_weights(self.model, checkpoint, filename)
         self._has_loaded = True

@@ -16,9 +16,11 @@ A detector has
 
 import hashlib
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,9 +103,50 @@ def _load(network: nn.Module, file: Path, what: str) -> None:
         ) from error
 
 
-def _full_precision() -> AbstractContextManager:
-    """Keep TensorFloat-32 out: it would move the distances."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+def _precision_settings() -> Iterator[tuple[Callable, Callable, Any]]:
+    """Yield how to get and how to set what rounds, and its exact value."""
+    # Other than `allow_tf32` of matrices, this knows three levels.
+    level = torch.get_float32_matmul_precision
+    yield level, torch.set_float32_matmul_precision, 'highest'
+    cuda, cudnn, cpu = (
+        getattr(torch.backends, name) for name in ('cuda', 'cudnn', 'mkldnn')
+    )
+    # Without benchmarks, cuDNN chooses the same algorithm each time.
+    named: list[tuple[Any, str, Any]]
+    named = [(cudnn, 'allow_tf32', False), (cudnn, 'benchmark', False)]
+    if hasattr(cuda.matmul, 'fp32_precision'):
+        # PyTorch 2.9 or later has settings of its own for each kind.
+        kinds = cuda.matmul, cudnn.conv, cudnn.rnn
+        kinds = *kinds, cpu.matmul, cpu.conv, cpu.rnn
+        named += [(kind, 'fp32_precision', 'ieee') for kind in kinds]
+    for owner, name, value in named:
+        yield (
+            partial(getattr, owner, name),
+            partial(setattr, owner, name),
+            value,
+        )
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep TensorFloat-32 out: it would move the distances.
+
+    Let nothing round the factors of float32 products, neither of convolutions
+    nor of matrices; afterwards all settings are as before.
+    """
+    changes = []
+    for get, put, value in _precision_settings():
+        # One of before PyTorch 2.9 that contradicts the later ones can
+        # neither be read nor counts.
+        with suppress(RuntimeError):
+            changes.append((put, value, get()))
+    try:
+        for put, value, _ in changes:
+            put(value)
+        yield
+    finally:
+        for put, _, before in changes:
+            put(before)
 
 
 def _resize(x: Tensor, size: int, antialias: bool = False) -> Tensor:

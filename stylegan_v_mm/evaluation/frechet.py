@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -268,8 +269,10 @@ class FeatureRows:
         return rows
 
 
-def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
-    r"""Compute the squared Frechet distance of two normal distributions.
+def frechet_distances(
+    many: Sequence[FeatureStats], b: FeatureStats
+) -> list[float]:
+    r"""Compute squared Frechet distances of normal distributions to another.
 
     .. math::
         |\mu_a - \mu_b|^2
@@ -277,44 +280,55 @@ def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
 
     (Dowson & Landau 1982; Heusel et al. 2017, eq. 6). The trace of the root
     is the sum of the singular values of :math:`\Sigma_a^{1/2}
-    \Sigma_b^{1/2}`, whose roots come from symmetric eigendecompositions. This
-    equals the trace of scipy's ``sqrtm(cov_a @ cov_b)``, and stays real and
-    accurate where the covariances are singular, as they are with fewer
-    samples than features.
+    \Sigma_b^{1/2}`, whose roots come from symmetric eigendecompositions; that
+    of b serves all distances. This equals the trace of scipy's
+    ``sqrtm(cov_a @ cov_b)``, and stays real and accurate where the
+    covariances are singular, as they are with fewer samples than features.
 
     Args:
-        a (FeatureStats): Of at least 2 samples.
-        b (FeatureStats): Of at least 2 samples, as wide as ``a``.
+        many (sequence): Statistics a, each of at least 2 samples.
+        b (FeatureStats): Of at least 2 samples, as wide as each a.
 
     Returns:
-        float: At least 0; 0 (but for rounding) if the two are equal.
+        list: Floats, at least 0; 0 (but for rounding) if the two are equal.
 
     Raises:
-        InputError: They differ in width, or one has fewer than 2 samples.
+        InputError: Two differ in width, or one has fewer than 2 samples.
     """
-    if len(a.sum) != len(b.sum):
-        raise InputError(
-            f'features of width {len(a.sum)} and {len(b.sum)} cannot be '
-            'compared: use one detector for both'
-        )
-    if min(a.num, b.num) < 2:
-        raise InputError(
-            'a Frechet distance needs at least 2 clips on either side, got '
-            f'{a.num} and {b.num}'
-        )
-    values_a, vectors_a = torch.linalg.eigh(a.cov)
+    for a in many:
+        if len(a.sum) != len(b.sum):
+            raise InputError(
+                f'features of width {len(a.sum)} and {len(b.sum)} cannot be '
+                'compared: use one detector for both'
+            )
+        if min(a.num, b.num) < 2:
+            raise InputError(
+                'a Frechet distance needs at least 2 clips on either side, '
+                f'got {a.num} and {b.num}'
+            )
     values_b, vectors_b = torch.linalg.eigh(b.cov)
-    root_a, root_b = _roots(values_a, a), _roots(values_b, b)
-    # The two roots without the outer bases: these are orthogonal and change
-    # no singular value.
-    product = root_a[:, None] * (vectors_a.T @ vectors_b) * root_b
-    distance = (
-        (a.mean - b.mean).square().sum()
-        + values_a.sum()
-        + values_b.sum()
-        - 2 * torch.linalg.svdvals(product).sum()
-    )
-    return max(distance.item(), 0.0)
+    root_b = _roots(values_b, b)
+    distances = []
+    for a in many:
+        values_a, vectors_a = torch.linalg.eigh(a.cov)
+        root_a = _roots(values_a, a)
+        # The two roots without the outer bases: these are orthogonal and
+        # change no singular value.
+        product = root_a[:, None] * (vectors_a.T @ vectors_b) * root_b
+        distance = (
+            (a.mean - b.mean).square().sum()
+            + values_a.sum()
+            + values_b.sum()
+            - 2 * torch.linalg.svdvals(product).sum()
+        )
+        distances.append(max(distance.item(), 0.0))
+    return distances
+
+
+def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
+    """Compute the squared Frechet distance, see :func:`frechet_distances`."""
+    (distance,) = frechet_distances([a], b)
+    return distance
 
 
 def _roots(values: Tensor, stats: FeatureStats) -> Tensor:

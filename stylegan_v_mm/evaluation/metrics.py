@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
 from mmengine.device import get_device
 from mmengine.dist import (
@@ -31,6 +32,7 @@ from .frechet import (
     FeatureStats,
     GroupedStats,
     frechet_distance,
+    frechet_distances,
 )
 from .measures import (
     density_coverage,
@@ -323,7 +325,9 @@ class ComparingMetric(DetectorMetric):
             that are not named here.
         num_real (int, optional): The most real clips. None: all.
         real_data (dict): ``data_root`` and, optionally, ``labels`` and
-            ``images`` of a ``VideoDataset``.
+            ``images`` of a ``VideoDataset``; or the config of another data
+            set, see :func:`~stylegan_v_mm.evaluation.real_clips.real_clips`.
+            Without a ``fingerprint`` of it, nothing is cached.
         first_real (bool): Whether to take the first real videos or frames,
             instead of spreading them: the published protocols. Defaults to
             False.
@@ -388,9 +392,10 @@ class ComparingMetric(DetectorMetric):
             raise InputError(f'{self.name}: {error}') from error
         span = (num_frames - 1) * frame_stride + 1
         if available < least:
+            where = real_data.get('data_root') or real_data['type']
             raise InputError(
-                f'{real_data["data_root"]}: {self.name} needs at least '
-                f'{least} videos of {span} frames or more, found {available}'
+                f'{where}: {self.name} needs at least {least} videos of '
+                f'{span} frames or more, found {available}'
             )
         if available < (num_real or 0):
             MMLogger.get_current_instance().info(
@@ -433,7 +438,7 @@ class ComparingMetric(DetectorMetric):
         The main process looks for all, as machines may have caches of their
         own.
         """
-        if not self.cache:
+        if not (self.cache and hasattr(self.real_videos, 'fingerprint')):
             return self._compute_real()
         file = self._cache_file()
         found = [self._load(file) if is_main_process() else None]
@@ -528,7 +533,9 @@ class FrechetVideoDistance(ComparingMetric):
         if per_class:
             # Of images: those of the videos that they are frames of.
             videos = getattr(self.real_videos, 'videos', self.real_videos)
-            self._labels = labels = videos.labels
+            self._labels = labels = getattr(
+                videos, 'labels', np.zeros((len(videos), 0), np.float32)
+            )
             if not _is_one_hot(torch.from_numpy(labels)):
                 raise InputError(
                     f'{type(self).__name__}: per_class=True needs real videos '
@@ -536,7 +543,7 @@ class FrechetVideoDistance(ComparingMetric):
                     + ('other labels' if labels.shape[1] else 'no labels')
                     + ': set labels of real_data'
                 )
-            names = videos.metainfo['classes']
+            names = getattr(videos, 'metainfo', {}).get('classes')
             self._classes = names or range(labels.shape[1])
 
     @property
@@ -659,13 +666,16 @@ class FrechetVideoDistance(ComparingMetric):
                 self._real_stats = self._summed(real.features[:, :-1])
             else:
                 self._real_stats = getattr(real, 'stats', real)
-        real, total = self._real_stats, fake.total
-        found = {self.name: frechet_distance(total, real)}
+        total = fake.total
         without = [total - group for group in fake.groups if group.num]
-        if len(without) > 1 and all(stats.num > 1 for stats in without):
-            found[f'{self.name}-se'] = jackknife_error(
-                [frechet_distance(stats, real) for stats in without]
-            )
+        if len(without) < 2 or any(stats.num < 2 for stats in without):
+            without = []
+        distance, *others = frechet_distances(
+            [total, *without], self._real_stats
+        )
+        found = {self.name: distance}
+        if others:
+            found[f'{self.name}-se'] = jackknife_error(others)
         return found | by_class
 
 

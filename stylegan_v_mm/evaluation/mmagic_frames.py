@@ -91,8 +91,9 @@ class MMagicFrames(BaseMetric):
             video.
         num_real (int): The most real clips.
         resolution (int): Height and width of the clips in pixels.
-        real_data (dict): ``data_root`` and, optionally, ``labels`` and
-            ``images`` of a ``VideoDataset``.
+        real_data (dict): See
+            :func:`~stylegan_v_mm.evaluation.real_clips.real_clips`; a data
+            set needs a ``fingerprint``.
         batch_size (int): Real frames at a time. Defaults to 16.
 
     Raises:
@@ -114,6 +115,11 @@ class MMagicFrames(BaseMetric):
     ) -> None:
         super().__init__()
         clips = real_clips(real_data, num_frames, resolution)
+        if not hasattr(clips, 'fingerprint'):
+            raise InputError(
+                f'MMagicFrames: {real_data["type"]} needs a fingerprint, a '
+                "text that changes with its clips, for mmagic's cache"
+            )
         try:
             self.metric = METRICS.build(
                 {**metric, 'fake_nums': sys.maxsize, 'collect_device': 'cpu'}

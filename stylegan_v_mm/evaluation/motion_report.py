@@ -253,8 +253,8 @@ class MotionReport(BaseMetric):
         num_frames (int): Frames of each clip that count, T, at least 8.
         num_real (int): The most real clips, spread evenly over the data set.
         resolution (int): Height and width of the clips in pixels.
-        real_data (dict): ``data_root`` and, optionally, ``labels`` of a
-            ``VideoDataset``.
+        real_data (dict): See
+            :func:`~stylegan_v_mm.evaluation.real_clips.real_clips`.
         num_fake (int, optional): The most generated clips; the first ones.
             Defaults to None, all.
 

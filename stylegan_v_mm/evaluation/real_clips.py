@@ -1,9 +1,12 @@
 """The real clips that generated ones are compared with."""
 
+import inspect
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import MMLogger
 from torch.utils.data import Dataset, Subset
@@ -24,7 +27,11 @@ def real_clips(
 
     Args:
         real_data (dict): ``data_root`` and, optionally, ``labels`` and
-            ``images`` of a ``VideoDataset``.
+            ``images`` of a ``VideoDataset``; or the config of a data set, by
+            its ``type``. That one, and those in it if it is a wrapper, gets
+            the settings that make such clips, as far as it takes them and
+            the config does not give them: ``pipeline``, ``min_num_frames``,
+            ``max_num_frames`` and ``seed``.
         num_frames (int): Frames in a clip, T.
         resolution (int): Height and width of the clips in pixels, R.
         frame_stride (int): Take every so many frames. Defaults to 1.
@@ -36,34 +43,104 @@ def real_clips(
     Raises:
         InputError: A key is unknown, or the videos cannot be read.
     """
+    settings = dict(
+        min_num_frames=(num_frames - 1) * frame_stride + 1,
+        max_num_frames=sys.maxsize,
+        seed=0,
+        pipeline=[
+            dict(
+                type='SampleClip',
+                num_frames=num_frames,
+                method='consecutive',
+                frame_stride=frame_stride,
+            ),
+            dict(type='LoadClip'),
+            dict(type='ResizeCrop', resolution=resolution),
+            dict(type='PackClip'),
+        ],
+    )
+    if 'type' in real_data:
+        shape = num_frames, 3, resolution, resolution
+        return _CheckedClips(_with_settings(real_data, settings), shape)
     known = {'data_root', 'labels', 'images'}
     if not {'data_root'} <= set(real_data) <= known:
         raise InputError(
             'real_data of a metric needs data_root and may have labels and '
-            f'images, got {sorted(real_data)}'
+            f'images, or is the config of a data set with its type; got '
+            f'{sorted(real_data)}'
         )
     return DATASETS.build(
-        dict(
-            type='VideoDataset',
-            # Names below are ours, whatever the config's default scope is.
-            _scope_=DATASETS.scope,
-            **real_data,
-            min_num_frames=(num_frames - 1) * frame_stride + 1,
-            max_num_frames=sys.maxsize,
-            seed=0,
-            pipeline=[
-                dict(
-                    type='SampleClip',
-                    num_frames=num_frames,
-                    method='consecutive',
-                    frame_stride=frame_stride,
-                ),
-                dict(type='LoadClip'),
-                dict(type='ResizeCrop', resolution=resolution),
-                dict(type='PackClip'),
-            ],
-        )
+        _with_settings({'type': 'VideoDataset', **real_data}, settings)
     )
+
+
+def _with_settings(config: dict, settings: dict) -> dict:
+    """Add the settings that a data set takes, and those in it, and lack."""
+    kind = config['type']
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    takes = inspect.signature(kind).parameters if kind else ()
+    given = {key: value for key, value in settings.items() if key in takes}
+    # Names below are ours, whatever the config's default scope is.
+    config = {'_scope_': DATASETS.scope, **given, **config}
+    if isinstance(config.get('dataset'), dict):
+        config['dataset'] = _with_settings(config['dataset'], settings)
+    if 'datasets' in config:
+        config['datasets'] = [
+            _with_settings(each, settings) for each in config['datasets']
+        ]
+    return config
+
+
+class _CheckedClips(Dataset):
+    """Clips of any data set, and what it tells of them.
+
+    Args:
+        config (dict): Of the data set. Items are dicts with ``video`` and,
+            unless there are no labels, ``c``.
+        shape (tuple): What ``video`` has to be, uint8.
+    """
+
+    def __init__(self, config: dict, shape: tuple[int, ...]) -> None:
+        self.dataset = dataset = DATASETS.build(config)
+        self.shape = shape
+        for name in ('labels', 'metainfo', 'video_lens'):
+            if hasattr(dataset, name):
+                setattr(self, name, getattr(dataset, name))
+        if hasattr(dataset, 'fingerprint'):
+            # Of the videos; which clips of them is in the config.
+            self.fingerprint = f'{dataset.fingerprint} {config}'
+        self._has_frames = hasattr(dataset, 'read')
+        if not self._has_frames:
+            self.video_lens = np.ones(len(dataset), np.int64)
+        if len(dataset):
+            self[0]  # Before any long work.
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict:
+        return self._checked(self.dataset[index], self.shape)
+
+    def read(self, index: int, inds: Sequence[int]) -> dict:
+        """Read single frames, see ``VideoDataset``.
+
+        Of a data set that cannot, the clip itself is the only one.
+        """
+        if not self._has_frames:
+            return self[index]
+        shape = (len(inds), *self.shape[1:])
+        return self._checked(self.dataset.read(index, inds), shape)
+
+    def _checked(self, item: dict, shape: tuple[int, ...]) -> dict:
+        video = torch.as_tensor(item.get('video', ()))
+        if video.dtype != torch.uint8 or video.shape != shape:
+            raise InputError(
+                f'real_data: a clip of {type(self.dataset).__name__} must '
+                f'have a video, uint8 {list(shape)}, got '
+                f'{str(video.dtype).removeprefix("torch.")} '
+                f'{list(video.shape)}'
+            )
+        return {'video': video, 'c': torch.as_tensor(item.get('c', ()))}
 
 
 def _choose(count: int, most: int | None, first: bool) -> np.ndarray:
@@ -128,20 +205,16 @@ class RealFrames(Dataset):
         video = self._video[start]
         places = self._place[start : start + _FRAMES_PER_ITEM]
         same = self._video[start : start + _FRAMES_PER_ITEM] == video
-        results = {
-            'source': self.videos.sources[video],
-            'frame_inds': places[same],
-            'c': self.videos.labels[video],
-        }
-        load, *rest = self.videos.pipeline.transforms[1:]
         try:
-            results = load(results)
+            return self.videos.read(int(video), places[same])
         except InputError as error:
+            if not hasattr(self.videos, 'labels'):
+                raise
             MMLogger.get_current_instance().warning(f'{error}; left out')
-            results['frames'] = np.zeros((0, *self._size, 3), np.uint8)
-        for transform in rest:
-            results = transform(results)
-        return results
+            return {
+                'video': torch.zeros(0, 3, *self._size, dtype=torch.uint8),
+                'c': torch.from_numpy(self.videos.labels[video]),
+            }
 
 
 def own_share(

@@ -234,11 +234,12 @@ class VideoGANInferencer(BaseInferencer):
         Args:
             latents (Latents): Of N videos.
             t (Tensor): Times [T] or [N, T], in frames.
-            chunk (int): Frames rendered at a time, of all videos together,
-                but at least one of each. Defaults to 32.
+            chunk (int): Frames rendered at a time, of all videos together;
+                fewer where they would take more than 4 GiB. Defaults to 32.
 
         Yields:
-            Tensor: The next frames, uint8 [N, <= T, 3, H, W], on the CPU.
+            Tensor: The next frames, uint8 [N, <= T, 3, H, W], on the CPU; at
+            least one of each video.
         """
         pieces = self.gan.render_videos(
             latents.ws, latents.motions, t, latents.c, chunk
@@ -378,8 +379,8 @@ class VideoGANInferencer(BaseInferencer):
             if len(group) == 1:
                 yield (piece[0] for piece in pieces)
             else:
-                # They are so short that the first piece is all of them.
-                yield from ([video] for video in next(pieces))
+                # They are short: all of them are a chunk.
+                yield from ([video] for video in torch.cat(list(pieces), 1))
 
     @torch.no_grad()
     def walk(
@@ -402,27 +403,28 @@ class VideoGANInferencer(BaseInferencer):
             what (str): 'content' or 'motion'.
             closed (bool): Whether the walk ends where it started, after the
                 last frame. Defaults to False: it ends at the last station.
-            chunk (int): Frames rendered at a time. Defaults to 32.
+            chunk (int): See :meth:`stream`.
 
         Yields:
             Tensor: The next frames, uint8 [<= T, 3, H, W], on the CPU.
         """
         gan, n = self.gan, len(latents)
+        network = gan.generator_ema
+        styles = latents.ws.to(next(network.parameters()).device)
+        chunk = min(chunk, network.frames_at_once())
         stations, last = (n, len(t)) if closed else (n - 1, len(t) - 1)
         places = torch.arange(len(t)).double() * stations / max(last, 1)
         for times, some in zip(t.split(chunk), places.split(chunk)):
             start = some.floor().long()
-            share = (some - start).to(latents.ws)
+            share = (some - start).to(styles)
             start = start % n
             end = (start + 1) % n
             if what == 'content':
-                ws = latents.ws[start].lerp(
-                    latents.ws[end], share[:, None, None]
-                )
+                ws = styles[start].lerp(styles[end], share[:, None, None])
                 first = latents[:1]
                 motion_v = gan.motion_codes(first.motions, times, first.c)
                 motion_v = motion_v if motion_v is None else motion_v[0]
-                frames = gan.generator_ema.render(ws, motion_v, 1)[:, 0]
+                frames = network.render(ws, motion_v, 1)[:, 0]
             else:
                 motion_v = gan.motion_codes(latents.motions, times, latents.c)
                 if motion_v is not None:
@@ -430,8 +432,8 @@ class VideoGANInferencer(BaseInferencer):
                     motion_v = motion_v[start, i].lerp(
                         motion_v[end, i], share[:, None]
                     )
-                ws = latents.ws[:1]
-                frames = gan.generator_ema.render(ws, motion_v, len(times))[0]
+                ws = styles[:1]
+                frames = network.render(ws, motion_v, len(times))[0]
             yield to_bytes(frames).cpu()
 
     def preprocess(

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
 from ..models.noise import MotionNoise
 from ..pixels import from_bytes, to_bytes
 from .latents import Latents
+
+# Of VGG's first map. All that it keeps for the gradient is 16 times as much.
+_MOST_VGG_ELEMENTS = 2**25
 
 
 @dataclass(eq=False)
@@ -78,6 +82,33 @@ def motion_penalty(motion_z: Tensor) -> Tensor:
     return mean.square() + (variance - 1).square()
 
 
+def _in_pieces(
+    function: Callable[[slice], Tensor], count: int, most: int
+) -> Tensor:
+    """Compute frames piece by piece, so that one piece is in memory.
+
+    Backwards, each piece is computed again when it is its turn.
+
+    Args:
+        function (callable): Takes which of the frames to compute; gives
+            [K, frames, ...].
+        count (int): How many frames there are, T.
+        most (int): How many may be in memory.
+
+    Returns:
+        Tensor: [K, T, ...].
+    """
+    number = math.ceil(count / most)
+    if number == 1:
+        return function(slice(count))
+    size = math.ceil(count / number)
+    pieces = [
+        checkpoint(function, slice(i, i + size), use_reentrant=False)
+        for i in range(0, count, size)
+    ]
+    return torch.cat(pieces, 1)
+
+
 def invert(
     gan: nn.Module,
     target: Tensor,
@@ -102,6 +133,11 @@ def invert(
     the generator is at home. A ``KeyboardInterrupt`` ends it with what is
     found so far.
 
+    As few starts go through the generator at a time, and as few frames of one,
+    that its features take less than 4 GiB, and those of LPIPS, too. What grows
+    with the number of frames are pixels, twelve times those of the target in
+    float32.
+
     Args:
         gan (nn.Module): A ``StyleGANV``; its average generator is used.
         target (Tensor): Video, uint8 [T, 3, H, W]; or a picture, T = 1.
@@ -117,7 +153,7 @@ def invert(
         seed (int): Of all that is drawn, and of the motion beyond the noise
             that was optimised. Defaults to 0.
         lpips (nn.Module, optional): An ``LPIPS``, whose distance is added to
-            :func:`pyramid_loss`.
+            :func:`pyramid_loss`. It is moved to the generator's device.
         progress (callable, optional): Is told after each step its number, the
             loss, and the frames so far, [T, 3, H, W] about [-1, 1].
 
@@ -150,37 +186,60 @@ def invert(
         )
     wanted = from_bytes(target).to(device)
     times = t.to(device, torch.float64)[None]
+    num_frames = len(target)
     if c is not None:
         c = c.to(device, torch.float32)[None]
+    if lpips is not None:
+        lpips = lpips.to(device)
+    # With gradients, five times as much stays in memory.
+    frames_at_once = network.frames_at_once(5)
+    videos_at_once = max(1, frames_at_once // num_frames)
+    # VGG has 64 channels at the full resolution, which it halves four times.
+    vgg_size = max(size, 64)
+    vgg_at_once = max(1, _MOST_VGG_ELEMENTS // (64 * vgg_size**2))
 
     def render(ws: Tensor, motion_z: Tensor | None) -> Tensor:
+        ws = ws.expand(-1, network.num_ws, -1)
         motion_v = None
         if encoder is not None:
             label = c if c is None else c.expand(len(ws), -1)
             motion_v = encoder(
                 label, times.expand(len(ws), -1), motion_z, first
-            )
-        return network.render(
-            ws.expand(-1, network.num_ws, -1), motion_v, len(target)
-        )
+            ).unflatten(0, (len(ws), num_frames))
+
+        def piece(frames: slice) -> Tensor:
+            codes = motion_v
+            if codes is not None:
+                codes = codes[:, frames].flatten(0, 1)
+            return network.render(ws, codes, len(wanted[frames]))
+
+        most = frames_at_once // len(ws)
+        return _in_pieces(piece, num_frames, max(1, most))
 
     def maps(frames: Tensor) -> list[Tensor]:
         assert lpips is not None
-        if size < 64:  # VGG halves four times
-            frames = F.interpolate(frames, size=(64, 64), mode='bilinear')
+        if size < vgg_size:
+            frames = F.interpolate(frames, (vgg_size,) * 2, mode='bilinear')
         return lpips.unit_maps(frames)
 
-    wanted_maps = [] if lpips is None else maps(wanted)
+    # The target's are kept if they are few enough.
+    wanted_maps = []
+    if lpips is not None and num_frames <= vgg_at_once:
+        wanted_maps = maps(wanted)
 
     def distance(videos: Tensor) -> Tensor:
         loss = pyramid_loss(videos, wanted)
-        if lpips is not None:
-            distances = lpips.compare(
-                maps(videos.flatten(0, 1).clamp(-1, 1)),
-                [x.repeat(len(videos), 1, 1, 1) for x in wanted_maps],
-            )
-            loss = loss + distances.reshape(len(videos), -1).mean(1)
-        return loss
+        if lpips is None:
+            return loss
+
+        def piece(frames: slice) -> Tensor:
+            ours = maps(videos[:, frames].flatten(0, 1).clamp(-1, 1))
+            theirs = [x[frames] for x in wanted_maps] or maps(wanted[frames])
+            repeated = [x.repeat(len(videos), 1, 1, 1) for x in theirs]
+            return lpips.compare(ours, repeated).reshape(len(videos), -1)
+
+        most = max(1, vgg_at_once // len(videos))
+        return loss + _in_pieces(piece, num_frames, most).mean(1)
 
     random = torch.Generator().manual_seed(seed)
     motion_z, first = None, 0
@@ -199,11 +258,10 @@ def invert(
             [
                 distance(
                     render(
-                        w[i : i + 8],
-                        None if motion_z is None else motion_z[i : i + 8],
+                        w[part], None if motion_z is None else motion_z[part]
                     )
                 )
-                for i in range(0, len(w), 8)
+                for part in torch.arange(len(w)).split(videos_at_once)
             ]
         )
     kept = losses.argsort()[:num_starts]
@@ -228,24 +286,32 @@ def invert(
             rise = min(1, (done + 1 / num_steps) / 0.05)
             fall = 0.5 - 0.5 * math.cos(math.pi * min(1, (1 - done) / 0.8))
             optimizer.param_groups[0]['lr'] = lr * rise * fall
-            noisy = ws[active].expand(-1, network.num_ws, -1)
-            noise = torch.randn(noisy.shape, generator=random).to(device)
-            noisy = noisy + noise * spread * 0.05 * max(0, 1 - 2 * done) ** 2
-            codes = None if motion_z is None else motion_z[active]
-            videos = render(noisy, codes)
-            losses = distance(videos)
-            total = losses.sum()
-            if codes is not None:
-                total = total + motion_weight * motion_penalty(codes).sum()
+            shape = len(active), network.num_ws, network.w_dim
+            noise = torch.randn(shape, generator=random).to(device)
+            noise = noise * spread * 0.05 * max(0, 1 - 2 * done) ** 2
             optimizer.zero_grad()
-            total.backward()
+            found, frames = [], None
+            for part in torch.arange(len(active)).split(videos_at_once):
+                styles = ws[active[part]].expand(-1, network.num_ws, -1)
+                codes = None if motion_z is None else motion_z[active[part]]
+                videos = render(styles + noise[part], codes)
+                loss = distance(videos)
+                total = loss.sum()
+                if codes is not None:
+                    penalty = motion_penalty(codes).sum()
+                    total = total + motion_weight * penalty
+                total.backward()
+                loss = loss.detach()
+                if frames is None or loss.min() < torch.cat(found).min():
+                    frames = videos[loss.argmin()].detach()
+                found.append(loss)
             optimizer.step()
-            losses = losses.detach()
+            losses = torch.cat(found)
             winner = int(losses.argmin())
             best = int(active[winner])
             history.append(float(losses[winner]))
-            if progress is not None:
-                progress(step, history[-1], videos[winner].detach())
+            if progress is not None and frames is not None:
+                progress(step, history[-1], frames)
     except KeyboardInterrupt:
         if not history:
             raise

@@ -85,7 +85,7 @@ class Latents:
                 have to fit.
 
         Returns:
-            Latents: On the CPU.
+            Latents: On the generator's device.
 
         Raises:
             InputError: It is missing, damaged, or of another generator.
@@ -137,6 +137,7 @@ class Latents:
                     f'{path} is of another generator: {name} is '
                     f'{list(tensor.shape)}, this one wants {list(shape)}'
                 )
+        ws = ws.to(next(generator.parameters()).device)
         return cls(ws, motions, c)
 
 

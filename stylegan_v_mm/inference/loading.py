@@ -9,7 +9,6 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from ..allocation import keep_freed_memory
 from ..checkpoint import load_checkpoint, load_weights, newest_checkpoint
 from ..config import load_config
 from ..errors import InputError
@@ -206,8 +205,6 @@ def build_gan(
     """Build the model of a config that is read already; see above."""
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    if device == 'cpu':
-        keep_freed_memory()
     weights = load_checkpoint(checkpoint)
     # Another library's run may have left its scope behind.
     scope = config.get('default_scope', MODELS.scope)

@@ -178,7 +178,8 @@ def render_region(
         ws (Tensor): Its edited style vectors [1, num_ws, w_dim].
         mask (Tensor): The region at time 0, [H, W] in [0, 1].
         t (Tensor): Times [T], in frames, any order.
-        chunk (int): Frames rendered at a time. Defaults to 16.
+        chunk (int): Frames rendered at a time; fewer where they would take
+            more than 4 GiB. Defaults to 16.
 
     Yields:
         RegionFrames: The next frames, at most ``chunk``.
@@ -209,7 +210,8 @@ def render_region(
         return old_x.lerp(x, share.to(x)), old_rgb.lerp(rgb, share)
 
     reference = plain(t.new_zeros(1))[2][0]
-    for times in t.split(chunk):
+    # The features of all blocks are kept, before and after the edit.
+    for times in t.split(min(chunk, network.frames_at_once(2))):
         before, outputs, features = plain(times)
         masks = carry_mask(mask, reference, features)
         after = render(ws, times, partial(blend, outputs, masks))

@@ -29,6 +29,11 @@ from .motion import MotionEncoder
 from .noise import frame_noise
 from .ops import bias_act, fir_filter, upfirdn2d
 
+# Elements of the largest tensor while frames are rendered: 1 GiB in float32.
+# All that is there at a time is less than four times that. mmcv's kernels
+# refuse 2^31.
+_MOST_ELEMENTS = 2**28
+
 
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU, clamp.
@@ -550,6 +555,27 @@ class StyleGANVGenerator(nn.Module):
     def num_ws(self) -> int:
         """How many style vectors the synthesis takes."""
         return self.synthesis.num_ws
+
+    def frames_at_once(self, times_memory: int = 1) -> int:
+        """Count the frames that may be rendered in one pass.
+
+        They need less than 4 GiB, whatever the resolution, unless a single
+        one needs more.
+
+        Args:
+            times_memory (int): How many times as much a pass takes as one
+                that only renders. Defaults to 1.
+
+        Returns:
+            int: At least 1.
+        """
+        largest = max(
+            # An upsampling convolution gives a row and a column more.
+            getattr(self.synthesis, name).conv1.weight.shape[0]
+            * (int(name.removeprefix('b')) + 1) ** 2
+            for name in self.synthesis.block_names
+        )
+        return max(1, _MOST_ELEMENTS // times_memory // largest)
 
     @property
     def motion_encoder(self) -> MotionEncoder | None:

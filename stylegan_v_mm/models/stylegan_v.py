@@ -96,6 +96,12 @@ class StyleGANV(BaseModel):
         InputError: The two networks do not fit, or a value is out of range.
     """
 
+    #: What training takes of a batch; a data set may give more.
+    batch_keys = (
+        *('video', 't', 'c', 'gen_t', 'gen_c', 'gen_z'),
+        *('motion_z', 'first_code', 'mixing_z', 'crossover'),
+    )
+
     def __init__(
         self,
         generator: dict,
@@ -187,11 +193,20 @@ class StyleGANV(BaseModel):
                 frames or size than the networks take, or the batch cannot
                 be divided.
         """
-        for key in ('video', 't', 'c', 'gen_t', 'gen_c'):
+        dims = dict(video=4, t=1, c=1, gen_t=2, gen_c=2)
+        for key, num_dims in dims.items():
             if key not in clip:
                 raise InputError(
                     f'train_dataloader.dataset gives no {key!r}: its pipeline '
                     'needs SampleClip with num_gen=2 and, at the end, PackClip'
+                )
+            value = clip[key]
+            if getattr(value, 'ndim', None) != num_dims:
+                found = getattr(value, 'shape', type(value).__name__)
+                raise InputError(
+                    f'train_dataloader.dataset gives {key!r} as '
+                    f'{found if isinstance(found, str) else list(found)}, not '
+                    f'an array of {num_dims} dimensions'
                 )
         if len(clip['gen_t']) != 2:
             raise InputError(
@@ -243,14 +258,14 @@ class StyleGANV(BaseModel):
                 [N, c_dim], and for the two fake batches ``gen_t`` [N, 2, T],
                 ``gen_c`` [N, 2, c_dim]. Noise is drawn unless given as
                 ``gen_z`` [N, 2, z_dim] and ``motion_z``
-                [N, 2, L, motion_z_dim].
+                [N, 2, L, motion_z_dim]. Other keys are left alone.
             optim_wrapper (OptimWrapperDict): ``generator`` and
                 ``discriminator``.
 
         Returns:
             dict: What to log, scalars.
         """
-        data = self.data_preprocessor(data, True)
+        data = self.data_preprocessor(self.taken(data), True)
         iteration = int(self.iteration)
         num_clips, num_frames = data['video'].shape[:2]
         num_clips *= get_world_size()
@@ -324,6 +339,23 @@ class StyleGANV(BaseModel):
             )
         return data | noise
 
+    def taken(self, data: dict) -> dict[str, Tensor]:
+        """Choose what training takes of a batch, :attr:`batch_keys`.
+
+        Raises:
+            InputError: Some of it is no tensor.
+        """
+        taken = {key: data[key] for key in self.batch_keys if key in data}
+        for key, value in taken.items():
+            if not isinstance(value, Tensor):
+                raise InputError(
+                    f'{key!r} of a batch is a {type(value).__name__}, not a '
+                    'tensor: all clips need the same number of frames and '
+                    'size, and train_dataloader.collate_fn=dict('
+                    "type='stylegan_v_mm.collate_clips')"
+                )
+        return taken
+
     def split(self, data: dict) -> list[dict]:
         """Cut a batch into the parts that go through the networks at once.
 
@@ -336,7 +368,9 @@ class StyleGANV(BaseModel):
                 f'a batch of {len(data["t"])} clips a process is no multiple '
                 f'of model.accumulative_counts={count}'
             )
-        pieces = {key: value.chunk(count) for key, value in data.items()}
+        pieces = {
+            key: value.chunk(count) for key, value in self.taken(data).items()
+        }
         return [
             {key: piece[i] for key, piece in pieces.items()}
             for i in range(count)
@@ -636,21 +670,22 @@ class StyleGANV(BaseModel):
             motions (sequence): See :meth:`motion_codes`.
             t (Tensor): See :meth:`motion_codes`.
             c (Tensor, optional): See :meth:`motion_codes`.
-            chunk (int): Frames rendered at a time, of all videos together,
-                but at least one of each. Defaults to 16.
+            chunk (int): Frames rendered at a time, of all videos together;
+                fewer where they would take more than 4 GiB. Defaults to 16.
 
         Yields:
             Tensor: The next frames, float32 [N, <= T, 3, H, W], about
-            [-1, 1].
+            [-1, 1]; at least one of each video.
 
         Raises:
             InputError: See :meth:`motion_codes`.
         """
         network = self.generator_ema
         device = next(network.parameters()).device
+        chunk = min(chunk, network.frames_at_once())
         # Videos alone have one weight a layer, which a CPU likes better, and
         # there nothing depends on what else is rendered, not even rounding.
-        together = 1 if device.type == 'cpu' else len(ws)
+        together = 1 if device.type == 'cpu' else chunk
         for times in t.split(max(1, chunk // len(ws)), -1):
             motion_v = self.motion_codes(motions, times, c)
             videos = []

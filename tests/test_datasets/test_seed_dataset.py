@@ -146,3 +146,21 @@ def test_wrong_labels_are_named(videos):
         SeedDataset(1, 1, data_root=videos, labels='none.json')
     with pytest.raises(InputError, match='data_root'):
         SeedDataset(1, 1, labels='folder')
+
+
+def test_labels_of_any_data_set_that_has_them(videos):
+    folder = dict(type='VideoDataset', data_root=str(videos), labels='folder')
+    plain = SeedDataset(20, 1, data_root=videos, labels='folder')
+    same = SeedDataset(20, 1, real_videos=folder)
+    assert same.metainfo == {'classes': ('run', 'swim')}
+    for i in range(20):
+        assert torch.equal(same[i]['c'], plain[i]['c'])
+    # ceil(sqrt(0.7 / (6 / 8))) = 1 and ceil(sqrt(0.7 / (2 / 8))) = 2 times.
+    balanced = dict(
+        type='ClassBalancedDataset', oversample_thr=0.7, dataset=folder
+    )
+    many = SeedDataset(2000, 1, real_videos=balanced)
+    share = torch.stack([many[i]['c'] for i in range(2000)]).mean(0)
+    assert share[1] == pytest.approx(4 / 10, abs=0.05)
+    with pytest.raises(InputError, match=r'real_videos .* list has none'):
+        SeedDataset(1, 1, real_videos=dict(type=list))

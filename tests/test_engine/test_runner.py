@@ -1,13 +1,24 @@
-"""The runner's settings of the process, and what it refuses."""
+"""The runner's settings of the process, resuming, and what it refuses."""
 
 import subprocess
 import sys
+import textwrap
+from itertools import count
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from fake_device import FakeDevice, needs_fake_device
+from mmengine.config import Config
+from real_process import ROOT
+from torch.utils.data import Dataset
 
+from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import GANOptimWrapperConstructor, VideoGANRunner
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.registry import DATASETS
+from stylegan_v_mm.video_io import write_video
 
 # How often the kernel had to give a page while large tensors come and go.
 SCRIPT = """
@@ -73,3 +84,196 @@ def test_processes_do_not_have_seeds_of_their_own():
     runner = VideoGANRunner.__new__(VideoGANRunner)
     with pytest.raises(InputError, match='diff_rank_seed=True: remove it'):
         runner.set_randomness(0, diff_rank_seed=True)
+
+
+# Resuming.
+
+CONFIG = f"""
+_base_ = ['{ROOT}/configs/stylegan_v/demo_moving_shapes.py']
+resolution = 16
+batch_size = 4
+max_iters = 1
+model = dict(
+    generator=dict(
+        z_dim=8, w_dim=8, motion_z_dim=8, motion_v_dim=8, time_enc_dim=4,
+        channel_max=8,
+    ),
+    discriminator=dict(channel_max=8),
+)
+custom_hooks = [
+    dict(type='VideoPreviewHook', interval=9, num_videos=2, num_frames=2)
+]
+"""
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """Train, by default for one iteration; return the runner."""
+    # The runner formats its config nine times, half a second each.
+    monkeypatch.setattr(Config, 'pretty_text', '')
+    video = torch.zeros(40, 3, 16, 16, dtype=torch.uint8)
+    for name in 'abcd':
+        write_video(tmp_path / f'videos/{name}.mp4', video, 25)
+    numbers = count()
+    path = tmp_path / 'config.py'
+    path.write_text(f"{CONFIG}data_root = '{tmp_path}/videos'\n")
+
+    def train(change=lambda config: None, work_dir='work', **options):
+        config = load_runner_config(
+            str(path), options, 'none', str(tmp_path / work_dir)
+        )
+        change(config)
+        # mmengine's message hubs are known by name.
+        config.experiment_name = f'{tmp_path.name} {next(numbers)}'
+        runner = VideoGANRunner.from_cfg(config)
+        runner.train()
+        return runner
+
+    return train
+
+
+def states_of_adam(runner):
+    return [
+        state
+        for wrapper in runner.optim_wrapper.values()
+        for state in wrapper.optimizer.state.values()
+    ]
+
+
+class OwnVideos(Dataset):
+    """A data set that knows nothing of this package but what training takes.
+
+    With values besides that no network could take.
+    """
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index.seed)
+        t = np.sort(rng.choice(40, (3, 3), False))
+        frames = 50 * np.arange(5)[index] + t[0, :, None, None, None]
+        video = np.broadcast_to(frames.astype(np.uint8), (3, 3, 16, 16))
+        return dict(
+            video=torch.tensor(video),
+            t=t[0].astype(float),
+            c=np.eye(2, dtype=np.float32)[index % 2],
+            gen_t=t[1:].astype(float),
+            gen_c=np.eye(2, dtype=np.float32),
+            name=f'{index}.npy',
+            place=int(index),
+            nothing=None,
+            ragged=[0] * index,
+        )
+
+
+@pytest.fixture
+def own_videos():
+    DATASETS.register_module(module=OwnVideos, force=True)
+    yield dict(type='OwnVideos')
+    DATASETS.module_dict.pop('OwnVideos')
+
+
+def wrapped(inner):
+    return dict(
+        type='RepeatDataset',
+        times=2,
+        dataset=dict(type='ConcatDataset', datasets=[inner, inner]),
+    )
+
+
+@pytest.mark.parametrize('kind', ['wrapped', 'own'])
+def test_other_data_sets_train_and_resume(train, own_videos, kind):
+    """A run that was stopped is the one that was not."""
+
+    def change(config):
+        dataset = config.train_dataloader.dataset
+        if kind == 'own':
+            config.train_dataloader.dataset = own_videos
+        else:
+            config.train_dataloader.dataset = wrapped(dataset.to_dict())
+
+    options = {'num_classes': 2} if kind == 'own' else {}
+    whole = train(change, 'whole', max_iters=3, **options)
+    train(change, max_iters=2, **options)
+    resumed = train(change, resume=True, max_iters=3, **options)
+    assert resumed.iter == whole.iter == 3
+    state = whole.model.state_dict()
+    for name, value in resumed.model.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    assert list(Path(whole.work_dir, 'previews').iterdir())
+
+
+@needs_fake_device
+def test_adam_counts_its_steps_on_the_cpu_after_a_resume(train, monkeypatch):
+    fresh = states_of_adam(train())
+    with FakeDevice() as device:
+        for module in ('mmengine.runner.runner', VideoGANRunner.__module__):
+            monkeypatch.setattr(f'{module}.get_device', lambda: 'gpu')
+        # The one iteration is done, so that only the state is loaded.
+        runner = train(resume=True)
+        resumed = states_of_adam(runner)
+        assert len(resumed) == len(fresh) > 50
+        for ours, theirs in zip(resumed, fresh):
+            assert ours['step'].device.type == 'cpu'
+            assert ours['step'] == theirs['step']
+            assert ours['exp_avg'].device.type == 'gpu'
+        device.reads.clear()
+        for name, wrapper in runner.optim_wrapper.items():
+            for param in getattr(runner.model, name).parameters():
+                param.grad = torch.ones_like(param)
+            wrapper.step()
+    assert device.reads == []
+
+
+MEETING = """
+    import sys
+    from pathlib import Path
+    import torch.distributed as dist
+    from mmengine.logging import MMLogger
+    from mmengine.runner import Runner
+    from stylegan_v_mm.engine import VideoGANRunner
+    rank, folder = int(sys.argv[1]), sys.argv[2]
+    dist.init_process_group(
+        'gloo', f'file://{folder}/meeting', rank=rank, world_size=2)
+    # What mmengine's own would go on with.
+    Runner.load_or_resume = lambda self: print(self._resume, self._load_from)
+    for resume, load_from, method in (
+        (True, None, 'load_or_resume'),
+        (False, 'other.pth', 'resume_if_begun'),
+    ):
+        runner = VideoGANRunner.__new__(VideoGANRunner)
+        runner._work_dir = f'{folder}/{method}{rank}'
+        runner._resume, runner._load_from = resume, load_from
+        runner.logger = MMLogger.get_current_instance()
+        getattr(runner, method)()
+        print(Path(str(runner._load_from)).name, runner._resume)
+    # Left to the interpreter's end, gloo's threads now and then abort.
+    dist.destroy_process_group()
+"""
+
+
+def test_the_main_process_chooses_the_checkpoint(tmp_path):
+    """Two real processes, of which each sees other files."""
+    for folder, numbers in (
+        ('load_or_resume0', (1, 2)),
+        ('load_or_resume1', (1, 2, 3)),
+        ('resume_if_begun0', (1,)),
+        ('resume_if_begun1', ()),
+    ):
+        (tmp_path / folder).mkdir()
+        for number in numbers:
+            torch.save({}, tmp_path / folder / f'iter_{number}.pth')
+    program = textwrap.dedent(MEETING)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, '-c', program, str(rank), tmp_path],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    newest = tmp_path / 'load_or_resume0/iter_2.pth'
+    assert said[0] == f'True {newest}\niter_2.pth True\nNone True\n'
+    assert said[1] == said[0]

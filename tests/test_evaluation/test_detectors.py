@@ -3,6 +3,7 @@
 import hashlib
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -425,29 +426,111 @@ def test_what_is_wrong_with_a_file_of_ones_own_is_told_at_once(own, tmp_path):
         own(TakesFour(), path=str(path))
 
 
-def test_scripts_run_unfused_and_in_full_precision(script):
+def rounding():
+    """Say how each kind of float32 product is rounded; None if unreadable."""
+    cuda, cudnn, cpu = (
+        getattr(torch.backends, name) for name in ('cuda', 'cudnn', 'mkldnn')
+    )
+    gets = {'level': torch.get_float32_matmul_precision}
+    for place, owner, name in (
+        ('cuda.matmul', cuda.matmul, 'allow_tf32'),
+        ('cudnn', cudnn, 'allow_tf32'),
+        ('cuda.matmul', cuda.matmul, 'fp32_precision'),
+        ('cudnn.conv', getattr(cudnn, 'conv', None), 'fp32_precision'),
+        ('mkldnn.matmul', getattr(cpu, 'matmul', None), 'fp32_precision'),
+    ):
+        if name == 'allow_tf32' or NEW_NAMES:
+            gets[f'{place}.{name}'] = partial(getattr, owner, name)
+    found = {}
+    for name, get in gets.items():
+        try:
+            found[name] = get()
+        except RuntimeError:  # PyTorch's, where old and new names are mixed
+            found[name] = None
+    return found
+
+
+NEW_NAMES = hasattr(torch.backends.cuda.matmul, 'fp32_precision')
+EXACT = {
+    'level': 'highest',
+    'cuda.matmul.allow_tf32': False,
+    'cudnn.allow_tf32': False,
+} | dict.fromkeys(
+    [
+        f'{place}.fp32_precision'
+        for place in ('cuda.matmul', 'cudnn.conv', 'mkldnn.matmul')
+        if NEW_NAMES
+    ],
+    'ieee',
+)
+
+
+@pytest.fixture(
+    params=[
+        ('float32 matmul precision', 'medium'),
+        ('allow_tf32', True),
+        pytest.param(
+            ('fp32_precision', 'tf32'),
+            marks=pytest.mark.skipif(
+                not NEW_NAMES, reason='a setting of PyTorch 2.9 or later'
+            ),
+        ),
+    ]
+)
+def rounding_allowed(request):
+    """What a process may set that is in a hurry; and back."""
+    name, value = request.param
+    matmul = torch.backends.cuda.matmul
+    before = rounding()
+    if name == 'float32 matmul precision':
+        torch.set_float32_matmul_precision(value)
+    else:
+        setattr(matmul, name, value)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
+        yield
+    torch.set_float32_matmul_precision(before['level'])
+    if NEW_NAMES:
+        matmul.fp32_precision = before['cuda.matmul.fp32_precision']
+        cpu = torch.backends.mkldnn.matmul
+        cpu.fp32_precision = before['mkldnn.matmul.fp32_precision']
+
+
+@pytest.mark.parametrize('kind', ['script', 'network'])
+def test_detectors_run_in_full_precision(
+    script, random, monkeypatch, rounding_allowed, kind
+):
+    """While they run, and only then, whatever the process has allowed."""
+    seen = []
+
+    def watch(x, **flags):
+        seen.append(rounding())
+        return torch.zeros(len(x), 400)
+
+    detector = I3DTorchScript(script) if kind == 'script' else random
+    inner = detector.script if kind == 'script' else detector.i3d
+    monkeypatch.setattr(type(inner), '__call__', lambda self, x, **_: watch(x))
+    before = rounding()
+    assert before != EXACT
+    detector.features(noise(1, 9, 3, 8, 6))
+    assert seen == [EXACT]
+    assert rounding() == before
+
+
+def test_scripts_run_unfused(script):
     """While they run, and only then."""
     detector = I3DTorchScript(script)
     seen = []
 
     class Watch(OtherCall):
         def forward(self, x, **flags):
-            seen.append(state())
+            seen.append(torch._C._jit_texpr_fuser_enabled())
             return super().forward(x)
 
-    def state():
-        return (
-            torch._C._jit_texpr_fuser_enabled(),
-            torch.backends.cudnn.allow_tf32,
-        )
-
     detector.script = Watch()
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
-        before = state()
-        assert before == (True, True)
-        detector.features(noise(1, 9, 3, 8, 6))
-        assert seen == [(False, False)]
-        assert state() == before
+    assert torch._C._jit_texpr_fuser_enabled()
+    detector.features(noise(1, 9, 3, 8, 6))
+    assert seen == [False]
+    assert torch._C._jit_texpr_fuser_enabled()
 
 
 def test_a_url_is_downloaded_once_and_kept(script, cache_home, https_site):

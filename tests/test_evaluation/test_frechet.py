@@ -11,7 +11,11 @@ import torch
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import FeatureStats, frechet_distance
-from stylegan_v_mm.evaluation.frechet import FeatureRows, GroupedStats
+from stylegan_v_mm.evaluation.frechet import (
+    FeatureRows,
+    GroupedStats,
+    frechet_distances,
+)
 
 
 def stats_of(features, batch=7):
@@ -65,6 +69,27 @@ def test_distance_equals_scipys(seed):
     assert distance == pytest.approx(expected, rel=1e-9)
     reverse = frechet_distance(stats_of(y), stats_of(x))
     assert reverse == pytest.approx(distance, rel=1e-9)
+
+
+def test_many_distances_decompose_the_one_side_once(monkeypatch):
+    many = [correlated(80, 12, seed) for seed in range(3)]
+    y = correlated(60, 12, 9)
+    cov_y = np.cov(y.T, bias=True)
+    expected = []
+    for x in many:
+        cov_x = np.cov(x.T, bias=True)
+        root = scipy.linalg.sqrtm(cov_x @ cov_y)
+        expected.append(
+            np.sum((x.mean(0) - y.mean(0)) ** 2)
+            + np.trace(cov_x + cov_y - 2 * root.real)
+        )
+    decomposed, eigh = [], torch.linalg.eigh
+    monkeypatch.setattr(
+        torch.linalg, 'eigh', lambda x: decomposed.append(x) or eigh(x)
+    )
+    found = frechet_distances(list(map(stats_of, many)), stats_of(y))
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert len(decomposed) == 4
 
 
 def test_diagonal_gaussians_have_a_closed_form():

@@ -33,7 +33,7 @@ from stylegan_v_mm.evaluation import (
     frechet_distance,
 )
 from stylegan_v_mm.evaluation.frechet import FeatureRows
-from stylegan_v_mm.registry import MODELS
+from stylegan_v_mm.registry import DATASETS, MODELS
 from stylegan_v_mm.video_io import write_video
 
 ROOT = Path(__file__).parents[2]
@@ -226,6 +226,36 @@ def test_images_have_an_fid(tmp_path, monkeypatch):
         cov_a + cov_b - 2 * root
     )
     assert measure(metric, clips)['FID'] == pytest.approx(expected)
+
+
+def test_a_standard_error_does_not_decompose_real_clips_again(
+    videos, monkeypatch
+):
+    clips = generated(13)
+    metric = fvd(videos)
+    real = metric.real.stats  # read before it counts
+    decomposed, eigh = [], torch.linalg.eigh
+    monkeypatch.setattr(
+        torch.linalg, 'eigh', lambda x: decomposed.append(x) or eigh(x)
+    )
+    found = measure(metric, clips)
+    # Of real clips, of all generated ones, and without each of ten groups.
+    assert len(decomposed) == 12
+    # By fours as the metric gets them: float32 rounds by the batch.
+    parts = clips[:, :9].split(4)
+    features = torch.cat([RandomI3D().features(part) for part in parts])
+    groups = [
+        torch.tensor([i for i in range(13) if i % 10 != digit])
+        for digit in range(10)
+    ]
+    values = []
+    for inds in (torch.arange(13), *groups):
+        stats = FeatureStats(400)
+        stats.append(features[inds])
+        values.append(frechet_distance(stats, real))
+    assert found['FVD-random'] == pytest.approx(values[0], rel=1e-10)
+    error = np.sqrt(9 / 10 * np.sum((values[1:] - np.mean(values[1:])) ** 2))
+    assert found['FVD-random-se'] == pytest.approx(error, rel=1e-10)
 
 
 def dataset_items(dataset):
@@ -1230,3 +1260,122 @@ def test_names_of_long_clips_tell_so_with_random_weights(videos):
     assert fvd(videos, num_frames=16).name == 'FVD-random'
     assert fvd(videos, num_frames=17).name == 'FVD17-random'
     assert fvd(videos, frame_stride=2).name == 'FVD9x2-random'
+
+
+# Real clips of other data sets.
+
+
+@pytest.fixture
+def halves(frames, tmp_path):
+    """The videos of ``frames`` in two folders."""
+    names = sorted(path.name for path in frames.iterdir())
+    for folder, some in (('one', names[:7]), ('two', names[7:])):
+        (tmp_path / folder).mkdir()
+        for name in some:
+            (tmp_path / folder / name).symlink_to(frames / name)
+    return [
+        dict(type='VideoDataset', data_root=str(tmp_path / folder))
+        for folder in ('one', 'two')
+    ]
+
+
+def distance(num_frames, real_data, **changes):
+    settings = dict(
+        num_real=200,
+        resolution=SIZE,
+        real_data=real_data,
+        detector=dict(type='Means'),
+    )
+    return FrechetVideoDistance(num_frames, **(settings | changes))
+
+
+def two_distances(*args, **changes):
+    """Of clips of all 10 frames, which lie nowhere else, and of images."""
+    return [distance(number, *args, **changes) for number in (10, 1)]
+
+
+def test_wrapped_videos_are_those_of_one_folder(frames, halves):
+    clips = generated(11, 10)
+    whole = dict(data_root=str(frames))
+    expected = measure_all(two_distances(whole), clips)
+    both = dict(type='ConcatDataset', datasets=halves)
+    found = measure_all(two_distances(both), clips)
+    assert found == pytest.approx(expected, rel=1e-9)
+    # Each video twice is the same distribution.
+    twice = dict(type='RepeatDataset', times=2, dataset=both)
+    metrics = two_distances(twice, num_real=400)
+    assert measure_all(metrics, clips) == pytest.approx(expected, rel=1e-6)
+    assert [metric.real.num for metric in metrics] == [28, 280]
+    (one,) = halves[:1]
+    other = measure_all(two_distances(one), clips)
+    assert other['FID'] != pytest.approx(expected['FID'], rel=1e-3)
+
+
+def test_wrapped_videos_are_cached_by_what_is_in_them(halves, cache_home):
+    both = dict(type='ConcatDataset', datasets=halves)
+    for real_data, number in (
+        (both, 1),
+        (both, 1),
+        (dict(both, datasets=halves[::-1]), 2),
+        (dict(both, datasets=[dict(halves[0], seed=3), halves[1]]), 3),
+    ):
+        _ = distance(10, real_data).real
+        assert len(statistics(cache_home)) == number
+
+
+class OwnClips(torch.utils.data.Dataset):
+    """A data set that knows nothing of videos, files or this package."""
+
+    def __init__(self, first, count, num_frames=10):
+        self.seeds = range(first, first + count)
+        self.num_frames = num_frames
+
+    def __len__(self):
+        return len(self.seeds)
+
+    def __getitem__(self, index):
+        clip = moving_disc(self.seeds[index], self.num_frames)
+        return dict(video=torch.from_numpy(clip), name=str(index))
+
+
+@pytest.fixture
+def own_clips():
+    DATASETS.register_module(module=OwnClips, force=True)
+    yield dict(type='OwnClips', first=0, count=14)
+    DATASETS.module_dict.pop('OwnClips')
+
+
+def test_a_data_set_of_the_users_own_gives_real_clips(
+    frames, own_clips, cache_home
+):
+    clips = generated(11, 10)
+    # These are the same discs.
+    files = distance(10, dict(data_root=str(frames)), cache=False)
+    expected = measure_all([files], clips)
+    found = measure_all([distance(10, own_clips)], clips)
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert not statistics(cache_home)
+    # As images, each clip counts once.
+    assert distance(1, dict(own_clips, num_frames=1)).real.num == 14
+
+
+def test_clips_of_other_sizes_are_named(own_clips):
+    with pytest.raises(
+        InputError,
+        match=r'OwnClips must have a video, uint8 \[10, 3, 32, 32\], got '
+        r'uint8 \[7, 3, 32, 32\]',
+    ):
+        distance(10, dict(own_clips, num_frames=7))
+    with pytest.raises(InputError, match='OwnClips: FVD10 needs at '):
+        distance(10, dict(own_clips, count=1))
+    with pytest.raises(InputError, match='but these have no labels'):
+        distance(10, own_clips, per_class=True)
+
+
+def test_distances_by_class_of_wrapped_videos(classes):
+    clips = generated(len(GENERATED), 10)
+    expected = measure_classes(class_metrics(classes), clips)
+    one = dict(type='VideoDataset', data_root=str(classes), labels='folder')
+    wrapped = dict(type='RepeatDataset', times=1, dataset=one)
+    found = measure_classes(class_metrics(classes, real_data=wrapped), clips)
+    assert found == pytest.approx(expected, rel=1e-9)

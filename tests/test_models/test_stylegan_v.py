@@ -378,6 +378,40 @@ def test_parts_of_a_batch_add_up_to_it():
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+EXTRA = dict(
+    name=['a.mp4', 'b.mp4', 'c.mp4', 'd.mp4'],
+    number=3,
+    place=torch.arange(N),
+    nothing=None,
+    ragged=[[1], [2, 3], [], [4]],
+)
+
+
+@pytest.mark.parametrize('parts', [1, 2])
+def test_extra_keys_of_a_batch_do_no_harm(parts):
+    options = dict(accumulative_counts=parts, pl_weight=1, mbstd_group_size=2)
+    gan = make(c_dim=3, **options)
+    twin = copy.deepcopy(gan)
+    data = batch(gan)
+    for part in gan.split({**EXTRA, **data}):
+        assert part.keys() == data.keys()
+    torch.manual_seed(1)
+    expected = gan.train_step(data, optimizers(gan))
+    torch.manual_seed(1)
+    found = twin.train_step({**EXTRA, **data}, optimizers(twin))
+    assert found == expected
+    for ours, theirs in zip(twin.parameters(), gan.parameters()):
+        assert torch.equal(ours, theirs)
+
+
+def test_clips_that_could_not_be_stacked_are_named():
+    gan = make()
+    data = batch(gan)
+    data['video'] = list(data['video'])
+    with pytest.raises(InputError, match=r"'video' of a batch is a list"):
+        gan.train_step(data, optimizers(gan))
+
+
 def test_parts_have_to_be_equal():
     gan = make(accumulative_counts=3)
     with pytest.raises(InputError, match=r'4 clips.*accumulative_counts=3'):
@@ -1108,3 +1142,28 @@ def test_mixed_styles_train():
     del data['gen_z'], data['motion_z']
     logs = gan.train_step(data, optimizers(gan))
     assert all(np.isfinite(float(value)) for value in logs.values())
+
+
+# What a data set of the user's own may give.
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'words'),
+    [
+        ('c', 1, "'c' as int, not an array of 1 dim"),
+        ('t', [0, 1, 2], "'t' as list, not an array of 1 dim"),
+        ('gen_t', np.zeros(3), r"'gen_t' as \[3\], not an array of 2 dim"),
+        ('video', torch.zeros(3, 16, 16), r"'video' as \[3, 16, 16\], not an"),
+        ('video', torch.zeros(T, 3, 16, 8), 'frames of 8 x 16'),
+        ('gen_c', None, "gives no 'gen_c'"),
+    ],
+)
+def test_items_that_are_none_are_named(key, value, words):
+    gan = make()
+    clip = {k: v[0] for k, v in batch(gan).items()}
+    gan.check_batch(clip, N)
+    clip[key] = value
+    if value is None:
+        del clip[key]
+    with pytest.raises(InputError, match=words):
+        gan.check_batch(clip, N)

@@ -9,7 +9,7 @@ import av
 import pytest
 import torch
 from PIL import Image
-from real_process import run_tool, train_on_two
+from real_process import ROOT, run_tool, train_on_two
 
 from stylegan_v_mm.checkpoint import load_checkpoint
 
@@ -102,22 +102,23 @@ def test_two_processes_train_one_model(job, tmp_path):
 
 
 LIGHT = """
+import runpy
 import sys
-from mmengine.config import Config
-from stylegan_v_mm.config import load_runner_config
-from stylegan_v_mm.engine import VideoGANRunner
-config = load_runner_config(
-    sys.argv[1], dict(max_iters=1), 'none', sys.argv[2])
-VideoGANRunner.from_cfg(config).train()
-heavy = [m for m in ('mmagic.models', 'mmagic.evaluation', 'mmagic.apis',
-                     'diffusers', 'transformers') if m in sys.modules]
-print('heavy:', heavy)
+sys.argv[0] = 'tools/train.py'
+try:
+    runpy.run_path(sys.argv[0], run_name='__main__')
+finally:
+    heavy = [m for m in ('mmagic.models', 'mmagic.evaluation', 'mmagic.apis',
+                         'diffusers', 'transformers') if m in sys.modules]
+    print('heavy:', heavy)
 """
 
 
 def test_a_training_step_starts_light(job, tmp_path):
+    options = ('--work-dir', tmp_path, '--cfg-options', 'max_iters=1')
     result = subprocess.run(
-        [sys.executable, '-c', LIGHT, job.config, tmp_path],
+        [sys.executable, '-c', LIGHT, job.config, *options],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,

@@ -319,11 +319,11 @@ def _problem(source: VideoSource, damaged: np.ndarray, readable: bool) -> str:
     if isinstance(source, VideoFile):
         # The index speaks of those that it knows.
         damaged = np.setdiff1d(damaged, source.index.damaged)
-    if len(damaged) and isinstance(source, VideoFile | MovingPicture):
-        problems.append(name_damaged(damaged))
-    elif len(damaged):
+    if len(damaged) and isinstance(source, FrameFolder | ZippedFrames):
         names = join_some([str(source.files[i]) for i in damaged])
         problems.append(f'{names} cannot be decoded')
+    elif len(damaged):
+        problems.append(name_damaged(damaged))
     elif not readable:
         problems.append('first frame is not an image')
     return '; '.join(problems)

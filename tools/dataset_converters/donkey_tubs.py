@@ -333,7 +333,7 @@ def clip_job(
         source,
         name,
         len(files),
-        partial(read_frames, frames, range(len(files))),
+        partial(read_frames, frames, np.arange(len(files))),
         partial(write_mp4, fps=args.fps, crf=args.crf, gop=args.gop),
         problem,
     )

@@ -11,7 +11,7 @@ train_dataloader = dict(
     batch_size='= batch_size // num_processes',
     num_workers='= num_workers',
     sampler=dict(type='ClipSampler'),
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='stylegan_v_mm.collate_clips'),
     dataset=dict(
         type='VideoDataset',
         data_root='= data_root',

@@ -19,11 +19,11 @@ image_detector = dict(
 )
 action_detector = dict(type='C3DTorchScript', path='checkpoints/c3d_ucf101.pt')
 
+# Real videos; or a data set by its type, see docs/extending.md.
+real_data = dict(data_root='= data_root', labels='= labels', images='= images')
 on_real = dict(
     resolution='= resolution',
-    real_data=dict(
-        data_root='= data_root', labels='= labels', images='= images'
-    ),
+    real_data='= real_data',
     first_real='= published_protocol',
     num_workers='= num_workers',
     cache='= cache_statistics',
