@@ -14,6 +14,7 @@ ALLOWED = {
     'errors': set(),
     'registry': set(),
     'allocation': set(),
+    'workers': {'errors'},
     'tool': {'errors'},
     'config_checks': {'errors', 'registry'},
     'config': {'config_checks', 'errors'},
@@ -64,7 +65,7 @@ ALLOWED = {
     'evaluation.frechet': {'errors'},
     'evaluation.measures': {'errors'},
     'evaluation.results': {'errors', 'version'},
-    'evaluation': {'errors', 'files', 'registry', 'evaluation'},
+    'evaluation': {'errors', 'files', 'registry', 'workers', 'evaluation'},
     'engine': {
         'allocation',
         'errors',
@@ -72,6 +73,7 @@ ALLOWED = {
         'checkpoint',
         'transfer',
         'video_io',
+        'workers',
         'engine',
     },
     'inference': {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import VideoGANRunner
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import positive_int, run_tool
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = 'configs/stylegan_v/demo_moving_shapes.py'
@@ -35,7 +35,9 @@ def main() -> int:
         description='Train, evaluate and sample on data made here'
     )
     parser.add_argument(
-        '--max-iters', type=int, help='fewer, to see that all works'
+        '--max-iters',
+        type=positive_int,
+        help='fewer, to see that all works',
     )
     args = parser.parse_args()
     os.chdir(ROOT)

@@ -1,12 +1,12 @@
 """The data set of videos."""
 
 import hashlib
+import mmap
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
 from torch.utils.data import Dataset
@@ -135,9 +135,9 @@ class VideoDataset(Dataset):
         self.labels = all_labels[kept]
         #: [V], int64, length of each video, at most ``max_num_frames``.
         self.video_lens = np.minimum(lens[kept], max_num_frames)
-        # [V], whether named as damaged; data workers share it.
-        self._damaged = torch.zeros(len(kept), dtype=torch.bool)
-        self._damaged.share_memory_()
+        # [V], whether named as damaged. Forked data workers share the memory,
+        # which is not that of /dev/shm: a container may have next to none.
+        self._damaged = np.frombuffer(mmap.mmap(-1, len(kept) or 1), bool)
 
     def _summarize(
         self, sources: list, kept: np.ndarray, min_num_frames: int

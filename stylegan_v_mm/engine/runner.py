@@ -23,6 +23,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.runner import BaseLoop, Priority, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ..allocation import keep_freed_memory
 from ..checkpoint import (
@@ -34,6 +35,7 @@ from ..checkpoint import (
 from ..errors import InputError, nearest
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS
 from ..transfer import transfer_weights
+from ..workers import check_workers
 
 
 @RUNNERS.register_module()
@@ -98,6 +100,19 @@ class VideoGANRunner(Runner):
         for value in model.state_dict().values():
             broadcast(value)
         return model
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, *args: Any, **kwargs: Any
+    ) -> DataLoader:
+        """Build a data loader, and check that its workers can start.
+
+        Raises:
+            InputError: They cannot.
+        """
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        check_workers(loader.num_workers)
+        return loader
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop, and check that data and model fit.
