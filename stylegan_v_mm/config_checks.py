@@ -7,6 +7,7 @@ whether parts fit each other for the runner.
 import inspect
 import math
 import re
+import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType, UnionType
@@ -34,13 +35,20 @@ _TAKERS = {
     'env_cfg.mp_cfg': set_multi_processing,
     'log_processor': LogProcessor,
 }
-# Dicts without which nothing can be built.
+# Dicts without which nothing can be built,
 _PARTS = re.compile(
-    r'\w+_dataloader\.(dataset|sampler)|default_hooks\.\w+'
-    r'|custom_hooks\.\d+|(val|test)_evaluator\.\d+'
+    r'model|\w+_dataloader\.(dataset|sampler)|custom_hooks\.\d+'
+    r'|(val|test)_evaluator\.\d+(\.detector)?'
     r'|train_dataloader\.dataset\.pipeline\.\d+'
-    r'|optim_wrapper\.\w+\.optimizer'
+    r'|optim_wrapper\.\w+\.optimizer|visualizer\.vis_backends\.\d+'
 )
+# those that may be None,
+_OPTIONAL_PARTS = re.compile(
+    r'default_hooks\.\w+|visualizer'
+    r'|model\.(generator|discriminator|augment|data_preprocessor)'
+)
+# and those that need no type.
+_DICTS = re.compile(r'env_cfg\.(mp_cfg|dist_cfg)')
 _SCOPE = 'stylegan_v_mm'
 # The libraries whose annotations tell the truth.
 _ANNOTATED = (_SCOPE, 'mmengine', 'torch')
@@ -74,18 +82,23 @@ def check_parts(config: Config) -> None:
     known = _registered(root) | _registered(registry)
     scope = config.get('default_scope', _SCOPE)
     content = config._cfg_dict
-    # None means "not given" to mmengine's runner.
-    given = {key: value for key, value in content.items() if value is not None}
+    given = {key: content[key] for key in content if key != 'work_dir'}
     _check_types('', given, Runner)
     for path, value in _walk(content):
         name = '.'.join(map(str, path))
         kind = value.get('type') if isinstance(value, Mapping) else None
         if kind is None:
-            if _PARTS.fullmatch(name) and value is not None:
+            if _PARTS.fullmatch(name) or (
+                value is not None and _OPTIONAL_PARTS.fullmatch(name)
+            ):
                 _refuse_untyped(name, value, content)
+            if _DICTS.fullmatch(name) and not isinstance(value, Mapping):
+                raise InputError(f'{name}={value!r} must be a dict')
             if isinstance(value, Mapping) and name in _TAKERS:
                 taker = _TAKERS[name]
                 _check_keys(name, value, taker)
+                if taker is DataLoader and value.get('dataset') is None:
+                    raise InputError(f'{name} must have a dataset')
                 _check_types(name, value, taker)
             continue
         if isinstance(kind, str):
@@ -135,7 +148,8 @@ def _refuse_untyped(name: str, value: object, content: Mapping) -> None:
     if parent in ('default_hooks', 'optim_wrapper'):
         others = {k for k, v in content[parent].items() if v and k != key}
         hint = nearest(key, others)
-    raise InputError(f'{name}={value!r} must be a dict with a type{hint}')
+    shown = textwrap.shorten(repr(value), 100)
+    raise InputError(f'{name}={shown} must be a dict with a type{hint}')
 
 
 def _constructors(kind: Callable) -> list[Callable]:

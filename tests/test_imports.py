@@ -20,7 +20,7 @@ ALLOWED = {
     'config': {'config_checks', 'errors'},
     'files': {'errors'},
     'checkpoint': {'errors', 'files'},
-    'transfer': {'errors'},
+    'transfer': {'checkpoint', 'errors'},
     'unpickle': {'errors'},
     'frame_sampling': {'errors'},
     'pixels': set(),

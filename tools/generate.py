@@ -222,7 +222,7 @@ def find_labels(
     if args.label == 'random':
         return None
     if args.label == 'data':
-        config = gan.cfg.test_dataloader.dataset
+        config = (gan.cfg.get('test_dataloader') or {}).get('dataset', {})
         if config.get('labels') is None:
             raise InputError(
                 '--label data: the config has no labels, set labels=...'

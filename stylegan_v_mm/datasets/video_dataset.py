@@ -4,6 +4,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,19 @@ class VideoDataset(Dataset):
             line = f'{source.name}\n{source.signature()}\n{video_len}\n'
             digest.update(line.encode(errors='surrogateescape'))
         return digest.hexdigest()
+
+    @cached_property
+    def clip_list(self) -> dict[str, Any]:
+        """What the stream of clips goes by: the videos in their order.
+
+        ``number`` (int) of videos, and ``digest`` (str) of their names and
+        lengths.
+        """
+        digest = hashlib.sha256()
+        for source, video_len in zip(self.sources, self.video_lens):
+            line = f'{source.name}\n{video_len}\n'
+            digest.update(line.encode(errors='surrogateescape'))
+        return {'number': len(self), 'digest': digest.hexdigest()}
 
     def __len__(self) -> int:
         return len(self.sources)

@@ -12,7 +12,7 @@ from torch import nn
 from ..allocation import keep_freed_memory
 from ..checkpoint import load_checkpoint, load_weights, newest_checkpoint
 from ..config import load_config
-from ..errors import InputError
+from ..errors import InputError, refusals
 from ..registry import MODELS
 
 
@@ -208,10 +208,12 @@ def build_gan(
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     if device == 'cpu':
         keep_freed_memory()
+    if 'model' not in config:
+        raise InputError('the config has no model')
     weights = load_checkpoint(checkpoint)
     # Another library's run may have left its scope behind.
     scope = config.get('default_scope', MODELS.scope)
-    with DefaultScope.overwrite_default_scope(scope):
+    with DefaultScope.overwrite_default_scope(scope), refusals('model'):
         gan = MODELS.build(config['model'])
     load_weights(gan, weights, checkpoint)
     try:

@@ -158,7 +158,7 @@ def main() -> None:
     )
     parser.add_argument(
         '--num-frames',
-        type=whole_number(MIN_NUM_FRAMES),
+        type=whole_number(MIN_NUM_FRAMES, 10**6),
         default=64,
         help='of a clip; shorter videos are left out (default: 64)',
     )

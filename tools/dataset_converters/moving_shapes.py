@@ -21,10 +21,10 @@ from tqdm import tqdm
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.tool import (
     frame_rate,
-    picture_size,
-    positive_int,
     run_tool,
     seed_number,
+    video_count,
+    whole_number,
 )
 from stylegan_v_mm.video_io import write_video
 
@@ -210,9 +210,11 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('out_dir', help='folder to make')
-    parser.add_argument('--num-videos', type=positive_int, default=200)
-    parser.add_argument('--num-frames', type=positive_int, default=64)
-    parser.add_argument('--resolution', type=picture_size, default=64)
+    parser.add_argument('--num-videos', type=video_count, default=200)
+    parser.add_argument(
+        '--num-frames', type=whole_number(1, 10**4), default=64
+    )
+    parser.add_argument('--resolution', type=whole_number(1, 1024), default=64)
     parser.add_argument('--fps', type=frame_rate, default=25)
     parser.add_argument('--seed', type=seed_number, default=0)
     parser.add_argument(
