@@ -305,8 +305,8 @@ def load_runner_config(
     variable = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS'}.get(launcher)
     num_processes = int(os.environ.get(variable, 1)) if variable else 1
     config = load_config(path, options, num_processes)
-    if 'model' not in config:
-        raise InputError(f'{path} has no model')
+    if 'type' not in config.get('model', {}):
+        raise InputError(f'{path}: model must be a dict with a type')
     for phase in _PHASES:
         missing = [part for part in phase if config.get(part) is None]
         if 0 < len(missing) < len(phase):

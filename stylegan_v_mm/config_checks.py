@@ -37,7 +37,7 @@ _TAKERS = {
 }
 # Dicts without which nothing can be built,
 _PARTS = re.compile(
-    r'model|\w+_dataloader\.(dataset|sampler)|custom_hooks\.\d+'
+    r'\w+_dataloader\.(dataset|sampler)|custom_hooks\.\d+'
     r'|(val|test)_evaluator\.\d+(\.detector)?'
     r'|train_dataloader\.dataset\.pipeline\.\d+'
     r'|optim_wrapper\.\w+\.optimizer|visualizer\.vis_backends\.\d+'
@@ -49,6 +49,8 @@ _OPTIONAL_PARTS = re.compile(
 )
 # and those that need no type.
 _DICTS = re.compile(r'env_cfg\.(mp_cfg|dist_cfg)')
+# What mmengine's runner adds to loops and samplers.
+_SUPPLIED = ('runner', 'dataloader', 'dataset')
 _SCOPE = 'stylegan_v_mm'
 # The libraries whose annotations tell the truth.
 _ANNOTATED = (_SCOPE, 'mmengine', 'torch')
@@ -115,7 +117,10 @@ def check_parts(config: Config) -> None:
         if not callable(kind):
             raise InputError(f'{name}.type={kind!r} must be a name or a class')
         _check_keys(name, value, kind)
-        if kind.__module__.split('.')[0] in _ANNOTATED:
+        library = kind.__module__.split('.')[0]
+        if library == _SCOPE:
+            _check_complete(name, value, kind)
+        if library in _ANNOTATED:
             _check_types(name, value, kind)
 
 
@@ -200,6 +205,19 @@ def _check_keys(path: str, part: Mapping, kind: Callable) -> None:
                 f'unknown key {f"{path}.{key}"!r}: {kind.__name__} takes no '
                 f'{key!r}{nearest(key, known)}'
             )
+
+
+def _check_complete(path: str, part: Mapping, kind: Callable) -> None:
+    """Refuse parts that lack an argument without a default."""
+    missing = [
+        name
+        for name, parameter in _arguments(kind).items()
+        if parameter.default is parameter.empty
+        and name not in _SUPPLIED
+        and name not in part
+    ]
+    if missing:
+        raise InputError(f'{path}: {kind.__name__} needs {", ".join(missing)}')
 
 
 def _check_types(path: str, part: Mapping, kind: Callable) -> None:

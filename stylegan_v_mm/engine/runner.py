@@ -178,6 +178,17 @@ class VideoGANRunner(Runner):
             loop = self._check_labels(super().build_test_loop(loop))
         return self._check_metrics(loop)
 
+    def build_optim_wrapper(
+        self, optim_wrapper: OptimWrapper | OptimWrapperDict | dict
+    ) -> OptimWrapper | OptimWrapperDict:
+        """Build the optimizers.
+
+        Raises:
+            InputError: They cannot be built of the config.
+        """
+        with refusals('optim_wrapper'):
+            return super().build_optim_wrapper(optim_wrapper)
+
     def register_hook(
         self, hook: Hook | dict, priority: str | int | Priority | None = None
     ) -> None:

@@ -208,8 +208,8 @@ def build_gan(
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     if device == 'cpu':
         keep_freed_memory()
-    if 'model' not in config:
-        raise InputError('the config has no model')
+    if 'type' not in config.get('model', {}):
+        raise InputError('model must be a dict with a type')
     weights = load_checkpoint(checkpoint)
     # Another library's run may have left its scope behind.
     scope = config.get('default_scope', MODELS.scope)

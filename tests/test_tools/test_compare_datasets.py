@@ -225,8 +225,6 @@ def test_all_metrics_in_one_go(data, tmp_path, run_script, monkeypatch):
     [
         (['--detector', 'none.pt'], 'none.pt.*--detector random'),
         (['--metrics', 'fvd128'], 'shorter than 128 frames'),
-        (['--resolution', '0'], 'resolution'),
-        (['--num-clips', '1'], '--num-clips 1: .* at least 2'),
         (['--out', 'nowhere/results.jsonl'], 'there is no folder nowhere'),
     ],
 )
