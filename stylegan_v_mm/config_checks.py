@@ -5,8 +5,8 @@ whether parts fit each other for the runner.
 """
 
 import inspect
-import math
 import re
+import sys
 import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,6 +47,13 @@ _OPTIONAL_PARTS = re.compile(
     r'default_hooks\.\w+|visualizer'
     r'|model\.(generator|discriminator|augment|data_preprocessor)'
 )
+# whose types, as a rule, are these,
+_USUAL = {
+    'model.generator': 'StyleGANVGenerator',
+    'model.discriminator': 'StyleGANVDiscriminator',
+    'model.augment': 'VideoAugment',
+    'model.data_preprocessor': 'BaseDataPreprocessor',
+}
 # and those that need no type.
 _DICTS = re.compile(r'env_cfg\.(mp_cfg|dist_cfg)')
 # What mmengine's runner adds to loops and samplers.
@@ -149,7 +156,7 @@ def _walk(value: object, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
 
 def _refuse_untyped(name: str, value: object, content: Mapping) -> None:
     parent, _, key = name.removesuffix('.optimizer').rpartition('.')
-    hint = ''
+    hint = f', as a rule {_USUAL[name]!r}' if name in _USUAL else ''
     if parent in ('default_hooks', 'optim_wrapper'):
         others = {k for k, v in content[parent].items() if v and k != key}
         hint = nearest(key, others)
@@ -254,7 +261,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in (int, float):
         numbers = int | float if hint is float else int
         is_number = isinstance(value, numbers) and not isinstance(value, bool)
-        return is_number and math.isfinite(value)
+        most = 2**63 - 1 if hint is int else sys.float_info.max
+        return is_number and abs(value) <= most
     if hint in _LISTS:
         return isinstance(value, list | tuple) and (
             hint is tuple

@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.runner import IterBasedTrainLoop
 from real_process import ROOT, run_tool
 
 from stylegan_v_mm.config import load_config, load_runner_config
@@ -52,7 +53,8 @@ def no_training(monkeypatch):
     def start(*_):
         raise Started
 
-    monkeypatch.setattr(ClipTrainLoop, 'run_iter', start)
+    for loop in (ClipTrainLoop, IterBasedTrainLoop):
+        monkeypatch.setattr(loop, 'run_iter', start)
     monkeypatch.setattr(Config, 'pretty_text', '')
     handler = signal.getsignal(signal.SIGTERM)
     yield
@@ -572,7 +574,7 @@ def test_none_and_delete_work_or_are_one_line(text, train):
 @pytest.mark.parametrize(('text', 'message'), [
     ('model = dict(augment=dict(_delete_=True, ada_target=None, p=0.2))',
      "model.augment={'ada_target': None, 'p': 0.2} must be a dict with a "
-     'type'),
+     "type, as a rule 'VideoAugment'"),
     ('model = dict(generator=None)', 'model.generator=None must be a dict'),
     ('model = None', 'model=None must be'),
     ('model = dict(_delete_=True)', 'model must be a dict with a type'),

@@ -20,6 +20,8 @@ from .image_sources import find_images
 from .labels import load_labels
 from .video_sources import find_videos, join_some
 
+# To be raised with every change of the frames or pixels that videos give.
+_READING_VERSION = b'2'
 # So many in a row are no bad luck: a disk is gone, or the videos are.
 _MOST_FAILURES = 100
 
@@ -191,10 +193,10 @@ class VideoDataset(Dataset):
     def fingerprint(self) -> str:
         """Hexadecimal digest of names, sizes, times and lengths.
 
-        It changes when the videos do, and serves as key of what is computed
-        from them.
+        It changes when the videos do, or how they are read, and serves as key
+        of what is computed from them.
         """
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(_READING_VERSION)
         for source, video_len in zip(self.sources, self.video_lens):
             line = f'{source.name}\n{source.signature()}\n{video_len}\n'
             digest.update(line.encode(errors='surrogateescape'))

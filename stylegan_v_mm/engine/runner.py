@@ -76,6 +76,8 @@ class VideoGANRunner(Runner):
                 False, as in the published runs.
         """
         tf32 = env_cfg.get('tf32', False)
+        if not isinstance(tf32, bool):
+            raise InputError(f'env_cfg.tf32={tf32!r} must be True or False')
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.allow_tf32 = tf32
         by_torchrun = self.distributed and self._launcher == 'pytorch'
