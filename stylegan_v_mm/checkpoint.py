@@ -22,7 +22,7 @@ from .files import local_file
 
 # Where a state dict has the average generator.
 AVERAGE = 'generator_ema.'
-# Where a file may have its state dict, and what it may call the networks.
+# Where a file may have its state dict, and what others call the networks.
 _PLACES = ('state_dict', 'model')
 _NETWORKS = {'G_ema': 'generator_ema', 'G': 'generator', 'D': 'discriminator'}
 # What DistributedDataParallel and torch.compile put into names.
@@ -102,11 +102,10 @@ def _find_weights(content: Any) -> dict | None:
     places = [x for x in _PLACES if isinstance(content.get(x), dict)]
     if places:
         content = content[places[0]]
-    weights = {}
+    weights: dict[Any, Any] = {}
     for name, value in content.items():
         if isinstance(value, dict):
-            network = _NETWORKS.get(name, name)
-            weights |= {f'{network}.{key}': x for key, x in value.items()}
+            weights |= {f'{name}.{key}': x for key, x in value.items()}
         else:
             weights[name] = value
     dense = {
@@ -124,7 +123,8 @@ def plain_names(weights: dict, ours: Container[str] = ()) -> dict:
 
     Args:
         weights (dict): A state dict. ``module.`` and ``_orig_mod.`` go from
-            its names; if it is that of a generator, it is the average one.
+            its names, and ``G_ema``, ``G`` and ``D`` get ours; if it is that
+            of a generator, it is the average one.
         ours (container): Names that stay, those of the model at hand.
 
     Returns:
@@ -132,8 +132,8 @@ def plain_names(weights: dict, ours: Container[str] = ()) -> dict:
     """
 
     def plain(name: str) -> str:
-        parts = name.split('.')
-        return '.'.join(part for part in parts if part not in _WRAPPERS)
+        parts = [x for x in name.split('.') if x not in _WRAPPERS]
+        return '.'.join([_NETWORKS.get(x, x) for x in parts[:1]] + parts[1:])
 
     names = {name: name if name in ours else plain(name) for name in weights}
     if any(name.startswith('synthesis.') for name in names.values()):

@@ -15,15 +15,18 @@ def check_workers(num_workers: int) -> None:
         num_workers (int): How many there are to be.
 
     Raises:
-        InputError: The system gives too few semaphores.
+        InputError: It is no whole number, or the system gives too few
+            semaphores.
     """
+    if not isinstance(num_workers, int):
+        raise InputError(f'num_workers={num_workers!r} must be a whole number')
     if num_workers == 0:
         return
     try:
         # All that torch's loader has, at a time.
-        done = multiprocessing.Event()
-        queues = [multiprocessing.Queue() for _ in range(num_workers + 1)]
-        del done, queues
+        held: list = [multiprocessing.Event()]
+        for _ in range(num_workers + 1):
+            held.append(multiprocessing.Queue())
     except OSError as error:
         raise InputError(
             f'num_workers={num_workers}, but data workers need room in '

@@ -311,7 +311,8 @@ class VideoGANRunner(Runner):
         """Say how the run before a checkpoint differed from this one."""
         before = config_values(f'{self._meta.get("cfg", "")}')
         now = config_values(self.cfg.pretty_text)
-        taken, others = [], []
+        taken: list[str] = []
+        others: list[str] = []
         for key in {**now, **before} if before else {}:
             old, new = (x.get(key, 'not set') for x in (before, now))
             # Variables count where formulas use them.

@@ -235,6 +235,10 @@ FILES = {
     'the average, by its published name': lambda w: {
         'G_ema': wrapped(network(w, 'generator_ema'), '_orig_mod')
     },
+    'published names': lambda w: {
+        name.replace('generator_ema', 'G_ema').replace('generator', 'G')
+        .replace('discriminator', 'D'): value for name, value in w.items()
+    },
     'networks apart': lambda w: {
         'state_dict': {name: network(w, name) for name in NETWORKS}
         | {'pl_mean': w['pl_mean'], 'iteration': w['iteration'],
