@@ -14,6 +14,7 @@ a config which sets ``resolution = 128`` changes every place that uses it.
 import ast
 import operator
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ def load_config(
     if not Path(path).is_file():
         raise InputError(f'there is no config file {path}')
     try:
+        tempfile.gettempdir()  # mmengine needs one, and says so less clearly
         config = Config.fromfile(path)
     except Exception as error:
         # A config is a program: it can raise anything.
