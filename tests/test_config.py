@@ -212,9 +212,7 @@ def test_variables_of_plain_python_are_no_misspelt_keys(write):
 def test_no_folder_for_temporary_files(write, monkeypatch):
     monkeypatch.setattr(tempfile, 'tempdir', None)
     monkeypatch.setattr(tempfile, '_candidate_tempdir_list', list)
-    with pytest.raises(
-        InputError, match=r'config\.py cannot be read: .* temp'
-    ):
+    with pytest.raises(InputError, match=r'config\.py cannot be read.* temp'):
         load_config(write('model = dict(x=1)'))
 
 

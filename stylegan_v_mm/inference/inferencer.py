@@ -198,7 +198,9 @@ class VideoGANInferencer(BaseInferencer):
             )
         for seed in (*seeds, *motion_seeds):
             if not 0 <= seed < 2**63:
-                raise InputError(f'seed {seed} must be from 0 to 2^63 - 1')
+                raise InputError(
+                    f'seed {seed}: seeds must be at least 0 and below 2^63'
+                )
         if loop_codes is not None and loop_codes < 1:
             raise InputError(f'loop_codes={loop_codes} must be at least 1')
         c = self._label_vectors(labels, seeds)

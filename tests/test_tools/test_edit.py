@@ -89,7 +89,10 @@ def test_an_edit_by_mask_is_rendered_again_from_its_folder(tmp_path, edit):
         (['--edited=x'], 'there is no file x'),
         (['--latents=x'], 'there is no file x'),
         (['--slow-motion=1e-6'], 'slow_motion=1e-06'),
-        ([f'--seed={2**63 - 1}', '--num-videos=2'], f'seed {2**63} must be'),
+        (
+            [f'--seed={2**63 - 1}', '--num-videos=2'],
+            f'seed {2**63}: seeds must be',
+        ),
     ],
 )
 def test_bad_arguments_are_one_line(tmp_path, edit, args, message):
