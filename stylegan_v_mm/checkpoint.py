@@ -1,10 +1,11 @@
 """Reading checkpoints without executing anything in them."""
 
+import ast
 import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ from .files import local_file
 
 # Where a state dict has the average generator.
 AVERAGE = 'generator_ema.'
+# Where a file may have its state dict, and what others call the networks.
+_PLACES = ('state_dict', 'model')
+_NETWORKS = {'G_ema': 'generator_ema', 'G': 'generator', 'D': 'discriminator'}
+# What DistributedDataParallel and torch.compile put into names.
+_WRAPPERS = ('module', '_orig_mod')
 
 
 def _history_method(owner: type, name: str) -> Callable:
@@ -55,11 +61,12 @@ def load_checkpoint(path: str) -> dict:
 
     Args:
         path (str): A local file or ``https://...#sha256=CHECKSUM`` (kept in
-            the user's cache); also a ``.safetensors`` file, which holds
-            weights alone.
+            the user's cache). A ``.safetensors`` file holds weights alone; so
+            may another, as a state dict or one for each network.
 
     Returns:
-        dict: ``state_dict``, and what else mmengine saved; on the CPU.
+        dict: ``state_dict``, named as in the file, and what else mmengine
+        saved; on the CPU.
 
     Raises:
         InputError: The file is missing, damaged, holds more than weights and
@@ -81,13 +88,58 @@ def load_checkpoint(path: str) -> dict:
             f'{path} is not a checkpoint that can be read safely '
             f'({type(error).__name__}: {reason})'
         ) from error
-    weights = isinstance(checkpoint, dict) and checkpoint.get('state_dict', {})
-    if not isinstance(weights, dict) or not all(
-        isinstance(name, str) and _is_dense(value)
-        for name, value in weights.items()
-    ):
+    weights = _find_weights(checkpoint)
+    if weights is None:
         raise InputError(f'{path} is not a checkpoint of this library')
-    return checkpoint
+    return {**checkpoint, 'state_dict': weights}
+
+
+def _find_weights(content: Any) -> dict | None:
+    """Find the weights in what a file holds; None if there are none."""
+    if not isinstance(content, dict):
+        return None
+    places = [x for x in _PLACES if isinstance(content.get(x), dict)]
+    if places:
+        content = content[places[0]]
+    weights: dict[Any, Any] = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            weights |= {f'{name}.{key}': x for key, x in value.items()}
+        else:
+            weights[name] = value
+    dense = {
+        name: value
+        for name, value in weights.items()
+        if isinstance(name, str) and _is_dense(value)
+    }
+    # A state dict holds nothing else; a file may.
+    good = len(dense) == len(weights) if places else bool(dense)
+    return dense if good else None
+
+
+def plain_names(weights: dict, ours: Container[str] = ()) -> dict:
+    """Name weights as if networks had not been wrapped or saved apart.
+
+    Args:
+        weights (dict): A state dict. ``module.`` and ``_orig_mod.`` go from
+            its names, and ``G_ema``, ``G`` and ``D`` get ours; if it is that
+            of a generator, it is the average one.
+        ours (container): Names that stay, those of the model at hand.
+
+    Returns:
+        dict: The same weights.
+    """
+
+    def plain(name: str) -> str:
+        parts = [x for x in name.split('.') if x not in _WRAPPERS]
+        return '.'.join([_NETWORKS.get(x, x) for x in parts[:1]] + parts[1:])
+
+    names = {name: name if name in ours else plain(name) for name in weights}
+    if any(name.startswith('synthesis.') for name in names.values()):
+        for name, ours_name in names.items():
+            if ours_name not in ours:
+                names[name] = AVERAGE + ours_name
+    return {names[name]: value for name, value in weights.items()}
 
 
 def _refuse_compressed(file: Path) -> None:
@@ -105,6 +157,42 @@ def _is_dense(value: object) -> bool:
         and value.layout is torch.strided
         and not (value.is_meta or value.is_nested or value.is_quantized)
     )
+
+
+def config_values(text: str) -> dict[str, str]:
+    """Read the values of a config's text, such as a checkpoint holds.
+
+    Args:
+        text (str): mmengine's ``Config.pretty_text``. Damaged text has no
+            values.
+
+    Returns:
+        dict: The values as Python writes them, by their dotted keys.
+    """
+    values = {}
+
+    def visit(key: str, node: ast.expr) -> None:
+        match node:
+            case ast.Call(func=ast.Name(id='dict'), args=[]):
+                for keyword in node.keywords:
+                    visit(f'{key}.{keyword.arg}', keyword.value)
+            case ast.Dict():
+                for name, value in zip(node.keys, node.values):
+                    visit(f'{key}.{name and ast.unparse(name)}', value)
+            case ast.List() | ast.Tuple():
+                for i, value in enumerate(node.elts):
+                    visit(f'{key}.{i}', value)
+            case _:
+                values[key] = ast.unparse(node)
+
+    try:
+        for statement in ast.parse(text).body:
+            if isinstance(statement, ast.Assign):
+                visit(ast.unparse(statement.targets[0]), statement.value)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        # The latter for thousands of brackets.
+        return {}
+    return values
 
 
 def save_checkpoint(checkpoint: dict, path: Path) -> None:
@@ -222,8 +310,8 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
     Raises:
         InputError: Names or shapes differ: another architecture.
     """
-    theirs = checkpoint.get('state_dict', {})
     ours = model.state_dict()
+    theirs = plain_names(checkpoint['state_dict'], ours)
     if theirs and all(name.startswith(AVERAGE) for name in theirs):
         ours = {name: ours[name] for name in ours if name.startswith(AVERAGE)}
     problems = weight_differences(ours, theirs)

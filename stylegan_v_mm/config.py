@@ -14,11 +14,13 @@ a config which sets ``resolution = 128`` changes every place that uses it.
 import ast
 import operator
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.config.config import DELETE_KEY
 
 from .config_checks import check_parts, runner_arguments
 from .errors import InputError, nearest
@@ -58,6 +60,13 @@ _FUNCTIONS: dict[str, Callable] = {
     'int': int,
 }
 
+# What a run needs together to train, and to measure.
+_PHASES = (
+    ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    ('val_dataloader', 'val_cfg', 'val_evaluator'),
+    ('test_dataloader', 'test_cfg', 'test_evaluator'),
+)
+
 
 def load_config(
     path: str, options: dict | None = None, num_processes: int = 1
@@ -80,6 +89,7 @@ def load_config(
     if not Path(path).is_file():
         raise InputError(f'there is no config file {path}')
     try:
+        tempfile.gettempdir()  # mmengine needs one, and says so less clearly
         config = Config.fromfile(path)
     except Exception as error:
         # A config is a program: it can raise anything.
@@ -94,12 +104,23 @@ def load_config(
             # mmengine's, where an option is a dict and the config has none.
             reason = ' '.join(str(error).split())
             raise InputError(f'the options do not fit: {reason}') from error
+        _drop_delete_keys(config._cfg_dict)
         used = _compute_formulas(config, {'num_processes': num_processes})
         _check_top_level(config, used)
         check_parts(config)
     except InputError as error:
         raise InputError(f'{path}: {error}') from error
     return config
+
+
+def _drop_delete_keys(value: object) -> None:
+    """Remove ``_delete_`` where there was nothing to inherit."""
+    if isinstance(value, dict):
+        value.pop(DELETE_KEY, None)
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for child in value:
+            _drop_delete_keys(child)
 
 
 def _check_option(option: str, config: Config) -> None:
@@ -279,12 +300,22 @@ def load_runner_config(
         Config: With ``launcher`` and ``work_dir`` set.
 
     Raises:
-        InputError: See :func:`load_config`; or the batch cannot be divided,
-            or the work dir not be written to.
+        InputError: See :func:`load_config`; or the model or another part of
+            a run is not there, the batch cannot be divided, or the work dir
+            cannot be written to.
     """
     variable = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS'}.get(launcher)
     num_processes = int(os.environ.get(variable, 1)) if variable else 1
     config = load_config(path, options, num_processes)
+    if 'type' not in config.get('model', {}):
+        raise InputError(f'{path}: model must be a dict with a type')
+    for phase in _PHASES:
+        missing = [part for part in phase if config.get(part) is None]
+        if 0 < len(missing) < len(phase):
+            raise InputError(
+                f'{path}: {missing[0]} is None or not there: of '
+                f'{", ".join(phase)} set all or none'
+            )
     parts = config.get('accumulative_counts', 1)
     batch_size = config.get('batch_size', num_processes * parts)
     if min(batch_size, parts) < 1 or batch_size % (num_processes * parts):

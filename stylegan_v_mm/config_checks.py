@@ -5,8 +5,9 @@ whether parts fit each other for the runner.
 """
 
 import inspect
-import math
 import re
+import sys
+import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType, UnionType
@@ -34,13 +35,29 @@ _TAKERS = {
     'env_cfg.mp_cfg': set_multi_processing,
     'log_processor': LogProcessor,
 }
-# Dicts without which nothing can be built.
+# Dicts without which nothing can be built,
 _PARTS = re.compile(
-    r'\w+_dataloader\.(dataset|sampler)|default_hooks\.\w+'
-    r'|custom_hooks\.\d+|(val|test)_evaluator\.\d+'
+    r'\w+_dataloader\.(dataset|sampler)|custom_hooks\.\d+'
+    r'|(val|test)_evaluator\.\d+(\.detector)?'
     r'|train_dataloader\.dataset\.pipeline\.\d+'
-    r'|optim_wrapper\.\w+\.optimizer'
+    r'|optim_wrapper\.\w+\.optimizer|visualizer\.vis_backends\.\d+'
 )
+# those that may be None,
+_OPTIONAL_PARTS = re.compile(
+    r'default_hooks\.\w+|visualizer'
+    r'|model\.(generator|discriminator|augment|data_preprocessor)'
+)
+# whose types, as a rule, are these,
+_USUAL = {
+    'model.generator': 'StyleGANVGenerator',
+    'model.discriminator': 'StyleGANVDiscriminator',
+    'model.augment': 'VideoAugment',
+    'model.data_preprocessor': 'BaseDataPreprocessor',
+}
+# and those that need no type.
+_DICTS = re.compile(r'env_cfg\.(mp_cfg|dist_cfg)')
+# What mmengine's runner adds to loops and samplers.
+_SUPPLIED = ('runner', 'dataloader', 'dataset')
 _SCOPE = 'stylegan_v_mm'
 # The libraries whose annotations tell the truth.
 _ANNOTATED = (_SCOPE, 'mmengine', 'torch')
@@ -74,18 +91,23 @@ def check_parts(config: Config) -> None:
     known = _registered(root) | _registered(registry)
     scope = config.get('default_scope', _SCOPE)
     content = config._cfg_dict
-    # None means "not given" to mmengine's runner.
-    given = {key: value for key, value in content.items() if value is not None}
+    given = {key: content[key] for key in content if key != 'work_dir'}
     _check_types('', given, Runner)
     for path, value in _walk(content):
         name = '.'.join(map(str, path))
         kind = value.get('type') if isinstance(value, Mapping) else None
         if kind is None:
-            if _PARTS.fullmatch(name) and value is not None:
+            if _PARTS.fullmatch(name) or (
+                value is not None and _OPTIONAL_PARTS.fullmatch(name)
+            ):
                 _refuse_untyped(name, value, content)
+            if _DICTS.fullmatch(name) and not isinstance(value, Mapping):
+                raise InputError(f'{name}={value!r} must be a dict')
             if isinstance(value, Mapping) and name in _TAKERS:
                 taker = _TAKERS[name]
                 _check_keys(name, value, taker)
+                if taker is DataLoader and value.get('dataset') is None:
+                    raise InputError(f'{name} must have a dataset')
                 _check_types(name, value, taker)
             continue
         if isinstance(kind, str):
@@ -102,7 +124,11 @@ def check_parts(config: Config) -> None:
         if not callable(kind):
             raise InputError(f'{name}.type={kind!r} must be a name or a class')
         _check_keys(name, value, kind)
-        if kind.__module__.split('.')[0] in _ANNOTATED:
+        library = kind.__module__.split('.')[0]
+        # What calls a function gives it the rest of its arguments.
+        if library == _SCOPE and inspect.isclass(kind):
+            _check_complete(name, value, kind)
+        if library in _ANNOTATED:
             _check_types(name, value, kind)
 
 
@@ -131,11 +157,12 @@ def _walk(value: object, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
 
 def _refuse_untyped(name: str, value: object, content: Mapping) -> None:
     parent, _, key = name.removesuffix('.optimizer').rpartition('.')
-    hint = ''
+    hint = f', as a rule {_USUAL[name]!r}' if name in _USUAL else ''
     if parent in ('default_hooks', 'optim_wrapper'):
         others = {k for k, v in content[parent].items() if v and k != key}
         hint = nearest(key, others)
-    raise InputError(f'{name}={value!r} must be a dict with a type{hint}')
+    shown = textwrap.shorten(repr(value), 100)
+    raise InputError(f'{name}={shown} must be a dict with a type{hint}')
 
 
 def _constructors(kind: Callable) -> list[Callable]:
@@ -188,6 +215,19 @@ def _check_keys(path: str, part: Mapping, kind: Callable) -> None:
             )
 
 
+def _check_complete(path: str, part: Mapping, kind: Callable) -> None:
+    """Refuse parts that lack an argument without a default."""
+    missing = [
+        name
+        for name, parameter in _arguments(kind).items()
+        if parameter.default is parameter.empty
+        and name not in _SUPPLIED
+        and name not in part
+    ]
+    if missing:
+        raise InputError(f'{path}: {kind.__name__} needs {", ".join(missing)}')
+
+
 def _check_types(path: str, part: Mapping, kind: Callable) -> None:
     """Refuse values that are not of the annotated type."""
     hints: dict[str, Any] = {}
@@ -222,7 +262,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in (int, float):
         numbers = int | float if hint is float else int
         is_number = isinstance(value, numbers) and not isinstance(value, bool)
-        return is_number and math.isfinite(value)
+        most = 2**63 - 1 if hint is int else sys.float_info.max
+        return is_number and abs(value) <= most
     if hint in _LISTS:
         return isinstance(value, list | tuple) and (
             hint is tuple

@@ -1,7 +1,9 @@
 """The one exception for what a user can mend, and how to word it."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from traceback import walk_tb
 
 
 class InputError(ValueError):
@@ -28,6 +30,35 @@ def check_at_least(least: float, where: str, **values: float | None) -> None:
             raise InputError(
                 f'{where}.{name}={value} must be at least {least}'
             )
+
+
+@contextmanager
+def refusals(where: str) -> Iterator[None]:
+    """Rephrase what mmengine or torch find wrong with values of a config.
+
+    Args:
+        where (str): What of the config is being built, for the message.
+
+    Raises:
+        InputError: What is built refuses its values.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        *_, (frame, _) = walk_tb(error.__traceback__)
+        if frame.f_globals['__name__'].startswith('stylegan_v_mm'):
+            raise  # A defect of ours.
+        reason = ' '.join(str(error).split()) or 'a value is out of range'
+        raise InputError(f'{where}: {reason}') from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -4,9 +4,12 @@ import argparse
 import errno
 import io
 import logging
+import math
 import multiprocessing
 import os
 import re
+import reprlib
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -26,9 +29,11 @@ def run_tool(main: Callable[[], int | None]) -> None:
     """Run a script's ``main`` and end the process with its status.
 
     An :class:`InputError` and what the machine does to a run (a full disk,
-    killed processes) become one line on stderr and status 2; any other
-    exception is a defect of ours and keeps its traceback. SIGTERM ends the
-    process as an exception would, so that half-written files go.
+    too little memory, killed processes) become one line on stderr and status
+    2; any other exception is a defect of ours and keeps its traceback. SIGTERM
+    ends the process as an exception would, so that half-written files go. If
+    nobody reads the output any more, as after ``| head``, the process ends
+    quietly, with the status of one that SIGPIPE ended.
 
     Only here, where the process is ours, is it tuned: the package leaves the
     memory of a process that imports it alone.
@@ -45,21 +50,26 @@ def run_tool(main: Callable[[], int | None]) -> None:
     handler_before = signal.signal(signal.SIGTERM, _stop)
     try:
         status = main()
+        print(end='', flush=True)
     except KeyboardInterrupt:
         print('stopped by the user', file=sys.stderr)
         status = 130
     except Exception as error:
-        message = _one_line(error)
-        if not message:
+        if _nobody_reads(error):
+            status = 128 + signal.SIGPIPE
+        elif message := _one_line(error):
+            # Names of files can hold what moves a terminal's cursor.
+            shown = (c if c.isprintable() else ascii(c)[1:-1] for c in message)
+            print(f'error: {"".join(shown)}', file=sys.stderr)
+            status = 2
+        else:
             raise
-        # Names of files can hold what moves a terminal's cursor.
-        shown = (c if c.isprintable() else ascii(c)[1:-1] for c in message)
-        print(f'error: {"".join(shown)}', file=sys.stderr)
-        status = 2
     finally:
+        _end_output()
         signal.signal(signal.SIGTERM, handler_before)
         # Data workers are deaf to SIGTERM. Where an error still holds on to
         # them, Python's exit would wait for them for ever.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would complain
         for child in multiprocessing.active_children():
             child.kill()
         # Left to the interpreter's end, gloo's threads now and then abort.
@@ -87,6 +97,28 @@ def _stop(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
+def _nobody_reads(error: Exception) -> bool:
+    """Whether an error is that the output's reader is gone."""
+    if not isinstance(error.__cause__ or error, BrokenPipeError):
+        return False
+    # Other pipes break, too, such as those of data workers.
+    outputs = select.poll()
+    outputs.register(1, 0)
+    outputs.register(2, 0)
+    return any(event & select.POLLERR for _, event in outputs.poll(0))
+
+
+def _end_output() -> None:
+    """Write out what was printed, or drop it where that fails.
+
+    The interpreter, which tries again at its end, would show a traceback.
+    """
+    try:
+        print(end='', flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def _one_line(error: Exception) -> str:
     """Say what a user can mend; '' if nothing."""
     text = str(error)
@@ -97,6 +129,18 @@ def _one_line(error: Exception) -> str:
         ).strip()
     if isinstance(error, OSError) and error.errno in _FULL:
         return f'{error.filename or "a file"} cannot be written: {error}'
+    if 'shared memory' in text:
+        return (
+            f'data workers need room in /dev/shm ({text.splitlines()[-1]}): '
+            'give it more, as by docker run --shm-size=1g, or set '
+            'num_workers=0'
+        )
+    if (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "can't allocate memory" in text
+    ):
+        reason = text.partition('\n')[0] or type(error).__name__
+        return f'there is too little memory: {reason}'
     if isinstance(error, RuntimeError) and re.match('DataLoader worker', text):
         return f'{text}; was there too little memory?'
     if isinstance(error, dist.DistError) or 'gloo' in text:
@@ -105,6 +149,45 @@ def _one_line(error: Exception) -> str:
             f'messages ({text.splitlines()[0]})'
         )
     return ''
+
+
+def whole_number(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """Make a type for argparse: whole numbers from ``least`` to ``most``."""
+    return _number(int, 'a whole number', least, most)
+
+
+def real_number(least: float, most: float) -> Callable[[str], float]:
+    """Make a type for argparse: numbers from ``least`` to ``most``."""
+    return _number(float, 'a number', least, most)
+
+
+def _number(kind: Callable, word: str, least: float, most: float) -> Callable:
+    def parse(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f'{reprlib.repr(text)} must be {word} from {least} to {most}'
+            )
+        return number
+
+    return parse
+
+
+# What the options of the tools are, unless they have a range of their own.
+count = whole_number(0)
+positive_int = whole_number(1)
+frame_count = whole_number(1, 10**8)
+video_count = whole_number(1, 10**6)
+picture_size = whole_number(1, 8192)
+seed_number = whole_number(0, 2**63 - 1)
+finite_float = real_number(-1e6, 1e6)
+positive_float = real_number(1e-6, 1e6)
+loss_weight = real_number(0, 1e6)
+frame_rate = real_number(1e-3, 1e3)
+time_offset = real_number(0, 2**50)
 
 
 def read_options(words: Sequence[str]) -> dict:

@@ -9,6 +9,7 @@ import torch
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
+from .checkpoint import plain_names
 from .errors import InputError
 
 # What another run can start from: the weights of these networks, but for
@@ -59,8 +60,9 @@ def transfer_weights(model: nn.Module, checkpoint: dict, path: str) -> str:
     Raises:
         InputError: The checkpoint has no such networks, or nothing fits.
     """
-    ours, theirs = model.state_dict(), checkpoint.get('state_dict')
-    theirs = theirs if isinstance(theirs, dict) else {}
+    ours = model.state_dict()
+    theirs = checkpoint.get('state_dict')
+    theirs = plain_names(theirs if isinstance(theirs, dict) else {}, ours)
     if not any(name.startswith('generator.') for name in theirs):
         # A file may hold the average alone: the generator starts as it is.
         theirs = theirs | {

@@ -1,6 +1,7 @@
 """Formulas, checks and inheritance of configs."""
 
 import math
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,13 @@ def test_variables_of_plain_python_are_no_misspelt_keys(write):
     path = write('n = 3\nm = 4\nmodel = dict(x=n)')
     with pytest.raises(InputError, match="unknown key 'm'"):
         load_config(path)
+
+
+def test_no_folder_for_temporary_files(write, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', None)
+    monkeypatch.setattr(tempfile, '_candidate_tempdir_list', list)
+    with pytest.raises(InputError, match=r'config\.py cannot be read.* temp'):
+        load_config(write('model = dict(x=1)'))
 
 
 def test_in_another_scope_what_has_our_prefix_is_checked(write):

@@ -1,13 +1,15 @@
 """Misspelt and inconsistent configs: one line each, before training starts."""
 
+import random
 import signal
 
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.runner import IterBasedTrainLoop
 from real_process import ROOT, run_tool
 
-from stylegan_v_mm.config import load_runner_config
+from stylegan_v_mm.config import load_config, load_runner_config
 from stylegan_v_mm.engine import ClipTrainLoop, VideoGANRunner
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.video_io import write_video
@@ -51,7 +53,8 @@ def no_training(monkeypatch):
     def start(*_):
         raise Started
 
-    monkeypatch.setattr(ClipTrainLoop, 'run_iter', start)
+    for loop in (ClipTrainLoop, IterBasedTrainLoop):
+        monkeypatch.setattr(loop, 'run_iter', start)
     monkeypatch.setattr(Config, 'pretty_text', '')
     handler = signal.getsignal(signal.SIGTERM)
     yield
@@ -519,6 +522,104 @@ def test_videos_that_would_be_enlarged_are_named(train, data, tmp_path):
         f'{data}: videos are enlarged to resolution=32, as the first one is '
         '16 x 16\n'
     ) in log.read_text()
+
+
+# None and _delete_, at any level
+
+
+def levels(value, path=()):
+    """Yield the keys that lead to each dict and list in a config."""
+    if isinstance(value, dict):
+        for key, child in value.items():
+            if isinstance(child, dict | list | tuple):
+                yield (*path, key), child
+            yield from levels(child, (*path, key))
+
+
+def inherit(keys, text):
+    """Lines of a config that set the value which keys lead to."""
+    for key in reversed(keys[1:]):
+        text = f'dict({key}={text})'
+    return f'\n{keys[0]} = {text}\n'
+
+
+def changes():
+    """List what may be done to a config, at all levels."""
+    config = load_config(ROOT / 'configs/stylegan_v/demo_moving_shapes.py')
+    for keys, value in levels(config._cfg_dict):
+        yield inherit(keys, 'None')
+        if not isinstance(value, dict):
+            yield inherit(keys, '[]')
+            yield inherit(keys, '[None]')
+            yield inherit(keys, '[dict(_delete_=True)]')
+            continue
+        yield inherit(keys, 'dict(_delete_=True)')
+        yield inherit(keys, 'dict(_delete_=True, x=1)')
+        some = {
+            key: child
+            for key, child in value.items()
+            if isinstance(child, str | int | float) or child is None
+        }
+        yield inherit(keys, f'dict(_delete_=True, **{some})')
+        some.pop('type', None)
+        yield inherit(keys, f'dict(_delete_=True, **{some})')
+
+
+# All of them take minutes.
+CHANGES = random.Random(0).sample([*changes()], 25)
+
+
+@pytest.mark.parametrize('text', CHANGES)
+def test_none_and_delete_work_or_are_one_line(text, train):
+    with pytest.raises((Started, InputError)) as error:
+        train(text)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    ('model = dict(augment=dict(_delete_=True, ada_target=None, p=0.2))',
+     "model.augment={'ada_target': None, 'p': 0.2} must be a dict with a "
+     "type, as a rule 'VideoAugment'"),
+    ('model = dict(generator=None)', 'model.generator=None must be a dict'),
+    ('model = None', 'model=None must be'),
+    ('model = dict(_delete_=True)', 'model must be a dict with a type'),
+    ('train_dataloader = dict(dataset=None)',
+     'train_dataloader must have a dataset'),
+    ('train_dataloader = dict(_delete_=True)',
+     'train_dataloader must have a dataset'),
+    ('train_dataloader = dict(batch_size=None)',
+     'train_dataloader.batch_size must be a number'),
+    ('optim_wrapper = None', 'optim_wrapper is None or not there: of '
+     'train_dataloader, train_cfg, optim_wrapper set all or none'),
+    ('optim_wrapper = dict(generator=None)',
+     'optim_wrapper.generator=None must be a dict with an optimizer'),
+    ('optim_wrapper = dict(_delete_=True, x=1)', 'optim_wrapper: '),
+    ('fvd2048_16f = None', 'test_evaluator.0=None must be a dict with a type'),
+    ("fvd2048_16f = dict(_delete_=True, type='FrechetVideoDistance')",
+     'fvd2048_16f: FrechetVideoDistance needs num_frames, '),
+    ('num_workers = 2.5', 'num_workers=2.5 must be a whole number'),
+    ('env_cfg = None', 'env_cfg=None must be a dict'),
+    ('env_cfg = dict(mp_cfg=None)', 'env_cfg.mp_cfg=None must be a dict'),
+])  # fmt: skip
+def test_what_is_missing_is_named(text, message, train):
+    with pytest.raises(InputError) as error:
+        train(f'\n{text}\n')
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize('text', [
+    'model = dict(augment=None)',
+    "model = dict(augment=dict(_delete_=True, type='VideoAugment', p=0.2,"
+    'ada_target=None))',
+    'val_evaluator = None',
+    'default_hooks = dict(checkpoint=None)',
+    # Where nothing is inherited, nothing is deleted.
+    "custom_hooks = [dict(_delete_=True, type='DivergenceHook')]",
+    "vis = dict(_delete_=True, a=dict(_delete_=True, type='LocalVisBackend'))",
+])  # fmt: skip
+def test_none_and_delete_as_meant(text, train):
+    with pytest.raises(Started):
+        train(f'\n{text}\n')
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from typing import Any
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import VideoGANRunner
 from stylegan_v_mm.evaluation.detector_files import detector_file
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import positive_int, run_tool
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = 'configs/stylegan_v/demo_moving_shapes.py'
@@ -41,7 +41,9 @@ def main() -> int:
         description='Train, evaluate and sample on data made here'
     )
     parser.add_argument(
-        '--max-iters', type=int, help='fewer, to see that all works'
+        '--max-iters',
+        type=positive_int,
+        help='fewer, to see that all works',
     )
     parser.add_argument(
         '--detector', choices=['random', 'i3d'], default='random'

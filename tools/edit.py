@@ -9,7 +9,6 @@ one of them; with --mask in a region of the picture only.
 """
 
 import argparse
-import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -32,7 +31,19 @@ from stylegan_v_mm.inference.editing import render_edit, write_edit
 from stylegan_v_mm.inference.regions import read_mask
 from stylegan_v_mm.inference.writing import check_writable, video_path
 from stylegan_v_mm.pixels import to_bytes
-from stylegan_v_mm.tool import model_parser, run_tool
+from stylegan_v_mm.tool import (
+    count,
+    finite_float,
+    frame_count,
+    frame_rate,
+    model_parser,
+    positive_float,
+    positive_int,
+    run_tool,
+    seed_number,
+    time_offset,
+    video_count,
+)
 from stylegan_v_mm.video_io import video_grid
 
 
@@ -43,11 +54,13 @@ def parse_args() -> argparse.Namespace:
 
     videos = parser.add_argument_group('videos to edit')
     videos.add_argument(
-        '--seed', type=int, default=0, help='the next ones count up'
+        '--seed', type=seed_number, default=0, help='the next ones count up'
     )
-    videos.add_argument('--num-videos', type=int, default=1)
-    videos.add_argument('--label', type=int, help='class; random if not given')
-    videos.add_argument('--truncation-psi', type=float, default=1)
+    videos.add_argument('--num-videos', type=video_count, default=1)
+    videos.add_argument(
+        '--label', type=count, help='class; random if not given'
+    )
+    videos.add_argument('--truncation-psi', type=finite_float, default=1)
     videos.add_argument(
         '--latents', type=Path, help='edit these instead of seeds'
     )
@@ -61,11 +74,11 @@ def parse_args() -> argparse.Namespace:
         'varies most',
     )
     edit.add_argument(
-        '--component', type=int, help='the direction to move along, from 0'
+        '--component', type=count, help='the direction to move along, from 0'
     )
     edit.add_argument(
         '--strength',
-        type=float,
+        type=finite_float,
         default=3,
         help='how far, in standard deviations; negative for the other way',
     )
@@ -86,29 +99,27 @@ def parse_args() -> argparse.Namespace:
     )
     edit.add_argument(
         '--num-components',
-        type=int,
+        type=positive_int,
         default=8,
         help='directions to draw when none is chosen',
     )
 
     time = parser.add_argument_group('time')
-    time.add_argument('--num-frames', type=int, default=128)
-    time.add_argument('--fps', type=float, default=25)
-    time.add_argument('--slow-motion', type=float, default=1)
+    time.add_argument('--num-frames', type=frame_count, default=128)
+    time.add_argument('--fps', type=frame_rate, default=25)
+    time.add_argument('--slow-motion', type=positive_float, default=1)
     time.add_argument(
-        '--time-offset', type=float, default=0, help='frames to skip'
+        '--time-offset', type=time_offset, default=0, help='frames to skip'
     )
     parser.add_argument(
-        '--chunk', type=int, default=32, help='frames rendered at a time'
+        '--chunk',
+        type=positive_int,
+        default=32,
+        help='frames rendered at a time',
     )
     parser.add_argument('--device', help='cuda or cpu; found if not given')
     args = parser.parse_args()
 
-    for name in ('num_videos', 'num_components', 'chunk'):
-        if getattr(args, name) < 1:
-            raise InputError(f'--{name.replace("_", "-")} must be at least 1')
-    if not 1e-3 <= args.fps < math.inf:
-        raise InputError('--fps must be at least 0.001')
     if args.component is not None and args.edited is not None:
         raise InputError('--component and --edited: choose one')
     args.sliders = args.component is None and args.edited is None
@@ -124,7 +135,7 @@ def find_directions(
     """Find the directions [K, w_dim] that are asked for."""
     num = args.num_components
     if args.component is not None:
-        if not 0 <= args.component < network.w_dim:
+        if args.component >= network.w_dim:
             raise InputError(
                 f'--component {args.component}: choose one from 0 to '
                 f'{network.w_dim - 1}'

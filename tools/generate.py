@@ -32,7 +32,21 @@ from stylegan_v_mm.inference.writing import (
     video_path,
 )
 from stylegan_v_mm.registry import DATASETS
-from stylegan_v_mm.tool import model_parser, read_options, run_tool
+from stylegan_v_mm.tool import (
+    count,
+    finite_float,
+    frame_count,
+    frame_rate,
+    model_parser,
+    positive_float,
+    positive_int,
+    read_options,
+    run_tool,
+    seed_number,
+    time_offset,
+    video_count,
+    whole_number,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,17 +58,17 @@ def parse_args() -> argparse.Namespace:
         'of tools/test.py; else the best that training kept, or the newest',
     )
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument('--num-videos', type=int)
+    parser.add_argument('--num-videos', type=video_count)
     parser.add_argument(
         '--seed',
-        type=int,
+        type=seed_number,
         nargs='+',
         default=[0],
         help='of the first video, the next ones count up; or of each',
     )
     parser.add_argument(
         '--motion-seed',
-        type=int,
+        type=seed_number,
         nargs='+',
         help='motions instead of those of --seed: one for all, or one each',
     )
@@ -74,23 +88,26 @@ def parse_args() -> argparse.Namespace:
     )
 
     time = parser.add_argument_group('time')
-    time.add_argument('--num-frames', type=int, default=128)
+    time.add_argument('--num-frames', type=frame_count, default=128)
     time.add_argument(
-        '--fps', type=float, default=25, help='frames a second of the data'
+        '--fps',
+        type=frame_rate,
+        default=25,
+        help='frames a second of the data',
     )
     time.add_argument(
         '--fps-out',
-        type=float,
+        type=frame_rate,
         help='frames a second of the files, at the same speed of the motion',
     )
     time.add_argument(
         '--slow-motion',
-        type=float,
+        type=positive_float,
         default=1,
         help='4: four times slower, with three new frames in between',
     )
     time.add_argument(
-        '--time-offset', type=float, default=0, help='frames to skip'
+        '--time-offset', type=time_offset, default=0, help='frames to skip'
     )
     time.add_argument(
         '--loop', action='store_true', help='the last frame leads to the first'
@@ -99,12 +116,14 @@ def parse_args() -> argparse.Namespace:
     look = parser.add_argument_group('look')
     look.add_argument(
         '--truncation-psi',
-        type=float,
+        type=finite_float,
         default=1,
         help='below 1: less variety, better looks',
     )
     look.add_argument(
-        '--truncation-cutoff', type=int, help='number of truncated layers'
+        '--truncation-cutoff',
+        type=count,
+        help='number of truncated layers',
     )
     look.add_argument(
         '--noise-mode',
@@ -113,7 +132,9 @@ def parse_args() -> argparse.Namespace:
         'the same for all frames, which is the default, or none',
     )
     look.add_argument(
-        '--mix-seed', type=int, help='take the styles of --mix-layers of it'
+        '--mix-seed',
+        type=seed_number,
+        help='take the styles of --mix-layers of it',
     )
     look.add_argument(
         '--mix-layers', help='A-B, or A- for all from A on; from 0'
@@ -139,10 +160,16 @@ def parse_args() -> argparse.Namespace:
         '--format', choices=FORMATS, default='mp4', help='of files in a folder'
     )
     parser.add_argument(
-        '--quality', type=int, default=95, help='of jpg files, 1 to 95'
+        '--quality',
+        type=whole_number(1, 95),
+        default=95,
+        help='of jpg files, 1 to 95',
     )
     parser.add_argument(
-        '--chunk', type=int, default=32, help='frames rendered at a time'
+        '--chunk',
+        type=positive_int,
+        default=32,
+        help='frames rendered at a time',
     )
     parser.add_argument('--device', help='cuda or cpu; found if not given')
     parser.add_argument(
@@ -167,26 +194,11 @@ def check(args: argparse.Namespace) -> None:
             )
     else:
         many = 2 if args.interpolate else 4 if args.decomposition else 1
-        count = many if args.num_videos is None else args.num_videos
-        if args.latents is None and count < 1:
-            raise InputError('--num-videos must be at least 1')
-        args.seed = list(range(args.seed[0], args.seed[0] + count))
+        number = many if args.num_videos is None else args.num_videos
+        args.seed = list(range(args.seed[0], args.seed[0] + number))
     if args.motion_seed is not None and len(args.motion_seed) == 1:
         args.motion_seed *= len(args.seed)
-    for name in ('num_frames', 'chunk', 'slow_motion', 'fps'):
-        value = getattr(args, name)
-        least = 1 if isinstance(value, int) else 1e-3
-        if not least <= value < math.inf:
-            raise InputError(
-                f'--{name.replace("_", "-")} must be at least {least:g}'
-            )
     args.fps_out = args.fps if args.fps_out is None else args.fps_out
-    if not 1e-3 <= args.fps_out < math.inf:
-        raise InputError('--fps-out must be at least 0.001')
-    if min(args.seed) < 0:
-        raise InputError('--seed must be at least 0')
-    if not 1 <= args.quality <= 95:
-        raise InputError('--quality must be from 1 to 95')
     if (args.mix_seed is None) != (args.mix_layers is None):
         raise InputError('--mix-seed and --mix-layers need each other')
 
@@ -216,16 +228,19 @@ def find_labels(
     if args.label == 'random':
         return None
     if args.label == 'data':
-        config = gan.cfg.test_dataloader.dataset
+        config = (gan.cfg.get('test_dataloader') or {}).get('dataset', {})
         if config.get('labels') is None:
             raise InputError(
                 '--label data: the config has no labels, set labels=...'
             )
         # A seed draws a real video and takes its label.
-        about = dict(num_videos=max(args.seed) + 1, num_frames=1, first_seed=0)
-        drawn = DATASETS.build({**config, **about})
-        return torch.stack([drawn[seed]['c'] for seed in args.seed])
-    if not re.fullmatch('[0-9]+', args.label):
+        one = dict(num_videos=1, num_frames=1)
+        labels, drawn = [], DATASETS.build({**config, **one})
+        for seed in args.seed:
+            drawn.first_seed = seed
+            labels.append(drawn[0]['c'])
+        return torch.stack(labels)
+    if not re.fullmatch('[0-9]{1,9}', args.label):
         raise InputError(
             f"--label {args.label}: give a class from 0 on, 'random' or 'data'"
         )

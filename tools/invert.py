@@ -11,7 +11,6 @@ and report.json.
 
 import argparse
 import json
-import math
 import os
 import shutil
 from pathlib import Path
@@ -32,7 +31,19 @@ from stylegan_v_mm.inference.inversion import (
 )
 from stylegan_v_mm.inference.writing import check_writable
 from stylegan_v_mm.pixels import to_bytes
-from stylegan_v_mm.tool import model_parser, run_tool
+from stylegan_v_mm.tool import (
+    count,
+    frame_count,
+    frame_rate,
+    loss_weight,
+    model_parser,
+    positive_float,
+    positive_int,
+    real_number,
+    run_tool,
+    seed_number,
+    whole_number,
+)
 from stylegan_v_mm.video_io import video_grid, write_video
 
 
@@ -49,14 +60,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='a new folder')
 
     frames = parser.add_argument_group('frames of a video')
-    frames.add_argument('--num-frames', type=int, default=16)
-    frames.add_argument('--start', type=int, default=0, help='first frame')
+    frames.add_argument('--num-frames', type=frame_count, default=16)
+    frames.add_argument('--start', type=count, default=0, help='first frame')
     frames.add_argument(
-        '--stride', type=int, default=1, help='take every n-th frame'
+        '--stride', type=positive_int, default=1, help='take every n-th frame'
     )
     frames.add_argument(
         '--times',
-        type=float,
+        type=real_number(0, 1e6),
         nargs='+',
         help='when the generator is to show them; 0, the stride, ... if not '
         'given',
@@ -69,19 +80,22 @@ def parse_args() -> argparse.Namespace:
         default='w+',
         help='w is less exact and better to edit',
     )
-    search.add_argument('--steps', type=int, default=1000)
+    search.add_argument('--steps', type=positive_int, default=1000)
     search.add_argument(
-        '--starts', type=int, default=8, help='tries, fewer and fewer go on'
+        '--starts',
+        type=whole_number(1, 1024),
+        default=8,
+        help='tries, fewer and fewer go on',
     )
-    search.add_argument('--lr', type=float, default=0.2)
+    search.add_argument('--lr', type=positive_float, default=0.2)
     search.add_argument(
         '--motion-weight',
-        type=float,
+        type=loss_weight,
         default=1e-3,
         help='of the penalty that keeps motion noise normal',
     )
-    search.add_argument('--seed', type=int, default=0)
-    search.add_argument('--label', type=int, help='class of all inputs')
+    search.add_argument('--seed', type=seed_number, default=0)
+    search.add_argument('--label', type=count, help='class of all inputs')
     search.add_argument(
         '--loss',
         choices=['lpips', 'pixels'],
@@ -90,20 +104,10 @@ def parse_args() -> argparse.Namespace:
         'tools/get_detectors.py gets; pixels: without these',
     )
     parser.add_argument(
-        '--fps', type=float, default=25, help='of the written videos'
+        '--fps', type=frame_rate, default=25, help='of the written videos'
     )
     parser.add_argument('--device', help='cuda or cpu; found if not given')
     args = parser.parse_args()
-    for name in ('num_frames', 'stride', 'steps', 'starts'):
-        if getattr(args, name) < 1:
-            raise InputError(f'--{name.replace("_", "-")} must be at least 1')
-    for name in ('lr', 'fps'):
-        if not 0 < getattr(args, name) < math.inf:
-            raise InputError(f'--{name} must be positive')
-    if min(args.start, args.seed) < 0:
-        raise InputError('--start and --seed must be at least 0')
-    if not 0 <= args.motion_weight < math.inf:
-        raise InputError('--motion-weight must be at least 0')
     if args.out.exists():
         raise InputError(
             f'--out {args.out} exists: remove it or choose another'
@@ -158,6 +162,10 @@ def main() -> None:
         t = torch.arange(len(target), dtype=torch.float64) * args.stride
         if args.times is not None:
             t = torch.tensor(args.times, dtype=torch.float64)
+            if len(t) != len(target):
+                raise InputError(
+                    f'--times: {len(t)} for {len(target)} frames of {path}'
+                )
         times[path] = t
     labels = gan.latents([args.seed], args.label).c
 

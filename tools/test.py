@@ -13,13 +13,13 @@ import re
 from pathlib import Path
 from statistics import fmean, stdev
 
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import broadcast_object_list
 
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.results import append_results, format_table
-from stylegan_v_mm.tool import read_options, run_tool
+from stylegan_v_mm.tool import positive_int, read_options, run_tool
 
 
 def find_checkpoints(paths: list[str]) -> list[str]:
@@ -116,7 +116,7 @@ def main() -> None:
     )
     parser.add_argument(
         '--num-runs',
-        type=int,
+        type=positive_int,
         default=1,
         help='measure so often, with other seeds each time, for means and '
         'standard deviations',
@@ -143,8 +143,6 @@ def main() -> None:
     out = Path(args.out) if args.out else None
     if out is not None and not out.parent.is_dir():
         raise InputError(f'--out {out}: there is no folder {out.parent}')
-    if args.num_runs < 1:
-        raise InputError(f'--num-runs {args.num_runs}: must be at least 1')
     found = [find_checkpoints(args.checkpoints)]
     config = load_runner_config(
         args.config,
@@ -166,7 +164,7 @@ def main() -> None:
     for path in checkpoints:
         meta = runner.load_checkpoint(path).get('meta', {})
         metrics = results[path] = measure(runner, args.num_runs)
-        if not is_main_process():
+        if runner.rank != 0:
             continue
         iteration = meta.get('iter', 0)
         runner.visualizer.add_scalars(
@@ -183,7 +181,7 @@ def main() -> None:
         append_results(
             Path(config.work_dir, 'metrics.jsonl'), [{**about, **metrics}]
         )
-    if not is_main_process():
+    if runner.rank != 0:
         return
     if len(results) == 1:
         for name, value in metrics.items():

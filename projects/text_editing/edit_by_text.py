@@ -6,7 +6,6 @@ Example:
 """
 
 import argparse
-import math
 import re
 from pathlib import Path
 
@@ -20,7 +19,19 @@ from stylegan_v_mm.inference import Latents, VideoGANInferencer
 from stylegan_v_mm.inference.directions import read_layers
 from stylegan_v_mm.inference.editing import render_edit, write_edit
 from stylegan_v_mm.inference.writing import check_writable, video_path
-from stylegan_v_mm.tool import model_parser, run_tool
+from stylegan_v_mm.tool import (
+    count,
+    finite_float,
+    frame_count,
+    frame_rate,
+    loss_weight,
+    model_parser,
+    positive_float,
+    positive_int,
+    run_tool,
+    seed_number,
+    video_count,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,29 +64,31 @@ def parse_args() -> argparse.Namespace:
 
     videos = parser.add_argument_group('videos to edit')
     videos.add_argument(
-        '--seed', type=int, default=0, help='the next ones count up'
+        '--seed', type=seed_number, default=0, help='the next ones count up'
     )
-    videos.add_argument('--num-videos', type=int, default=1)
-    videos.add_argument('--label', type=int, help='class; random if not given')
-    videos.add_argument('--truncation-psi', type=float, default=1)
+    videos.add_argument('--num-videos', type=video_count, default=1)
+    videos.add_argument(
+        '--label', type=count, help='class; random if not given'
+    )
+    videos.add_argument('--truncation-psi', type=finite_float, default=1)
     videos.add_argument(
         '--latents', type=Path, help='edit these instead of seeds'
     )
-    videos.add_argument('--num-frames', type=int, default=64)
-    videos.add_argument('--fps', type=float, default=25)
+    videos.add_argument('--num-frames', type=frame_count, default=64)
+    videos.add_argument('--fps', type=frame_rate, default=25)
 
     edit = parser.add_argument_group('edit')
-    edit.add_argument('--steps', type=int, default=100)
-    edit.add_argument('--lr', type=float, default=0.1)
+    edit.add_argument('--steps', type=positive_int, default=100)
+    edit.add_argument('--lr', type=positive_float, default=0.1)
     edit.add_argument(
         '--latent-weight',
-        type=float,
+        type=loss_weight,
         default=0.008,
         help='of the squared distance of the styles; more stays closer',
     )
     edit.add_argument(
         '--identity-weight',
-        type=float,
+        type=loss_weight,
         default=0.1,
         help="of CLIP's distance from the frames as they were",
     )
@@ -85,24 +98,10 @@ def parse_args() -> argparse.Namespace:
         help='style vectors to move: A-B, or A- for all from A on; the first '
         'two would change the motion, too',
     )
-    edit.add_argument('--frames-per-step', type=int, default=4)
+    edit.add_argument('--frames-per-step', type=frame_count, default=4)
     parser.add_argument('--device', help='cuda or cpu; found if not given')
     args = parser.parse_args()
 
-    for name, least in (
-        ('num_videos', 1),
-        ('num_frames', 1),
-        ('steps', 1),
-        ('frames_per_step', 1),
-        ('fps', 1e-3),
-        ('lr', 0),
-        ('latent_weight', 0),
-        ('identity_weight', 0),
-    ):
-        if not least <= getattr(args, name) < math.inf:
-            raise InputError(
-                f'--{name.replace("_", "-")} must be at least {least:g}'
-            )
     args.texts = {'.': args.prompt}
     if args.prompts is not None:
         args.texts = read_prompts(args.prompts)

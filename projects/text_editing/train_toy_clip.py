@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference.writing import check_writable
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import positive_int, run_tool
 from stylegan_v_mm.video_io import decode_frames, index_video
 
 CONFIG = dict(
@@ -71,7 +71,7 @@ def main() -> None:
     )
     parser.add_argument('data', type=Path, help='folder of folders of videos')
     parser.add_argument('--out', type=Path, required=True, help='a folder')
-    parser.add_argument('--steps', type=int, default=300)
+    parser.add_argument('--steps', type=positive_int, default=300)
     args = parser.parse_args()
     try:
         import open_clip

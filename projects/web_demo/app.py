@@ -20,7 +20,12 @@ from web_demo.studio import Studio
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import VideoGANInferencer
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import (
+    frame_count,
+    real_number,
+    run_tool,
+    whole_number,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +44,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', nargs='?', help='not needed if the model is a work dir'
     )
-    parser.add_argument('--port', type=int, default=7860, help='0 for any')
+    parser.add_argument(
+        '--port',
+        type=whole_number(0, 65535),
+        default=7860,
+        help='0 for any',
+    )
     parser.add_argument(
         '--host',
         default='127.0.0.1',
@@ -47,16 +57,15 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--device', help='cuda or cpu; found if not given')
     parser.add_argument(
-        '--max-frames', type=int, default=256, help='longest video'
+        '--max-frames', type=frame_count, default=256, help='longest video'
     )
     parser.add_argument(
-        '--time-limit', type=float, default=60, help='seconds a request'
+        '--time-limit',
+        type=real_number(1, 1e6),
+        default=60,
+        help='seconds a request',
     )
-    args = parser.parse_args()
-    for name in ('max_frames', 'time_limit'):
-        if not getattr(args, name) >= 1:
-            raise InputError(f'--{name.replace("_", "-")} must be at least 1')
-    return args
+    return parser.parse_args()
 
 
 def demo_model() -> str:

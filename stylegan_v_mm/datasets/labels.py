@@ -15,6 +15,8 @@ from .video_sources import natural_key, read_side_file
 
 #: Labels that are integers must be below.
 MAX_CLASSES = 2**16
+# What the first line of a csv file may be.
+_HEADER = ['video', 'label']
 
 
 def load_labels(
@@ -34,7 +36,8 @@ def load_labels(
               or of a frame (then all frames of a video must agree), a label
               an integer (made one-hot) or a list of numbers (used as it is);
             * a ``.csv`` file with lines ``video,label``, where all labels are
-              integers or else names of classes.
+              integers or all are names of classes; such a line may be its
+              header, too.
 
             The names may leave out the suffix of a video file. Entries of
             other videos are passed over.
@@ -105,10 +108,7 @@ def _parse_csv(file: str, text: str) -> list[tuple]:
         rows = [row for row in csv.reader(text.splitlines()) if row]
     except csv.Error as error:
         raise InputError(f'{file}: {error}') from None
-    if rows and [cell.strip().lower() for cell in rows[0]] == [
-        'video',
-        'label',
-    ]:
+    if rows and [cell.strip().lower() for cell in rows[0]] == _HEADER:
         del rows[0]
     for row in rows:
         if len(row) != 2:
@@ -116,9 +116,25 @@ def _parse_csv(file: str, text: str) -> list[tuple]:
                 f'{file}: expected lines "video,label", got {",".join(row)!r}'
             )
     entries = [(name.strip(), label.strip()) for name, label in rows]
-    if all(re.fullmatch('-?[0-9]{1,18}', label) for _, label in entries):
+    numbers = [
+        re.fullmatch('-?[0-9]{1,18}', label) is not None
+        for _, label in entries
+    ]
+    if all(numbers):
         return [(name, int(label)) for name, label in entries]
-    return entries
+    if not any(numbers):
+        return entries
+    # As names, they would get other numbers.
+    name, label = entries[numbers.index(False)]
+    if all(numbers[1:]):
+        raise InputError(
+            f'{file}: "{name},{label}" in its first line is no header that is '
+            f'known: make it "{",".join(_HEADER)}", or remove it'
+        )
+    raise InputError(
+        f'{file}: labels must be all integers or all names of classes, '
+        f'{name} has {label!r}'
+    )
 
 
 def _assign(file: str, names: Sequence[str], entries: list[tuple]) -> list:

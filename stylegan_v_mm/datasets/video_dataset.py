@@ -1,12 +1,13 @@
 """The data set of videos."""
 
 import hashlib
+import mmap
 import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
 from torch.utils.data import Dataset
@@ -20,6 +21,8 @@ from .labels import load_labels
 from .listing import join_some, printable
 from .video_sources import find_videos
 
+# To be raised with every change of the frames or pixels that videos give.
+_READING_VERSION = b'2'
 # So many in a row are no bad luck: a disk is gone, or the videos are.
 _MOST_FAILURES = 100
 
@@ -145,9 +148,9 @@ class VideoDataset(Dataset):
         #: Lengths and labels of the videos that clips to be generated imitate;
         #: those of a wrapper with this data set in it.
         self.imitated = self.video_lens, self.labels
-        # [V], whether named as damaged; data workers share it.
-        self._damaged = torch.zeros(len(kept), dtype=torch.bool)
-        self._damaged.share_memory_()
+        # [V], whether named as damaged. Forked data workers share the memory,
+        # which is not that of /dev/shm: a container may have next to none.
+        self._damaged = np.frombuffer(mmap.mmap(-1, len(kept) or 1), bool)
 
     def _summarize(
         self, sources: list, kept: np.ndarray, min_num_frames: int
@@ -225,14 +228,27 @@ class VideoDataset(Dataset):
     def fingerprint(self) -> str:
         """Hexadecimal digest of names, sizes, times and lengths.
 
-        It changes when the videos do, and serves as key of what is computed
-        from them.
+        It changes when the videos do, or how they are read, and serves as key
+        of what is computed from them.
         """
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(_READING_VERSION)
         for source, video_len in zip(self.sources, self.video_lens):
             line = f'{source.name}\n{source.signature()}\n{video_len}\n'
             digest.update(line.encode(errors='surrogateescape'))
         return digest.hexdigest()
+
+    @cached_property
+    def clip_list(self) -> dict[str, Any]:
+        """What the stream of clips goes by: the videos in their order.
+
+        ``number`` (int) of videos, and ``digest`` (str) of their names and
+        lengths.
+        """
+        digest = hashlib.sha256()
+        for source, video_len in zip(self.sources, self.video_lens):
+            line = f'{source.name}\n{video_len}\n'
+            digest.update(line.encode(errors='surrogateescape'))
+        return {'number': len(self), 'digest': digest.hexdigest()}
 
     def __len__(self) -> int:
         return len(self.sources)

@@ -667,7 +667,7 @@ def _load_cache(path: Path) -> dict[tuple[str, int, int], VideoIndex]:
                 index[key] = np.array(index[key], np.int64)
             cached[index['path'], size, mtime_ns] = VideoIndex(**index)
         return cached
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         MMLogger.get_current_instance().warning(

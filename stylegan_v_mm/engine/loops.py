@@ -51,8 +51,8 @@ class ClipTrainLoop(BaseLoop):
             Defaults to 1000.
 
     Raises:
-        InputError: The data loader has ``persistent_workers``, or a number
-            is out of range.
+        InputError: The data loader has ``persistent_workers`` or no batch
+            size, or a number is out of range.
     """
 
     def __init__(
@@ -69,6 +69,8 @@ class ClipTrainLoop(BaseLoop):
                 'train_dataloader.persistent_workers=True: remove it, as the '
                 'stream of clips is read once and has no end'
             )
+        if self.dataloader.batch_size is None:
+            raise InputError('train_dataloader.batch_size must be a number')
         check_at_least(
             1, 'train_cfg', max_iters=max_iters, val_interval=val_interval
         )

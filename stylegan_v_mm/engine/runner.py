@@ -1,13 +1,13 @@
 """The runner, and the optimizers of the two networks."""
 
 import fcntl
+import inspect
 import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -20,19 +20,36 @@ from mmengine.dist import (
     master_only,
 )
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapperDict, build_optim_wrapper
+from mmengine.optim import (
+    OptimWrapper,
+    OptimWrapperDict,
+    build_optim_wrapper,
+)
 from mmengine.runner import BaseLoop, Priority, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ..checkpoint import (
+    config_values,
     load_checkpoint,
     load_weights,
     newest_checkpoint,
     numbered_checkpoints,
 )
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, refusals
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS
 from ..transfer import transfer_weights
+from ..workers import check_workers
+
+# What of a config makes a run, but for where it lies and starts.
+_SETTINGS = {*inspect.signature(Runner).parameters} - {
+    'work_dir',
+    'load_from',
+    'resume',
+    'launcher',
+    'experiment_name',
+    'cfg',
+}
 
 
 @RUNNERS.register_module()
@@ -45,6 +62,10 @@ class VideoGANRunner(Runner):
 
     _load_from: str | None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with refusals('the config'):
+            super().__init__(*args, **kwargs)
+
     def setup_env(self, env_cfg: dict) -> None:
         """Set processes up; on CPU machines they talk by gloo.
 
@@ -54,6 +75,8 @@ class VideoGANRunner(Runner):
                 False, as in the published runs.
         """
         tf32 = env_cfg.get('tf32', False)
+        if not isinstance(tf32, bool):
+            raise InputError(f'env_cfg.tf32={tf32!r} must be True or False')
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.allow_tf32 = tf32
         by_torchrun = self.distributed and self._launcher == 'pytorch'
@@ -96,6 +119,19 @@ class VideoGANRunner(Runner):
             broadcast(value)
         return model
 
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict, *args: Any, **kwargs: Any
+    ) -> DataLoader:
+        """Build a data loader, and check that its workers can start.
+
+        Raises:
+            InputError: They cannot.
+        """
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        check_workers(loader.num_workers)
+        return loader
+
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the loop, and check that data and model fit.
 
@@ -103,7 +139,7 @@ class VideoGANRunner(Runner):
             InputError: A value is out of range; labels are not as wide as
                 the model's condition; or the model cannot take the clips.
         """
-        with _refusals('train_cfg or train_dataloader'):
+        with refusals('train_cfg or train_dataloader'):
             loop = super().build_train_loop(loop)
         loader = loop.dataloader
         dataset = loader.dataset
@@ -127,7 +163,7 @@ class VideoGANRunner(Runner):
         Raises:
             InputError: See :meth:`build_test_loop`.
         """
-        with _refusals('val_cfg, val_dataloader or val_evaluator'):
+        with refusals('val_cfg, val_dataloader or val_evaluator'):
             loop = super().build_val_loop(loop)
         return self._check_clips(loop)
 
@@ -139,9 +175,20 @@ class VideoGANRunner(Runner):
                 the model's condition; or a metric needs longer or larger
                 clips.
         """
-        with _refusals('test_cfg, test_dataloader or test_evaluator'):
+        with refusals('test_cfg, test_dataloader or test_evaluator'):
             loop = super().build_test_loop(loop)
         return self._check_clips(loop)
+
+    def build_optim_wrapper(
+        self, optim_wrapper: OptimWrapper | OptimWrapperDict | dict
+    ) -> OptimWrapper | OptimWrapperDict:
+        """Build the optimizers.
+
+        Raises:
+            InputError: They cannot be built of the config.
+        """
+        with refusals('optim_wrapper'):
+            return super().build_optim_wrapper(optim_wrapper)
 
     def register_hook(
         self, hook: Hook | dict, priority: str | int | Priority | None = None
@@ -151,7 +198,7 @@ class VideoGANRunner(Runner):
         Raises:
             InputError: A value of the hook is out of range.
         """
-        with _refusals(f'the hook {hook}'):
+        with refusals(f'the hook {hook}'):
             super().register_hook(hook, priority)
 
     def _check_clips(self, loop: BaseLoop) -> BaseLoop:
@@ -246,6 +293,75 @@ class VideoGANRunner(Runner):
             self._load_from = str(found[0])
         super().load_or_resume()
 
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Go on from a checkpoint, with the settings of the config.
+
+        Those of the optimizers, such as ``lr`` and ``betas``, are in the
+        checkpoint, too: the config's count, unless a ``param_scheduler`` moves
+        them. The log says what differs from the config before, and whether
+        the list of clips does.
+
+        Args:
+            filename (str): Local path or https URL.
+            args: Of mmengine's runner.
+            kwargs: Of mmengine's runner.
+
+        Raises:
+            InputError: It is not a checkpoint of a run, or one of a run with
+                other optimizers.
+        """
+        wanted = [
+            {key: value for key, value in group.items() if key != 'params'}
+            for group in _param_groups(self.optim_wrapper)
+        ]
+        with refusals(
+            f'{filename} is not what --resume goes on from, a checkpoint of a '
+            'training run with these optimizers (--transfer-from takes '
+            'weights alone)'
+        ):
+            super().resume(filename, *args, **kwargs)
+        if not self.param_schedulers:
+            groups = _param_groups(self.optim_wrapper)
+            for group, settings in zip(groups, wanted):
+                group.update(settings)
+        self._log_differences(filename)
+
+    def _log_differences(self, filename: str) -> None:
+        """Say how the run before a checkpoint differed from this one."""
+        before = config_values(f'{self._meta.get("cfg", "")}')
+        now = config_values(self.cfg.pretty_text)
+        taken: list[str] = []
+        others: list[str] = []
+        for key in {**now, **before} if before else {}:
+            old, new = (x.get(key, 'not set') for x in (before, now))
+            # Variables count where formulas use them.
+            if old == new or key.partition('.')[0] not in _SETTINGS:
+                continue
+            optimizer = key.startswith('optim_wrapper.')
+            meant = key == 'train_cfg.max_iters' or (
+                optimizer and not self.param_schedulers
+            )
+            texts = taken if meant else others
+            texts.append(f'{key}={new}, was {old}')
+        if taken:
+            self.logger.info(f'going on with {"; ".join(taken)}')
+        if others:
+            self.logger.warning(
+                f'{filename} is of another config: {"; ".join(others)}. What '
+                'it holds stays: weights, augmentation strength, seed'
+            )
+        clips, clips_now = self._meta.get('clips'), self._clips()
+        if isinstance(clips, dict) and clips_now and clips != clips_now:
+            self.logger.warning(
+                f'{filename} is of another list of clips: '
+                f'{clips.get("number")} videos before, {clips_now["number"]} '
+                'now'
+            )
+
+    def _clips(self) -> dict | None:
+        """Identify the list of clips; None for a data set of another kind."""
+        return getattr(self.train_dataloader.dataset, 'clip_list', None)
+
     @master_only
     def save_checkpoint(
         self, out_dir: str, filename: str, *args: Any, **kwargs: Any
@@ -263,6 +379,7 @@ class VideoGANRunner(Runner):
         """
         path = Path(out_dir, filename)
         temporary = path.with_name(f'.{filename}.tmp')
+        kwargs['meta'] = {**(kwargs.get('meta') or {}), 'clips': self._clips()}
         try:
             super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
             with open(temporary, 'rb') as file:
@@ -301,11 +418,26 @@ class VideoGANRunner(Runner):
             InputError: See :mod:`stylegan_v_mm.checkpoint`.
         """
         checkpoint = load_checkpoint(filename)
+        meta = checkpoint.get('meta')
+        self._meta = meta if isinstance(meta, dict) else {}
+        # Where old versions of mmengine have the config, new ones execute it.
+        self._meta.pop('config', None)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         load_weights(self.model, checkpoint, filename)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+
+def _param_groups(
+    optim_wrapper: OptimWrapper | OptimWrapperDict,
+) -> Iterator[dict]:
+    """List the parameter groups of all optimizers."""
+    wrappers = [optim_wrapper]
+    if isinstance(optim_wrapper, OptimWrapperDict):
+        wrappers = [wrapper for _, wrapper in sorted(optim_wrapper.items())]
+    for wrapper in wrappers:
+        yield from wrapper.optimizer.param_groups
 
 
 def _after_earlier_runs(timestamp: str, work_dir: Path) -> str:
@@ -354,21 +486,6 @@ def _alone_in(work_dir: Path) -> Iterator[None]:
         file.truncate(0)
 
 
-@contextmanager
-def _refusals(where: str) -> Iterator[None]:
-    """Word what mmengine or torch find wrong with values of the config."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (AssertionError, ValueError) as error:
-        *_, (frame, _) = walk_tb(error.__traceback__)
-        if frame.f_globals['__name__'].startswith('stylegan_v_mm'):
-            raise  # A defect of ours.
-        reason = ' '.join(str(error).split()) or 'a value is out of range'
-        raise InputError(f'{where}: {reason}') from error
-
-
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class GANOptimWrapperConstructor:
     """Build an optimizer for each network that the config names.
@@ -390,6 +507,11 @@ class GANOptimWrapperConstructor:
         self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None
     ):
         for name, cfg in optim_wrapper_cfg.items():
+            if not isinstance(cfg, dict):
+                raise InputError(
+                    f'optim_wrapper.{name}={cfg!r} must be a dict with an '
+                    'optimizer'
+                )
             if cfg.get('accumulative_counts', 1) != 1:
                 raise InputError(
                     f'optim_wrapper.{name}.accumulative_counts: set the '
@@ -411,6 +533,6 @@ class GANOptimWrapperConstructor:
                     f'optim_wrapper.{name}: the model has no such network'
                     f'{nearest(name, networks)}'
                 )
-            with _refusals(f'optim_wrapper.{name}'):
+            with refusals(f'optim_wrapper.{name}'):
                 wrappers[name] = build_optim_wrapper(networks[name], cfg)
         return OptimWrapperDict(**wrappers)

@@ -20,12 +20,13 @@ from mmengine.dist import (
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 from tqdm import tqdm
 
 from ..errors import InputError, check_at_least
 from ..files import user_cache
 from ..registry import METRICS, MODELS
+from ..workers import check_workers
 from .frechet import (
     NUM_GROUPS,
     FeatureRows,
@@ -307,7 +308,13 @@ def _join(items: list[dict], num_frames: int) -> tuple[Tensor, Tensor]:
     labels = [
         item['c'].expand(len(part), -1) for item, part in zip(items, clips)
     ]
-    return torch.cat(clips), torch.cat(labels)
+    batch = torch.cat(clips), torch.cat(labels)
+    if get_worker_info() is not None:
+        # The main process would wait for ever if this failed later, in the
+        # thread that sends a worker's batches.
+        for tensor in batch:
+            tensor.share_memory_()
+    return batch
 
 
 class ComparingMetric(DetectorMetric):
@@ -371,6 +378,7 @@ class ComparingMetric(DetectorMetric):
                 f'{least}, batch_size={batch_size} at least 1'
             )
         check_at_least(0, type(self).__name__, num_workers=num_workers)
+        check_workers(num_workers)
         self.num_real = num_real
         self.batch_size = batch_size
         self.num_workers = num_workers

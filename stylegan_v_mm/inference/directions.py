@@ -24,7 +24,7 @@ def read_layers(option: str, text: str, num_ws: int) -> range:
     Raises:
         InputError: It names none, or some that are not there.
     """
-    match = re.fullmatch('([0-9]+)-([0-9]*)', text)
+    match = re.fullmatch('([0-9]{1,9})-([0-9]{0,9})', text)
     if match:
         first, last = int(match[1]), int(match[2] or num_ws - 1)
         if first <= last < num_ws:

@@ -1,5 +1,6 @@
 """One object for all that users do with a trained generator."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -128,8 +129,8 @@ class VideoGANInferencer(BaseInferencer):
             num_frames (int): Number of frames, T.
             time_offset (float): Time of the first one, in frames of the data,
                 at least 0. Defaults to 0.
-            slow_motion (float): Frames for each frame of the data: 4 shows
-                three in between. Defaults to 1.
+            slow_motion (float): Frames for each frame of the data, at least
+                0.001: 4 shows three in between. Defaults to 1.
             loop_codes (int, optional): The T frames are one round of so many
                 motion codes, and ``slow_motion`` is not used. Defaults to
                 None, no loop.
@@ -146,8 +147,11 @@ class VideoGANInferencer(BaseInferencer):
             raise InputError(
                 f'time_offset={time_offset} must be from 0 to 2^50 frames'
             )
-        if not slow_motion > 0:
-            raise InputError(f'slow_motion={slow_motion} must be positive')
+        if not 1e-3 <= slow_motion < math.inf:
+            raise InputError(
+                f'slow_motion={slow_motion} must be at least 0.001: it skips '
+                'too many frames'
+            )
         step = 1 / slow_motion
         if loop_codes is not None:
             step = loop_codes * self.motion_z_distance / num_frames
@@ -165,7 +169,7 @@ class VideoGANInferencer(BaseInferencer):
         """Find what fixes the videos of seeds.
 
         Args:
-            seeds (sequence): N integers, at least 0.
+            seeds (sequence): N integers from 0 to 2^63 - 1.
             labels (int, sequence or Tensor, optional): A class for all, or
                 one each, or label vectors [N, c_dim]. Defaults to None,
                 random ones by seed.
@@ -192,8 +196,11 @@ class VideoGANInferencer(BaseInferencer):
             raise InputError(
                 f'{len(motion_seeds)} motion seeds for {len(seeds)} videos'
             )
-        if min(*seeds, *motion_seeds, 0) < 0:
-            raise InputError('seeds must be at least 0')
+        for seed in (*seeds, *motion_seeds):
+            if not 0 <= seed < 2**63:
+                raise InputError(
+                    f'seed {seed}: seeds must be at least 0 and below 2^63'
+                )
         if loop_codes is not None and loop_codes < 1:
             raise InputError(f'loop_codes={loop_codes} must be at least 1')
         c = self._label_vectors(labels, seeds)

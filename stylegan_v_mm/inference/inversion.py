@@ -172,7 +172,7 @@ def invert(
             f'a target of shape {list(target.shape)}: this generator makes '
             f'[T, 3, {size}, {size}]'
         )
-    if t.shape != target.shape[:1] or t.min() < 0:
+    if t.shape != target.shape[:1] or not (t >= 0).all():
         raise InputError(
             f'{len(target)} frames need as many times of at least 0, got '
             f'{t.tolist()}'

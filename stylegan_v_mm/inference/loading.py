@@ -11,7 +11,7 @@ from torch import nn
 
 from ..checkpoint import load_checkpoint, load_weights, newest_checkpoint
 from ..config import load_config
-from ..errors import InputError
+from ..errors import InputError, refusals
 from ..registry import MODELS
 
 
@@ -205,10 +205,12 @@ def build_gan(
     """Build the model of a config that is read already; see above."""
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    if 'type' not in config.get('model', {}):
+        raise InputError('model must be a dict with a type')
     weights = load_checkpoint(checkpoint)
     # Another library's run may have left its scope behind.
     scope = config.get('default_scope', MODELS.scope)
-    with DefaultScope.overwrite_default_scope(scope):
+    with DefaultScope.overwrite_default_scope(scope), refusals('model'):
         gan = MODELS.build(config['model'])
     load_weights(gan, weights, checkpoint)
     try:

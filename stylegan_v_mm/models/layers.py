@@ -57,7 +57,7 @@ def half_resolution(resolution: int, num_fp16_res: int) -> int:
     """
     if num_fp16_res == 0:
         return 2 * resolution
-    return max(2 * resolution // 2**num_fp16_res, 8)
+    return max(2 * resolution >> num_fp16_res, 8)
 
 
 def block_dtype(

@@ -1,7 +1,9 @@
 """Labels by folder, in json and in csv files, and what is wrong with them."""
 
 import json
+import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,6 +94,26 @@ def test_csv_of_numbers(tmp_path, header):
     assert classes == []
 
 
+def test_a_given_csv_with_another_header():
+    folder = os.environ.get('STYLEGAN_V_BAD_INPUTS')
+    if folder is None:
+        pytest.skip('STYLEGAN_V_BAD_INPUTS names no folder of bad inputs')
+    file = Path(folder) / 'labels_other_header.csv'
+    with pytest.raises(InputError, match=r'"path,class_id".*"video,label"'):
+        load_labels(folder, ['a/x.mp4'], str(file))
+    header, *lines = file.read_text().splitlines()
+    assert header == 'path,class_id'
+    entries = [line.split(',') for line in lines]
+    labels = [int(label) for _, label in entries]
+    assert sorted({*labels}) == [0, 2, 5]
+
+
+def test_classes_without_videos_count(tmp_path):
+    (tmp_path / 'labels.csv').write_text('Video, Label\na,0\nb,2\nc/d,5\n')
+    c, _ = load_labels(tmp_path, NAMES, 'labels.csv')
+    np.testing.assert_array_equal(c, one_hot([0, 2, 5], 6))
+
+
 def test_csv_of_class_names(tmp_path):
     (tmp_path / 'labels.csv').write_text('a,walk\nb,"run, fast"\nc/d,walk\n')
     c, classes = load_labels(tmp_path, NAMES, 'labels.csv')
@@ -137,6 +159,14 @@ def test_json_that_cannot_be_used(tmp_path, labels, text):
         ('dataset.json', '{"a": 1}', 'expected'),
         ('labels.csv', 'a,1,2\n', '"video,label", got .a,1,2'),
         ('labels.csv', '', 'no label for a'),
+        (
+            'labels.csv',
+            'path,class_id\na,0\nb,2\nc/d,5\n',
+            '"path,class_id" in its first line.*"video,label"',
+        ),
+        ('labels.csv', 'path,class_id\na,0\n', '"path,class_id".*known'),
+        ('labels.csv', 'a,0\nb,2\nc/d,\n', "all integers .*, c/d has ''"),
+        ('labels.csv', 'a,0\nb,2.0\nc/d,5\n', "b has '2.0'"),
         ('labels.txt', 'a,1\n', 'a .json or a .csv file'),
     ],
 )

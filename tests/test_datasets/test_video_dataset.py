@@ -1,5 +1,6 @@
 """Videos to clips: the right frames, damage, and workers."""
 
+import hashlib
 import os
 import shutil
 from fractions import Fraction
@@ -392,6 +393,37 @@ def test_fingerprint_changes_with_the_videos(tmp_path, kind):
         fingerprint(root, [1, 2, 3], max_num_frames=2),
     ]
     assert len({first, *others}) == 5
+
+
+def test_fingerprint_is_not_that_of_earlier_versions(tmp_path):
+    # They read frames otherwise: statistics that they cached do not count.
+    encode(tmp_path / 'a.mp4', num_frames=4)
+    dataset = make_dataset(tmp_path)
+    digest = hashlib.sha256()
+    for source, length in zip(dataset.sources, dataset.video_lens):
+        digest.update(
+            f'{source.name}\n{source.signature()}\n{length}\n'.encode()
+        )
+    assert dataset.fingerprint != digest.hexdigest()
+
+
+def test_the_list_of_clips(tmp_path):
+    for name in ('b', 'a', 'c'):
+        encode(tmp_path / 'old' / f'{name}.mp4', num_frames=4)
+    lists = [make_dataset(tmp_path / 'old').clip_list]
+    assert lists[0]['number'] == 3
+    # The same videos elsewhere, with other dates.
+    shutil.copytree(tmp_path / 'old', tmp_path / 'new')
+    os.utime(tmp_path / 'new/a.mp4', (0, 0))
+    assert make_dataset(tmp_path / 'new').clip_list == lists[0]
+    os.rename(tmp_path / 'new/a.mp4', tmp_path / 'new/d.mp4')
+    lists.append(make_dataset(tmp_path / 'new').clip_list)
+    encode(tmp_path / 'new/d.mp4', num_frames=5)
+    lists.append(make_dataset(tmp_path / 'new').clip_list)
+    (tmp_path / 'new/c.mp4').unlink()
+    lists.append(make_dataset(tmp_path / 'new').clip_list)
+    assert len({item['digest'] for item in lists}) == 4
+    assert [item['number'] for item in lists] == [3, 3, 3, 2]
 
 
 # Workers

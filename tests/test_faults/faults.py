@@ -48,6 +48,8 @@ model = dict(
     discriminator=dict(channel_max=8),
 )
 """
+# For runs that have but to work.
+OPTIONS = ('--cfg-options', 'max_iters=1', 'num_test_videos=6')
 
 
 class Process:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from faults import CONFIG
+from faults import CONFIG, OPTIONS
 from real_process import ROOT
 
 NAMES = {
@@ -15,7 +15,6 @@ NAMES = {
     'a hash and more': 'a#b%20c&d;$e\'f"g[h]{i}=j',
     '200 characters': 200 * 'x',
 }
-OPTIONS = ('--cfg-options', 'max_iters=1', 'num_test_videos=6')
 
 
 def use(tools, folder, data, *, cwd=ROOT, **more):

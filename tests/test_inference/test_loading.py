@@ -11,10 +11,17 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.registry import DefaultScope
+from safetensors.torch import save_file
+from torch import nn
 
+from stylegan_v_mm.checkpoint import load_checkpoint, load_weights
+from stylegan_v_mm.config import load_config
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import find_model, load_gan
+from stylegan_v_mm.registry import MODELS
+from stylegan_v_mm.transfer import transfer_weights
 
 
 @pytest.fixture
@@ -180,3 +187,106 @@ def test_a_model_of_the_hub(inferencer, work_dir, tmp_path):
     assert 'README.md' not in found
     # Without the hub, what has been downloaded is enough.
     assert run().stdout.splitlines()[0] == total
+
+
+# Weights in other shapes than a training run writes
+
+
+def wrapped(weights, *parts):
+    """Put parts into names, as DistributedDataParallel and compiling do."""
+    for part in parts:
+        weights = {f'{part}.{name}': value for name, value in weights.items()}
+    return weights
+
+
+def within(weights, network, part):
+    """Put a part into the names of one network."""
+    return {
+        name.replace(f'{network}.', f'{network}.{part}.', 1): value
+        for name, value in weights.items()
+    }
+
+
+def network(weights, name):
+    """The state dict of one network."""
+    return {
+        key.removeprefix(f'{name}.'): value
+        for key, value in weights.items()
+        if key.startswith(f'{name}.')
+    }
+
+
+NETWORKS = ('generator', 'generator_ema', 'discriminator')
+FILES = {
+    'bare': lambda w: w,
+    'DDP': lambda w: {'state_dict': wrapped(w, 'module'), 'meta': {}},
+    'compiled': lambda w: wrapped(w, '_orig_mod'),
+    'DDP of compiled': lambda w: wrapped(w, '_orig_mod', 'module'),
+    'compiled DDP': lambda w: {'model': wrapped(w, 'module', '_orig_mod')},
+    'a compiled network': lambda w: within(w, 'generator_ema', '_orig_mod'),
+    'a compiled part': lambda w: within(w, 'synthesis', '_orig_mod.module'),
+    'the average': lambda w: network(w, 'generator_ema'),
+    'the average, wrapped': lambda w: {
+        'state_dict': wrapped(network(w, 'generator_ema'), 'module')
+    },
+    'the average, by name': lambda w: {
+        'iteration': 3, 'generator_ema': network(w, 'generator_ema')
+    },
+    'the average, by its published name': lambda w: {
+        'G_ema': wrapped(network(w, 'generator_ema'), '_orig_mod')
+    },
+    'published names': lambda w: {
+        name.replace('generator_ema', 'G_ema').replace('generator', 'G')
+        .replace('discriminator', 'D'): value for name, value in w.items()
+    },
+    'networks apart': lambda w: {
+        'state_dict': {name: network(w, name) for name in NETWORKS}
+        | {'pl_mean': w['pl_mean'], 'iteration': w['iteration'],
+           'frames_seen': w['frames_seen']}
+    },
+}  # fmt: skip
+
+
+# A .safetensors file holds tensors alone.
+FLAT = ('bare', 'compiled', 'a compiled network', 'the average')
+
+
+@pytest.mark.parametrize(
+    ('kind', 'suffix'),
+    [(kind, 'pth') for kind in FILES]
+    + [(kind, 'safetensors') for kind in FLAT],
+)
+def test_weights_as_others_save_them(
+    kind, suffix, work_dir, inferencer, tmp_path
+):
+    saved = torch.load(work_dir / 'iter_1.pth', weights_only=True)
+    content = FILES[kind](saved['state_dict'])
+    file = tmp_path / f'a.{suffix}'
+    if suffix == 'pth':
+        torch.save(content, file)
+    else:
+        save_file(content, file)
+    expected = inferencer.gan.generator_ema.state_dict()
+    gan = load_gan(str(work_dir / 'small.py'), str(file))
+    for name, value in gan.generator_ema.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    # The same as where a run starts from it.
+    torch.manual_seed(1)
+    fresh = MODELS.build(load_config(str(work_dir / 'small.py')).model)
+    transfer_weights(fresh, load_checkpoint(str(file)), str(file))
+    for name, value in fresh.generator_ema.named_parameters():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_a_network_that_has_such_a_name_itself():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = nn.Linear(1, 1)
+
+    source, target = Twice(), Twice()
+    load_weights(target, {'state_dict': source.state_dict()}, 'x.pth')
+    assert torch.equal(target.module.weight, source.module.weight)
+    weights = wrapped(source.state_dict(), 'module')
+    with pytest.raises(InputError, match=r'x\.pth is of another architecture'):
+        load_weights(target, {'state_dict': weights}, 'x.pth')

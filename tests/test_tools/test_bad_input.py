@@ -1,6 +1,7 @@
 """Bad input gives one clear line that names the culprit, and status 2."""
 
 import hashlib
+import re
 import shutil
 
 import pytest
@@ -139,7 +140,8 @@ def check(result, words):
     """One line, on stderr, the last thing said."""
     assert result.returncode == 2, result.stderr
     assert 'Traceback' not in result.stderr
-    lines = [x for x in result.stderr.splitlines() if x.startswith('error: ')]
+    # argparse puts the name of the script before its own.
+    lines = re.findall(r'(?m)^(?:\w+\.py: )?error: .*', result.stderr)
     assert len(lines) == 1
     assert result.stderr.rstrip().endswith(lines[0])
     for word in words:
@@ -182,7 +184,14 @@ def test_missing_and_damaged_checkpoints(job, folders):
         (['--motion-seed', '1', '2'], ['2 motion seeds', '1 videos']),
         (['--slow-motion=0'], ['--slow-motion']),
         (['--fps-out=nan'], ['--fps-out']),
-        (['--time-offset=-3'], ['time_offset=-3']),
+        (['--fps=1000', '--fps-out=0.001'], ['slow_motion=1e-06']),
+        (['--time-offset=-3'], ['--time-offset', '-3']),
+        (
+            ['--seed', f'{2**63 - 1}', '--num-videos=2'],
+            [f'seed {2**63}', '2^63'],
+        ),
+        (['--label', 5000 * '1'], ['--label 111', 'class']),
+        (['--mix-seed=3', f'--mix-layers={5000 * "1"}-'], ['--mix-layers']),
         (['--label=cat'], ['--label cat', 'class']),
         (['--label=data'], ['--label data', 'labels']),
         (['--mix-seed=3'], ['--mix-seed', '--mix-layers']),

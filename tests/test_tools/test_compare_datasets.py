@@ -228,8 +228,6 @@ def test_all_metrics_in_one_go(data, tmp_path, run_script, monkeypatch):
         (['--detector', 'i3d'], 'python tools/get_detectors.py i3d'),
         (['--metrics', 'fd-vgg16'], 'python tools/get_detectors.py lpips'),
         (['--metrics', 'fvd128'], 'shorter than 128 frames'),
-        (['--resolution', '0'], 'resolution'),
-        (['--num-clips', '1'], '--num-clips 1: .* at least 2'),
         (['--out', 'nowhere/results.jsonl'], 'there is no folder nowhere'),
     ],
 )

@@ -88,10 +88,11 @@ def test_an_edit_by_mask_is_rendered_again_from_its_folder(tmp_path, edit):
         (['--component=0', '--mask=x'], 'there is no file x'),
         (['--edited=x'], 'there is no file x'),
         (['--latents=x'], 'there is no file x'),
-        (['--num-frames=0'], 'num_frames=0'),
-        (['--num-videos=0'], '--num-videos must be at least 1'),
-        (['--seed=-1'], 'seeds must be at least 0'),
-        (['--fps=0'], '--fps must be'),
+        (['--slow-motion=1e-6'], 'slow_motion=1e-06'),
+        (
+            [f'--seed={2**63 - 1}', '--num-videos=2'],
+            f'seed {2**63}: seeds must be',
+        ),
     ],
 )
 def test_bad_arguments_are_one_line(tmp_path, edit, args, message):

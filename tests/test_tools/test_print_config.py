@@ -73,7 +73,6 @@ def test_one_key_with_an_option(run_script):
         ([DEMO, 'model.generatr'], "no 'generatr' in model; did you mean"),
         ([DEMO, 'test_evaluator.2'], "no '2' in test_evaluator"),
         ([DEMO, 'lr.x'], "no 'x' in lr"),
-        ([DEMO, '--num-processes', 0], '--num-processes 0'),
     ],
 )
 def test_bad_arguments(args, words, run_script):

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,6 +213,98 @@ def test_a_full_disk_leaves_the_older_checkpoints(job, tmp_path):
     assert {path.name for path in tmp_path.glob('*.pth*')} == {'iter_3.pth'}
     assert not list(tmp_path.glob('.*'))
     load_checkpoint(tmp_path / 'iter_3.pth')
+
+
+# With another config
+
+
+def said(result, word):
+    """The lines of a process that hold a word."""
+    lines = (result.stdout + result.stderr).splitlines()
+    return [
+        line.partition(' - mmengine - ')[2] for line in lines if word in line
+    ]
+
+
+def test_settings_of_the_config_count(job, reference, tmp_path):
+    for path in reference.glob('*_6.pth'):
+        shutil.copy(path, tmp_path)
+    betas = 'optim_wrapper.discriminator.optimizer.betas=(0.5,0.75)'
+    changed = ('lr=0.001', 'max_iters=8', betas, 'model.r1_gamma=7')
+    result = train(job, tmp_path, *changed, resume=True)
+    assert result.returncode == 0, result.stderr
+    optimizers = load_checkpoint(tmp_path / 'iter_8.pth')['optimizer']
+    for name, lr, other in (
+        ('generator', 0.001 * 4 / 5, (0.0, 0.99 ** (4 / 5))),
+        ('discriminator', 0.001 * 16 / 17, (0.5, 0.75)),
+    ):
+        (group,) = optimizers[name]['param_groups']
+        assert (group['lr'], tuple(group['betas'])) == (lr, other)
+        assert log(tmp_path)[7][f'{name}.lr'] == pytest.approx(lr, rel=1e-6)
+    (counted,) = said(result, 'going on with')
+    old = 0.006  # of the demo
+    for name, share in (('generator', 4 / 5), ('discriminator', 16 / 17)):
+        assert (
+            f'optim_wrapper.{name}.optimizer.lr={0.001 * share}, was '
+            f'{old * share}' in counted
+        )
+    assert 'optim_wrapper.discriminator.optimizer.betas.0=0.5, was 0.0' in (
+        counted
+    )
+    assert 'train_cfg.max_iters=8, was 12' in counted
+    (others,) = said(result, 'of another config')
+    assert others.startswith('WARNING')
+    assert 'iter_6.pth is of another config: model.r1_gamma=7, was 5. ' in (
+        others
+    )
+    assert not said(result, 'another list of clips')
+
+
+def test_another_list_of_clips_is_told(job, reference, tmp_path):
+    for path in reference.glob('*_12.pth'):
+        shutil.copy(path, tmp_path)
+    data = tmp_path / 'more'
+    shutil.copytree(job.data, data)
+    options = f'data_root={data}'
+    # The same clips elsewhere, with other dates; then one more.
+    for more in (False, True):
+        if more:
+            shutil.copy(data / '00000.mp4', data / '00008.mp4')
+        result = train(job, tmp_path, options, resume=True)
+        assert result.returncode == 0, result.stderr
+        lines = said(result, 'another list of clips')
+        assert len(lines) == more
+        assert not said(result, 'going on with')
+        (others,) = said(result, 'of another config')
+        assert f"train_dataloader.dataset.data_root='{data}', was" in others
+    assert lines[0].endswith('clips: 8 videos before, 9 now')
+
+
+def test_weights_alone_are_not_resumed_from(job, reference, tmp_path):
+    weights = load_checkpoint(reference / 'iter_6.pth')['state_dict']
+    torch.save(weights, tmp_path / 'bare.pth')
+    result = run_tool(
+        'train.py', job.config, '--work-dir', tmp_path / 'work',
+        '--resume', tmp_path / 'bare.pth', '--cfg-options', *OPTIONS,
+    )  # fmt: skip
+    assert result.returncode == 2
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f'error: {tmp_path}/bare.pth is not what --resume')
+    assert '--transfer-from' in last
+
+
+def test_nothing_in_a_checkpoint_is_executed(job, reference, tmp_path):
+    checkpoint = load_checkpoint(reference / 'iter_6.pth')
+    # Where mmengine looks for a config, to execute it.
+    for key in ('config', 'cfg'):
+        owned = tmp_path / 'owned'
+        code = f'import os\nos.mkdir({str(owned)!r})\n'
+        checkpoint['meta'][key] = code
+    torch.save(checkpoint, tmp_path / 'iter_6.pth')
+    result = train(job, tmp_path, 'max_iters=7', resume=True)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / 'iter_7.pth').exists()
+    assert not owned.exists()
 
 
 def initial_weights(job, tmp_path):

@@ -62,7 +62,7 @@ from stylegan_v_mm.evaluation.results import format_table
 from stylegan_v_mm.models import StyleGANV
 from stylegan_v_mm.models.noise import MotionNoise
 from stylegan_v_mm.registry import MODELS
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import positive_int, run_tool
 from stylegan_v_mm.version import __version__
 
 CONFIG = Path(__file__).parents[2] / 'configs/stylegan_v/ucf101.py'
@@ -905,7 +905,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         for option, value in defaults.items():
             command.add_argument(
                 f'--{option.replace("_", "-")}',
-                type=int,
+                type=positive_int,
                 default=value,
                 help=f'{HELP[option]} (default: %(default)s)',
             )
@@ -948,12 +948,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.command != 'data':
         check_device(args)
-    for option in HELP:
-        value = getattr(args, option, None)
-        if value is not None and value < 1:
-            raise InputError(
-                f'--{option.replace("_", "-")} {value} must be at least 1'
-            )
     if args.command == 'eval' and args.batch < 4:
         raise InputError(
             f'--batch {args.batch}: a distance takes 2 clips on either side'

@@ -41,7 +41,7 @@ from stylegan_v_mm.datasets.video_sources import (
     read_each,
 )
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import count, picture_size, positive_int, run_tool
 from stylegan_v_mm.video_io import (
     DamagedVideoError,
     VideoIndex,
@@ -700,11 +700,11 @@ def main() -> None:
     parser.add_argument(
         'data', help='folder of videos, or folder or zip of frame folders'
     )
-    parser.add_argument('--num-frames', type=int, default=3)
-    parser.add_argument('--max-dist', type=int, default=32)
+    parser.add_argument('--num-frames', type=positive_int, default=3)
+    parser.add_argument('--max-dist', type=count, default=32)
     parser.add_argument(
         '--resolution',
-        type=int,
+        type=picture_size,
         help='of training; default: the largest that the videos allow',
     )
     parser.add_argument(

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
 from stylegan_v_mm.errors import InputError
@@ -242,6 +241,8 @@ def compare_forward(reference: Reference) -> Iterator[Comparison]:
 
 def compare_training(reference: Reference) -> Iterator[Comparison]:
     """Compare losses along a training run, and the weights at its end."""
+    from mmengine.optim import OptimWrapper, OptimWrapperDict
+
     config = reference.config
     gan = build(config)
     networks = {

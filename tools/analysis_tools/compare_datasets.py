@@ -19,16 +19,17 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmengine.evaluator import BaseMetric
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from stylegan_v_mm.datasets import VideoDataset
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.evaluation.metrics import BaseMetric
 from stylegan_v_mm.evaluation.results import append_results, format_table
 from stylegan_v_mm.files import local_file
 from stylegan_v_mm.registry import METRICS
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import picture_size, run_tool, whole_number
+from stylegan_v_mm.workers import check_workers
 
 #: Frames of each video that metrics of images take.
 FRAMES_PER_VIDEO = 16
@@ -183,14 +184,14 @@ def main() -> None:
     )
     parser.add_argument(
         '--resolution',
-        type=int,
+        type=picture_size,
         required=True,
         help='height and width in pixels that all frames get before anything '
         'is measured: central square, resized',
     )
     parser.add_argument(
         '--num-clips',
-        type=int,
+        type=whole_number(2),
         default=2048,
         help='the most of either side (default: 2048); metrics of images, '
         f'fid, fd-vgg16, kid and is, take {FRAMES_PER_VIDEO} frames for each',
@@ -216,7 +217,10 @@ def main() -> None:
         help='TorchScript for isv16 (default: %(default)s)',
     )
     parser.add_argument(
-        '--num-workers', type=int, default=0, help='processes that decode'
+        '--num-workers',
+        type=whole_number(0, 1024),
+        default=0,
+        help='processes that decode',
     )
     parser.add_argument(
         '--out', type=Path, help='a .jsonl file to append the results to'
@@ -226,10 +230,7 @@ def main() -> None:
         raise InputError(
             f'--out {args.out}: there is no folder {args.out.parent}'
         )
-    if args.num_clips < 2:
-        raise InputError(
-            f'--num-clips {args.num_clips}: a distance needs at least 2'
-        )
+    check_workers(args.num_workers)
     # Metrics of one length share the clips.
     by_span = defaultdict(list)
     for metric in build_metrics(args):

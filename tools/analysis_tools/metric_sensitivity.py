@@ -28,7 +28,7 @@ from stylegan_v_mm.evaluation.motion_report import (
     compare,
 )
 from stylegan_v_mm.evaluation.results import format_table
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import picture_size, positive_int, run_tool
 
 Spoil = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -134,15 +134,21 @@ def main() -> None:
     parser.add_argument('data', help='folder, zip or video file')
     parser.add_argument(
         '--num-clips',
-        type=int,
+        type=positive_int,
         default=512,
         help='the most, half of them real (default: 512)',
     )
     parser.add_argument(
-        '--num-frames', type=int, default=16, help='of a clip (default: 16)'
+        '--num-frames',
+        type=positive_int,
+        default=16,
+        help='of a clip (default: 16)',
     )
     parser.add_argument(
-        '--resolution', type=int, default=64, help='pixels (default: 64)'
+        '--resolution',
+        type=picture_size,
+        default=64,
+        help='pixels (default: 64)',
     )
     args = parser.parse_args()
     detector = RandomI3D()

@@ -30,7 +30,12 @@ from stylegan_v_mm.evaluation.motion_report import (
 )
 from stylegan_v_mm.evaluation.real_clips import own_share, real_clips
 from stylegan_v_mm.evaluation.results import append_results, format_table
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import (
+    picture_size,
+    positive_int,
+    run_tool,
+    whole_number,
+)
 
 
 def measure(
@@ -147,19 +152,19 @@ def main() -> None:
     parser.add_argument('fake', help='folder, zip or video file')
     parser.add_argument(
         '--num-clips',
-        type=int,
+        type=positive_int,
         default=256,
         help='the most of either side, one a video (default: 256)',
     )
     parser.add_argument(
         '--num-frames',
-        type=int,
+        type=whole_number(MIN_NUM_FRAMES, 10**6),
         default=64,
         help='of a clip; shorter videos are left out (default: 64)',
     )
     parser.add_argument(
         '--resolution',
-        type=int,
+        type=picture_size,
         default=128,
         help='height and width in pixels that all frames get before anything '
         'is measured: central square, resized (default: 128)',
@@ -179,11 +184,6 @@ def main() -> None:
     for path in filter(None, [args.out, args.json]):
         if not path.parent.is_dir():
             raise InputError(f'{path}: there is no folder {path.parent}')
-    if args.num_clips < 1 or args.num_frames < MIN_NUM_FRAMES:
-        raise InputError(
-            f'--num-clips {args.num_clips} must be at least 1, --num-frames '
-            f'{args.num_frames} at least {MIN_NUM_FRAMES}'
-        )
     real, fake = (
         measure(data, args.num_clips, args.num_frames, args.resolution)
         for data in (args.real, args.fake)

@@ -17,12 +17,10 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from mmengine.config import Config
-
-from stylegan_v_mm.config import load_config
+from stylegan_v_mm.config import Config, load_config
 from stylegan_v_mm.config_checks import runner_arguments
 from stylegan_v_mm.errors import InputError, nearest
-from stylegan_v_mm.tool import read_options, run_tool
+from stylegan_v_mm.tool import positive_int, read_options, run_tool
 
 
 def files_that_set(path: Path) -> dict[str, list[Path]]:
@@ -80,7 +78,7 @@ def main() -> None:
     )
     parser.add_argument(
         '--num-processes',
-        type=int,
+        type=positive_int,
         default=1,
         help='how many will train together; formulas depend on it',
     )
@@ -92,10 +90,6 @@ def main() -> None:
         help='settings to override, e.g. resolution=128 batch_size=16',
     )
     args = parser.parse_args()
-    if args.num_processes < 1:
-        raise InputError(
-            f'--num-processes {args.num_processes}: must be at least 1'
-        )
     options = read_options(args.cfg_options)
     config = load_config(args.config, options, args.num_processes)
     files = files_that_set(Path(args.config))

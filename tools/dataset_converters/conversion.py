@@ -44,6 +44,7 @@ from stylegan_v_mm.datasets.video_sources import (
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.files import alone_in
 from stylegan_v_mm.inference import save_frames
+from stylegan_v_mm.tool import whole_number
 from stylegan_v_mm.video_io import (
     MAX_FRAME_PIXELS,
     DamagedVideoError,
@@ -85,27 +86,6 @@ class Job:
 # The command line
 
 
-def positive_int(text: str) -> int:
-    """Parse an integer of at least 1."""
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError('must be at least 1')
-    return number
-
-
-def count(text: str) -> int:
-    """Parse an integer of at least 0."""
-    if (number := int(text)) < 0:
-        raise argparse.ArgumentTypeError('must be at least 0')
-    return number
-
-
-def positive_float(text: str) -> float:
-    """Parse a number above 0."""
-    if not (number := float(text)) > 0:
-        raise argparse.ArgumentTypeError('must be above 0')
-    return number
-
-
 def make_parser(
     description: str, src: str, out: str
 ) -> argparse.ArgumentParser:
@@ -118,7 +98,7 @@ def make_parser(
     parser.add_argument('out', type=Path, help=out)
     parser.add_argument(
         '--num-workers',
-        type=positive_int,
+        type=whole_number(1, 1024),
         default=os.cpu_count(),
         help='videos converted at a time; default: number of cores',
     )
@@ -140,8 +120,7 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--quality',
-        type=int,
-        choices=range(1, 96),
+        type=whole_number(1, 95),
         metavar='1..95',
         default=95,
         help='of jpg files; default: 95',

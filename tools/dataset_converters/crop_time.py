@@ -17,12 +17,10 @@ from pathlib import Path
 import numpy as np
 from conversion import (
     Job,
-    count,
     fps_of,
     make_parser,
     output_names,
     pixel_aspect_of,
-    positive_int,
     problem_of,
     read_frames,
     refuse_zip,
@@ -36,7 +34,7 @@ from stylegan_v_mm.datasets.video_sources import (
     find_videos,
 )
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import count, positive_int, real_number, run_tool
 
 
 def copy_files(files: Iterator[Path], folder: Path) -> None:
@@ -90,7 +88,7 @@ def main() -> None:
     )
     parser.add_argument(
         '--crf',
-        type=float,
+        type=real_number(0, 51),
         default=16,
         help='quality of x264, from 0 (best) to 51; default: 16',
     )

@@ -40,8 +40,6 @@ import numpy as np
 from conversion import (
     Job,
     make_parser,
-    positive_float,
-    positive_int,
     read_frames,
     refuse_zip,
     run_jobs,
@@ -51,7 +49,13 @@ from tqdm import tqdm
 
 from stylegan_v_mm.datasets.video_sources import FrameFolder
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import (
+    frame_rate,
+    positive_float,
+    positive_int,
+    real_number,
+    run_tool,
+)
 from stylegan_v_mm.video_io import DamagedVideoError
 
 PICTURE = 'cam/image_array'
@@ -477,7 +481,7 @@ def main() -> None:
     )
     parser.add_argument(
         '--fps',
-        type=positive_float,
+        type=frame_rate,
         default=20,
         help='frames per second, what the car records; default: 20',
     )
@@ -489,7 +493,7 @@ def main() -> None:
     )
     parser.add_argument(
         '--crf',
-        type=float,
+        type=real_number(0, 51),
         default=21,
         help='quality of x264, from 0 (best) to 51; default: 21',
     )

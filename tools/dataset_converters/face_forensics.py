@@ -25,7 +25,6 @@ from conversion import (
     bare_name,
     intact_frames,
     make_parser,
-    positive_int,
     problem_of,
     read_frames,
     resize,
@@ -34,7 +33,7 @@ from conversion import (
 )
 
 from stylegan_v_mm.datasets.video_sources import VideoSource, find_videos
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import picture_size, run_tool
 from stylegan_v_mm.video_io import DamagedVideoError
 
 THRESHOLD = 5
@@ -173,7 +172,7 @@ def main() -> None:
         'folder that holds original/ and mask/',
         'folder to make, or a file that ends in .zip',
     )
-    parser.add_argument('--resolution', type=positive_int, default=256)
+    parser.add_argument('--resolution', type=picture_size, default=256)
     parser.add_argument(
         '--one-box', action='store_true', help='one box a video: no shaking'
     )

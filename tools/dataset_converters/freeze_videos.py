@@ -21,10 +21,8 @@ import numpy as np
 from conversion import (
     Job,
     add_picture_options,
-    count,
     make_parser,
     output_names,
-    positive_int,
     problem_of,
     read_frames,
     run_jobs,
@@ -32,7 +30,12 @@ from conversion import (
 )
 
 from stylegan_v_mm.datasets.video_sources import find_videos
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import (
+    picture_size,
+    positive_int,
+    run_tool,
+    seed_number,
+)
 
 
 def write_frozen(
@@ -92,10 +95,10 @@ def main() -> None:
     parser.add_argument(
         '--num-frames', type=positive_int, help='default: as the video has'
     )
-    parser.add_argument('--seed', type=count, default=0)
+    parser.add_argument('--seed', type=seed_number, default=0)
     parser.add_argument(
         '--resolution',
-        type=positive_int,
+        type=picture_size,
         help='crop the central square and resize it; default: as it is',
     )
     add_picture_options(parser)

@@ -19,7 +19,13 @@ import numpy as np
 from tqdm import tqdm
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import (
+    frame_rate,
+    run_tool,
+    seed_number,
+    video_count,
+    whole_number,
+)
 from stylegan_v_mm.video_io import write_video
 
 COLOURS = {'red': 0.0, 'green': 1 / 3, 'blue': 2 / 3}  # hues
@@ -204,11 +210,13 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('out_dir', help='folder to make')
-    parser.add_argument('--num-videos', type=int, default=200)
-    parser.add_argument('--num-frames', type=int, default=64)
-    parser.add_argument('--resolution', type=int, default=64)
-    parser.add_argument('--fps', type=float, default=25)
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--num-videos', type=video_count, default=200)
+    parser.add_argument(
+        '--num-frames', type=whole_number(1, 10**4), default=64
+    )
+    parser.add_argument('--resolution', type=whole_number(1, 1024), default=64)
+    parser.add_argument('--fps', type=frame_rate, default=25)
+    parser.add_argument('--seed', type=seed_number, default=0)
     parser.add_argument(
         '--by-class',
         choices=('shape', 'motion', 'colour'),

@@ -20,7 +20,6 @@ from conversion import (
     make_parser,
     output_names,
     pixel_aspect_of,
-    positive_int,
     problem_of,
     read_frames,
     refuse_zip,
@@ -29,7 +28,12 @@ from conversion import (
 )
 
 from stylegan_v_mm.datasets.video_sources import find_videos
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import (
+    picture_size,
+    positive_int,
+    real_number,
+    run_tool,
+)
 
 
 def plan(args: argparse.Namespace) -> list[Job]:
@@ -77,13 +81,13 @@ def main() -> None:
     )
     parser.add_argument(
         '--crf',
-        type=float,
+        type=real_number(0, 51),
         default=16,
         help='quality of x264, from 0 (best) to 51; default: 16',
     )
     parser.add_argument(
         '--resolution',
-        type=positive_int,
+        type=picture_size,
         help='crop the central square and resize it; default: as it is',
     )
     add_square_pixels(parser)

@@ -17,9 +17,7 @@ from conversion import (
     Job,
     add_picture_options,
     bare_name,
-    count,
     make_parser,
-    positive_int,
     problem_of,
     read_frames,
     run_jobs,
@@ -28,7 +26,7 @@ from conversion import (
 
 from stylegan_v_mm.datasets.video_sources import VideoSource, find_videos
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import count, picture_size, positive_int, run_tool
 
 
 def read_square(
@@ -98,7 +96,7 @@ def main() -> None:
         '--start-frame', type=count, default=0, help='leave out those before'
     )
     parser.add_argument(
-        '--resolution', type=positive_int, help='default: as it is'
+        '--resolution', type=picture_size, help='default: as it is'
     )
     add_picture_options(parser)
     run_jobs(parser.parse_args(), plan)

@@ -18,8 +18,6 @@ from conversion import (
     add_square_pixels,
     make_parser,
     output_names,
-    positive_float,
-    positive_int,
     problem_of,
     read_frames,
     run_jobs,
@@ -34,7 +32,12 @@ from stylegan_v_mm.datasets.video_sources import (
     find_videos,
 )
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import (
+    frame_rate,
+    picture_size,
+    positive_int,
+    run_tool,
+)
 from stylegan_v_mm.video_io import VideoIndex
 
 #: Of a video that is resampled: damaged time stamps can be any number.
@@ -136,11 +139,11 @@ def main() -> None:
     )
     parser.add_argument(
         '--resolution',
-        type=positive_int,
+        type=picture_size,
         help='crop the central square and resize it; default: as it is',
     )
     parser.add_argument(
-        '--fps', type=positive_float, help='frames per second; default: all'
+        '--fps', type=frame_rate, help='frames per second; default: all'
     )
     parser.add_argument(
         '--max-frames', type=positive_int, help='of a video; default: all'

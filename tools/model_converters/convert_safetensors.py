@@ -10,7 +10,12 @@ tools take it wherever they take a .pth.
 import argparse
 from pathlib import Path
 
-from stylegan_v_mm.checkpoint import AVERAGE, load_checkpoint, save_checkpoint
+from stylegan_v_mm.checkpoint import (
+    AVERAGE,
+    load_checkpoint,
+    plain_names,
+    save_checkpoint,
+)
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.files import sha256_of
 from stylegan_v_mm.tool import run_tool
@@ -33,7 +38,7 @@ def main() -> None:
         raise InputError(f'{args.out} must end in .safetensors or .pth')
     if args.out.exists() and not args.overwrite:
         raise InputError(f'{args.out} exists: --overwrite replaces it')
-    weights = load_checkpoint(args.source).get('state_dict', {})
+    weights = plain_names(load_checkpoint(args.source)['state_dict'])
     if args.ema_only:
         weights = {
             name: value
