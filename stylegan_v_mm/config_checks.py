@@ -126,7 +126,9 @@ def check_parts(config: Config) -> None:
         _check_keys(name, value, kind)
         library = kind.__module__.split('.')[0]
         # What calls a function gives it the rest of its arguments.
-        if library == _SCOPE and inspect.isclass(kind):
+        # Variables may be completed where they are used.
+        used = path[0] in runner_arguments()
+        if used and library == _SCOPE and inspect.isclass(kind):
             _check_complete(name, value, kind)
         if library in _ANNOTATED:
             _check_types(name, value, kind)
@@ -217,12 +219,21 @@ def _check_keys(path: str, part: Mapping, kind: Callable) -> None:
 
 def _check_complete(path: str, part: Mapping, kind: Callable) -> None:
     """Refuse parts that lack an argument without a default."""
+    needed: list[str] = []
+    for constructor in _constructors(kind):
+        parameters = inspect.signature(constructor).parameters.values()
+        needed += [
+            p.name
+            for p in parameters
+            if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+        ]
+        # One that names what its parent needs may set some of that itself.
+        if not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            break
     missing = [
         name
-        for name, parameter in _arguments(kind).items()
-        if parameter.default is parameter.empty
-        and name not in _SUPPLIED
-        and name not in part
+        for name in needed
+        if name not in ('self', *_SUPPLIED) and name not in part
     ]
     if missing:
         raise InputError(f'{path}: {kind.__name__} needs {", ".join(missing)}')

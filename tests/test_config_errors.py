@@ -596,7 +596,7 @@ def test_none_and_delete_work_or_are_one_line(text, train):
     ('optim_wrapper = dict(_delete_=True, x=1)', 'optim_wrapper: '),
     ('fvd2048_16f = None', 'test_evaluator.0=None must be a dict with a type'),
     ("fvd2048_16f = dict(_delete_=True, type='FrechetVideoDistance')",
-     'fvd2048_16f: FrechetVideoDistance needs num_frames, '),
+     'test_evaluator.0: FrechetVideoDistance needs num_frames, '),
     ('num_workers = 2.5', 'num_workers=2.5 must be a whole number'),
     ('env_cfg = None', 'env_cfg=None must be a dict'),
     ('env_cfg = dict(mp_cfg=None)', 'env_cfg.mp_cfg=None must be a dict'),

@@ -13,8 +13,6 @@ import re
 from pathlib import Path
 from statistics import fmean, stdev
 
-from mmengine.dist import broadcast_object_list
-
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
@@ -151,6 +149,9 @@ def main() -> None:
         args.work_dir,
     )
     runner = VideoGANRunner.from_cfg(config)
+    # mmengine is imported after ours, which may have to name it a user.
+    from mmengine.dist import broadcast_object_list
+
     # Training may go on meanwhile: all measure what the main process found.
     broadcast_object_list(found)
     (checkpoints,) = found

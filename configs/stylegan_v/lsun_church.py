@@ -1,8 +1,7 @@
 # LSUN outdoor churches at 256 px, images: https://github.com/fyu/lsun
 # data/lsun/church_outdoor_train_lmdb/data.mdb, as it unpacks: 126,227 images.
 # Reading it needs `pip install lmdb`; a folder or a zip of images does not.
-# The networks without motion are those of StyleGAN2, but for its noise, which
-# is an option: model.generator.use_noise.
+# Without motion, StyleGAN2's networks; its noise: model.generator.use_noise.
 # No published run; as many frames as the videos' 2 days on 4 V100.
 # 23.2 + 24.0 million parameters.
 _base_ = [

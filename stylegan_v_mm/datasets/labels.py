@@ -128,12 +128,13 @@ def _parse_csv(file: str, text: str) -> list[tuple]:
     name, label = entries[numbers.index(False)]
     if all(numbers[1:]):
         raise InputError(
-            f'{file}: "{name},{label}" in its first line is no header that is '
-            f'known: make it "{",".join(_HEADER)}", or remove it'
+            f'{file}: {reprlib.repr(f"{name},{label}")} in its first line is '
+            f'no header that is known: make it "{",".join(_HEADER)}", or '
+            'remove it'
         )
     raise InputError(
         f'{file}: labels must be all integers or all names of classes, '
-        f'{name} has {label!r}'
+        f'{name} has {reprlib.repr(label)}'
     )
 
 

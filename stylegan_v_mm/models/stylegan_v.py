@@ -99,7 +99,7 @@ class StyleGANV(BaseModel):
     #: What training takes of a batch; a data set may give more.
     batch_keys = (
         *('video', 't', 'c', 'gen_t', 'gen_c', 'gen_z'),
-        *('motion_z', 'first_code', 'mixing_z', 'crossover'),
+        *('motion_z', 'first_code', 'mixing_z', 'crossover', 'noise_seeds'),
     )
 
     def __init__(

@@ -377,10 +377,10 @@ LABELS_OF_HARM = {
     'wide.json': ('{"labels": [["a", [%s]], ["b", [1]], ["c/d", [1]]]}'
                   % (10**400), 'finite numbers'),
     'deep.json': ('{"labels": ' + DEEP + '}', 'expected'),
-    'long.csv': ('a,%s\nb,0\nc/d,1' % ('9' * 5000), ''),
-    'signs.csv': ('a,--5\nb,0\nc/d,1', ''),
+    'long.csv': ('a,%s\nb,0\nc/d,1' % ('9' * 5000), 'no header'),
+    'signs.csv': ('a,--5\nb,0\nc/d,1', 'no header'),
     'field.csv': ('"%s",1' % ('x' * 200_000), 'field larger'),
-    'nul.csv': ('a,\0\nb,\0\nc/d,1', ''),
+    'nul.csv': ('a,\0\nb,\0\nc/d,1', 'all integers or'),
 }  # fmt: skip
 
 

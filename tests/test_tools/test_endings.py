@@ -17,6 +17,7 @@ reader, writer = os.pipe()
 os.close(reader)
 for number in {numbers}:
     os.dup2(writer, number)
+sys.stdout = open(1, 'w')  # The one before may be of a file.
 sys.argv = sys.argv[1:]
 sys.path[0] = sys.argv[0].rpartition('/')[0]
 runpy.run_path(sys.argv[0], run_name='__main__')

@@ -28,7 +28,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from mmengine.logging import MMLogger
 from tqdm import tqdm
 
 from stylegan_v_mm.datasets.listing import join_some, printable
@@ -174,9 +173,10 @@ def intact_frames(source: VideoSource, frame_inds: np.ndarray) -> np.ndarray:
         raise DamagedVideoError(f'{source.name}: no frame is intact')
     kept = frame_inds[stretches == sizes.argmax()]
     if len(kept) < len(frame_inds):
-        MMLogger.get_current_instance().warning(
+        tqdm.write(
             f'{source.name}: {name_damaged(damaged)}; using frames {kept[0]} '
-            f'to {kept[-1]}'
+            f'to {kept[-1]}',
+            file=sys.stderr,
         )
     return kept
 
