@@ -666,11 +666,45 @@ class KernelDistance(ComparingMetric):
     """Kernel distance times 1000: ``KVD16`` of clips, ``KID`` of images.
 
     See :func:`~stylegan_v_mm.evaluation.measures.kernel_distance`. The
-    standard error is a jackknife over ten groups of generated clips. For
-    arguments and errors see :class:`ComparingMetric`.
+    standard error is a jackknife over ten groups of generated clips. Other
+    kernels and means than the published ones are named:
+    ``KVD16-degree2-offset0-biased``.
+
+    Args:
+        degree (int): Exponent of the kernel, at least 1. Defaults to 3.
+        offset (float): What the kernel adds before, at least 0. Defaults to
+            1.
+        biased (bool): Whether to take plain means, over all clips. Defaults
+            to False.
+        **kwargs: See :class:`ComparingMetric`.
+
+    Raises:
+        InputError: See :class:`ComparingMetric`; or ``degree`` or ``offset``
+            is out of range.
     """
 
     names = ('KVD', 'KID')
+
+    def __init__(
+        self,
+        *args: Any,
+        degree: int = 3,
+        offset: float = 1,
+        biased: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        check_at_least(1, 'KernelDistance', degree=degree)
+        check_at_least(0, 'KernelDistance', offset=offset)
+        self.kernel = dict(degree=degree, offset=offset, biased=biased)
+        super().__init__(*args, **kwargs)
+
+    def _named(self, name: str) -> str:
+        name = super()._named(name)
+        if self.kernel['degree'] != 3:
+            name += f'-degree{self.kernel["degree"]}'
+        if self.kernel['offset'] != 1:
+            name += f'-offset{self.kernel["offset"]:g}'
+        return name + '-biased' * self.kernel['biased']
 
     def compute_metrics(self, results: list[FeatureRows]) -> dict[str, float]:
         """Compare with the real clips.
@@ -680,7 +714,7 @@ class KernelDistance(ComparingMetric):
         """
         (fake,) = results
         distance, without = kernel_distance(
-            fake.features, self.real.features, fake.groups
+            fake.features, self.real.features, fake.groups, **self.kernel
         )
         found = {self.name: 1000 * distance}
         if len(without) > 1:
