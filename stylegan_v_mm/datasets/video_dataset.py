@@ -199,6 +199,19 @@ class VideoDataset(Dataset):
             digest.update(line.encode(errors='surrogateescape'))
         return digest.hexdigest()
 
+    @property
+    def identity(self) -> str:
+        """Hexadecimal digest of names, lengths and, of video files, sizes.
+
+        A copy of the videos has the same one, wherever it lies.
+        """
+        digest = hashlib.sha256()
+        for source, video_len in zip(self.sources, self.video_lens):
+            size = getattr(source, 'size', '')
+            line = f'{source.name}\n{size}\n{video_len}\n'
+            digest.update(line.encode(errors='surrogateescape'))
+        return digest.hexdigest()
+
     def __len__(self) -> int:
         return len(self.sources)
 

@@ -39,7 +39,7 @@ from .measures import (
     kernel_distance,
     precision_recall,
 )
-from .real_clips import RealFrames, own_share, real_clips
+from .real_clips import RealFrames, describe, own_share, real_clips
 
 # To be raised with every change that moves the statistics of real clips.
 _CACHE_VERSION = 2
@@ -199,6 +199,28 @@ class DetectorMetric(BaseMetric):
     def result_names(self) -> list[str]:
         """What results are called; some are missing for few clips."""
         return [self.name, f'{self.name}-se']
+
+    def protocol(self, size: int) -> dict:
+        """Say how the results are measured: what compares has equal ones.
+
+        Args:
+            size (int): How many generated videos there are.
+
+        Returns:
+            dict: Texts and numbers. Of ``data``, the folder of the real
+            videos, ``data_digest`` is what counts.
+        """
+        return dict(
+            type=type(self).__name__,
+            detector=type(self.detector).__name__,
+            checksum=self.detector.digest,
+            precision=getattr(self.detector, 'precision', 'float32'),
+            resolution=self.resolution,
+            num_frames=self.num_frames,
+            frame_stride=self.frame_stride,
+            clips_per_video=self.clips_per_video,
+            num_fake=min(size * self.clips_per_video, self.num_fake),
+        )
 
     def check_size(self, video: Tensor) -> None:
         """Refuse a generated clip [T, 3, H, W] of another size.
@@ -389,7 +411,17 @@ class ComparingMetric(DetectorMetric):
                 f'{self.name}: {available} real clips, as there are no more '
                 f'videos of {span} frames or more'
             )
+        #: Real clips that count.
+        self.num_used = min(num_real or available, available)
         self._real: FeatureRows | FeatureStats | None = None
+
+    def protocol(self, size: int) -> dict:
+        """Name the real clips, too; see :class:`DetectorMetric`."""
+        return super().protocol(size) | dict(
+            **describe(self.real_videos),
+            num_real=self.num_used,
+            first_real=self.first_real,
+        )
 
     def _new_real(self) -> FeatureRows | FeatureStats:
         return FeatureRows()
@@ -705,6 +737,10 @@ class KernelDistance(ComparingMetric):
         if self.kernel['offset'] != 1:
             name += f'-offset{self.kernel["offset"]:g}'
         return name + '-biased' * self.kernel['biased']
+
+    def protocol(self, size: int) -> dict:
+        """Name the kernel, too; see :class:`DetectorMetric`."""
+        return super().protocol(size) | self.kernel
 
     def compute_metrics(self, results: list[FeatureRows]) -> dict[str, float]:
         """Compare with the real clips.

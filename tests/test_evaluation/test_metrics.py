@@ -1025,7 +1025,7 @@ def test_a_kernel_of_ones_own_is_named_and_computed(frames):
     linear = KernelDistance(degree=1, offset=0.25, **settings)
     assert linear.name == 'KVD9-degree1-offset0.25'
     for wrong in (dict(degree=0), dict(offset=-1)):
-        with pytest.raises(InputError, match='KernelDistance.* at least'):
+        with pytest.raises(InputError, match=r'KernelDistance.* at least'):
             KernelDistance(**wrong, **settings)
 
 
