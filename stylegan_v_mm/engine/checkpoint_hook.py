@@ -44,7 +44,7 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     # mmengine looks whether a metric's name contains one of these.
-    _default_less_keys = ('FVD', 'FID', 'KVD', 'KID', 'loss')
+    _default_less_keys = ('FVD', 'FID', 'KVD', 'KID', 'FlowDist', 'loss')
     _default_greater_keys = (
         'IS',
         'ISv',

@@ -8,8 +8,10 @@ from .detectors import (
     RandomI3D,
     VideoTorchScript,
 )
+from .flow import FlowHistograms
 from .frechet import FeatureStats, frechet_distance
 from .metrics import (
+    FlowDistance,
     FrechetVideoDistance,
     InceptionScore,
     KernelDistance,
@@ -22,6 +24,8 @@ __all__ = [
     'I3D',
     'C3DTorchScript',
     'FeatureStats',
+    'FlowDistance',
+    'FlowHistograms',
     'FrechetVideoDistance',
     'I3DTorchScript',
     'InceptionScore',

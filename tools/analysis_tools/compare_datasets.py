@@ -42,6 +42,7 @@ CHOICES = {
     'fvd128': dict(FVD, num_frames=128),
     'kvd16': dict(FVD, type='KernelDistance', num_frames=16),
     'pr16': dict(FVD, type='PrecisionRecall', num_frames=16),
+    'flow16': dict(type='FlowDistance', num_frames=16),
     'fid': dict(IMAGES, type='FrechetVideoDistance'),
     'kid': dict(IMAGES, type='KernelDistance'),
     'is': dict(IMAGES, type='InceptionScore'),
