@@ -31,12 +31,8 @@ from ..registry import MODELS
 from .i3d import InceptionI3D
 
 
-def check_video(video: Tensor, least: int, most: int | None = None) -> None:
-    """Refuse what is no batch of clips of ``least`` to ``most`` frames.
-
-    Raises:
-        InputError: Says what it is instead.
-    """
+def _check_video(video: Tensor, least: int, most: int | None = None) -> None:
+    """Refuse what is no batch of clips of ``least`` to ``most`` frames."""
     shape = list(video.shape)
     if video.dtype != torch.uint8 or len(shape) != 5 or shape[2] != 3:
         raise InputError(
@@ -154,7 +150,7 @@ class I3DTorchScript(TorchScriptDetector):
 
     def features(self, video: Tensor) -> Tensor:
         """Compute logits [N, 400] of clips, see the top of the module."""
-        check_video(video, self.min_num_frames)
+        _check_video(video, self.min_num_frames)
         return self.call(
             video.transpose(1, 2),
             rescale=True,
@@ -181,12 +177,12 @@ class InceptionTorchScript(TorchScriptDetector):
 
     def features(self, video: Tensor) -> Tensor:
         """Compute features [N, 2048] of images [N, 1, 3, H, W], uint8."""
-        check_video(video, 1, 1)
+        _check_video(video, 1, 1)
         return self.call(video[:, 0], return_features=True)
 
     def probabilities(self, video: Tensor) -> Tensor:
         """Compute probabilities [N, 1008] of images [N, 1, 3, H, W], uint8."""
-        check_video(video, 1, 1)
+        _check_video(video, 1, 1)
         return self.call(video[:, 0], no_output_bias=True)
 
 
@@ -288,7 +284,7 @@ class VideoTorchScript(TorchScriptDetector):
 
     def features(self, video: Tensor) -> Tensor:
         """Compute features [N, ``num_features``], see the module's top."""
-        check_video(video, self.min_num_frames, self.max_num_frames)
+        _check_video(video, self.min_num_frames, self.max_num_frames)
         x = _resize(video.to(self.mean.device).float() / 255, self.resolution)
         return self.call((x - self.mean) / self.std)
 
@@ -311,7 +307,7 @@ class C3DTorchScript(TorchScriptDetector):
         Raises:
             InputError: The file gives anything else.
         """
-        check_video(video, 16, 16)
+        _check_video(video, 16, 16)
         found = self.call(video.transpose(1, 2))
         if found.shape != (len(video), 101) or not torch.allclose(
             found.sum(1), found.new_ones(len(video)), atol=1e-3
@@ -347,7 +343,7 @@ class _EagerI3D(nn.Module):
     @torch.no_grad()
     def features(self, video: Tensor) -> Tensor:
         """Compute logits [N, 400] of clips, see the top of the module."""
-        check_video(video, self.min_num_frames)
+        _check_video(video, self.min_num_frames)
         x = video.to(self.i3d.logits.conv3d.weight.device)
         x = _resize(x.float() / 127.5 - 1, self.resolution, self.antialias)
         with _full_precision():
