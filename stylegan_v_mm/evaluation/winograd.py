@@ -7,9 +7,9 @@ Four outputs of a filter g along an input d are
 with P = 4 + taps - 1 products instead of 4 times taps (Winograd 1980,
 "Arithmetic Complexity of Computations"; Lavin & Gray 2016, "Fast Algorithms
 for Convolutional Neural Networks", section 4). Here the outputs are frames,
-and each product is a 2-D convolution. In time alone the rounding stays that
-of a plain convolution, nearly, and G g, computed once, takes twice the memory
-of the weights.
+and each product is a 2-D convolution. In time alone the rounding is not twice
+that of a plain convolution, and G g, computed once, takes twice the memory of
+the weights.
 """
 
 from collections.abc import Sequence
@@ -42,10 +42,11 @@ def _transforms(points: Sequence[float], taps: int) -> tuple[Tensor, ...]:
     )
 
 
-# The second of the points is 1, see conv3d.
+# Points with little rounding (Barabasz et al. 2020, "Error Analysis and
+# Improving the Accuracy of Winograd Convolution"); 1 is the second, see conv3d.
 _BY_TAPS = {
-    3: _transforms((0, 1, -1, 2, -2), 3),
-    4: _transforms((0, 1, -1, 2, -2, 0.5), 4),
+    3: _transforms((0, 1, -1, 0.5, -2), 3),
+    4: _transforms((0, 1, -1, 0.5, -0.5, -2), 4),
 }
 
 
