@@ -117,7 +117,7 @@ def test_halves_are_of_different_videos_and_errors_are_shown(run, tmp_path):
         'FVD-random', 'above', 'FlowDist16', 'above',
     ]  # fmt: skip
     other = rows['other real clips']
-    assert rows['itself']['FlowDist16'] < 1e-6 < other['FlowDist16']
+    assert 'itself' not in rows
     assert other['above'] == 0
     assert rows['frozen']['above'] > 3
     assert abs(rows['other hue']['above']) < 3
@@ -150,13 +150,12 @@ def test_the_motion_distance_ranks_as_the_eye_does(run, tmp_path):
     rows = table(
         run('metric_sensitivity', tmp_path, '--halves', '--num-clips=352')
     )
-    spoilt = rows.keys() - {'itself', 'other real clips', 'other hue'}
-    assert len(spoilt) == 9
     distances = {name: row['FlowDist16'] for name, row in rows.items()}
     for name in ('half speed', 'shuffled frames', 'frozen', 'backwards'):
         assert rows[name]['above'] > 3
-        assert distances[name] > distances['other real clips']
-    assert abs(rows['other hue']['above']) < 3
+    assert abs(rows.pop('other hue')['above']) < 3
+    del distances['other hue']
+    assert min(distances, key=distances.get) == 'other real clips'
 
 
 @pytest.mark.slow

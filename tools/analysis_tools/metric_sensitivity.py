@@ -227,7 +227,7 @@ def table(results: dict[str, Measured], shows_errors: bool) -> list[list[str]]:
     Args:
         results: By the names of the sets; the first is the real one.
         shows_errors: Whether to say how far distances are above that of
-            :data:`OTHER`, in standard errors.
+            :data:`OTHER`, in standard errors, and to leave out the first.
     """
     first = next(iter(results.values()))
     # Of few frames, none are 8 apart.
@@ -238,6 +238,8 @@ def table(results: dict[str, Measured], shows_errors: bool) -> list[list[str]]:
         heads += [name, 'above'] if shows_errors else [name]
     rows = [[*heads, *columns]]
     for set_name, (all_stats, motion) in results.items():
+        if shows_errors and set_name == next(iter(results)):
+            continue
         cells = [set_name]
         for name, stats in all_stats.items():
             value, error = distance(stats, first.stats[name])
