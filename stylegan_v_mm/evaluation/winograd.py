@@ -43,7 +43,7 @@ def _transforms(points: Sequence[float], taps: int) -> tuple[Tensor, ...]:
 
 
 # Points with little rounding (Barabasz et al. 2020, "Error Analysis and
-# Improving the Accuracy of Winograd Convolution"); 1 is the second, see conv3d.
+# Improving the Accuracy of Winograd Convolution"). The second is 1, see conv3d.
 _BY_TAPS = {
     3: _transforms((0, 1, -1, 0.5, -2), 3),
     4: _transforms((0, 1, -1, 0.5, -0.5, -2), 4),
