@@ -8,6 +8,7 @@ Optical Flow using Dense Inverse Search") tells how far each pixel moves.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -71,7 +72,8 @@ def velocities(frames: np.ndarray) -> np.ndarray:
         cv2.resize(frame, (_SIZE, _SIZE), interpolation=how)
         for frame in frames
     ]
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    # OpenCV's annotations do not know that there may be no flow to start from.
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     with _one_thread():
         return np.stack([search.calc(a, b, None) for a, b in pairwise(small)])
 
@@ -88,13 +90,13 @@ def accelerations(velocity: np.ndarray) -> np.ndarray:
         of the border.
     """
     y, x = np.mgrid[: velocity.shape[1], : velocity.shape[2]]
-    place = np.stack([x, y], -1).astype(np.float32)
+    y, x = y.astype(np.float32), x.astype(np.float32)
     return np.stack(
         [
             cv2.remap(
                 after,
-                place + now,
-                None,
+                x + now[..., 0],
+                y + now[..., 1],
                 cv2.INTER_LINEAR,
                 borderMode=cv2.BORDER_REPLICATE,
             )

@@ -712,8 +712,6 @@ class FlowDistance(FrechetVideoDistance):
         InputError: See :class:`FrechetVideoDistance`.
     """
 
-    names = ('FlowDist', '', '')
-
     def __init__(
         self,
         num_frames: int,
@@ -730,6 +728,9 @@ class FlowDistance(FrechetVideoDistance):
             dict(type='FlowHistograms'),
             **kwargs,
         )
+
+    def _named(self, name: str) -> str:
+        return super()._named('FlowDist')
 
 
 @METRICS.register_module()
@@ -766,20 +767,22 @@ class KernelDistance(ComparingMetric):
     ) -> None:
         check_at_least(1, 'KernelDistance', degree=degree)
         check_at_least(0, 'KernelDistance', offset=offset)
-        self.kernel = dict(degree=degree, offset=offset, biased=biased)
+        self.degree, self.offset, self.biased = degree, offset, biased
         super().__init__(*args, **kwargs)
 
     def _named(self, name: str) -> str:
         name = super()._named(name)
-        if self.kernel['degree'] != 3:
-            name += f'-degree{self.kernel["degree"]}'
-        if self.kernel['offset'] != 1:
-            name += f'-offset{self.kernel["offset"]:g}'
-        return name + '-biased' * self.kernel['biased']
+        if self.degree != 3:
+            name += f'-degree{self.degree}'
+        if self.offset != 1:
+            name += f'-offset{self.offset:g}'
+        return name + '-biased' * self.biased
 
     def protocol(self, size: int) -> dict:
         """Name the kernel, too; see :class:`DetectorMetric`."""
-        return super().protocol(size) | self.kernel
+        return super().protocol(size) | dict(
+            degree=self.degree, offset=self.offset, biased=self.biased
+        )
 
     def compute_metrics(self, results: list[FeatureRows]) -> dict[str, float]:
         """Compare with the real clips.
@@ -789,7 +792,12 @@ class KernelDistance(ComparingMetric):
         """
         (fake,) = results
         distance, without = kernel_distance(
-            fake.features, self.real.features, fake.groups, **self.kernel
+            fake.features,
+            self.real.features,
+            fake.groups,
+            degree=self.degree,
+            offset=self.offset,
+            biased=self.biased,
         )
         found = {self.name: 1000 * distance}
         if len(without) > 1:

@@ -26,7 +26,7 @@ def _transforms(points: Sequence[float], taps: int) -> tuple[Tensor, ...]:
     """Compute A [4, P], B [P, P] and G [P, taps], float64.
 
     Polynomials are multiplied by multiplying their values at P - 1 points and
-    at infinity (Toom 1963, Cook 1966); filtering is the transpose of that.
+    at infinity; filtering is the transpose of that.
     """
 
     def values(degrees: int) -> Tensor:
@@ -42,8 +42,8 @@ def _transforms(points: Sequence[float], taps: int) -> tuple[Tensor, ...]:
     )
 
 
-# Points with little rounding (Barabasz et al. 2020, "Error Analysis and
-# Improving the Accuracy of Winograd Convolution"). The second is 1, see conv3d.
+# Points that round little (Barabasz et al. 2020, "Error Analysis and Improving
+# the Accuracy of Winograd Convolution"). The second is 1, see conv3d.
 _BY_TAPS = {
     3: _transforms((0, 1, -1, 0.5, -2), 3),
     4: _transforms((0, 1, -1, 0.5, -0.5, -2), 4),

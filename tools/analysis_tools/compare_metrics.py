@@ -97,7 +97,7 @@ def numbers_of(result: dict) -> dict[str, Number]:
                 result['value'], result.get('standard_error'), protocol
             )
         }
-    protocols = {}
+    protocols: dict[str, dict] = {}
     for each in result.get('protocols', []):
         protocol = {k: v for k, v in each.items() if k != 'results'}
         protocols |= dict.fromkeys(each['results'], protocol)

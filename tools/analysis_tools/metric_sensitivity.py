@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import torch
 from motion_report import mean
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_v_mm.datasets import ResizeCrop, VideoDataset
@@ -170,20 +170,21 @@ def halve(clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:
     Raises:
         InputError: Either has fewer than 2 clips.
     """
-    halves = tuple(
-        [clip for clip in clips if clip.video % 2 == rest] for rest in (0, 1)
-    )
-    if min(map(len, halves)) < 2:
+    first = [clip for clip in clips if clip.video % 2 == 0]
+    rest = [clip for clip in clips if clip.video % 2 == 1]
+    if min(len(first), len(rest)) < 2:
         raise InputError(
-            f'--halves: {len(halves[0])} clips of every other video and '
-            f'{len(halves[1])} of the rest, but two on either side are '
-            'needed: give more videos'
+            f'--halves: {len(first)} clips of every other video and '
+            f'{len(rest)} of the rest, but two on either side are needed: '
+            'give more videos'
         )
-    return halves
+    return first, rest
 
 
 def measure(
-    clips: list[Clip], spoil: Spoil, detectors: Mapping[str, nn.Module]
+    clips: list[Clip],
+    spoil: Spoil,
+    detectors: Mapping[str, RandomI3D | FlowHistograms],
 ) -> Measured:
     """Spoil clips, each with a seed of its own, and measure them.
 
@@ -280,7 +281,7 @@ def main() -> None:
         help='compare clips of different videos, and show standard errors',
     )
     args = parser.parse_args()
-    detectors = {
+    detectors: dict[str, RandomI3D | FlowHistograms] = {
         'FVD-random': RandomI3D(),
         f'FlowDist{args.num_frames}': FlowHistograms(),
     }
