@@ -16,7 +16,12 @@ from statistics import fmean, stdev
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.evaluation.results import append_results, format_table
+from stylegan_v_mm.evaluation.results import (
+    RUN_STD,
+    append_results,
+    format_table,
+    protocols,
+)
 from stylegan_v_mm.tool import positive_int, read_options, run_tool
 
 
@@ -76,7 +81,7 @@ def measure(runner: VideoGANRunner, num_runs: int) -> dict[str, float]:
         metrics[name] = fmean(values)
         # Errors and real videos' numbers have none of interest.
         if not name.endswith(('-se', '-std', '-real')):
-            metrics[f'{name}-run-std'] = stdev(values)
+            metrics[f'{name}{RUN_STD}'] = stdev(values)
     return metrics
 
 
@@ -178,6 +183,11 @@ def main() -> None:
             kimg=int(runner.model.frames_seen) / 1000,
             config=args.config,
             num_runs=args.num_runs,
+            protocols=protocols(
+                runner.test_loop.evaluator.metrics,
+                metrics,
+                len(runner.test_loop.dataloader.dataset),
+            ),
         )
         append_results(
             Path(config.work_dir, 'metrics.jsonl'), [{**about, **metrics}]

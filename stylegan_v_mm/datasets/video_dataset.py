@@ -241,12 +241,14 @@ class VideoDataset(Dataset):
     def clip_list(self) -> dict[str, Any]:
         """What the stream of clips goes by: the videos in their order.
 
-        ``number`` (int) of videos, and ``digest`` (str) of their names and
-        lengths.
+        ``number`` (int) of videos, and ``digest`` (str) of their names,
+        lengths and, of video files, sizes. A copy of the videos has the same
+        one, wherever it lies.
         """
         digest = hashlib.sha256()
         for source, video_len in zip(self.sources, self.video_lens):
-            line = f'{source.name}\n{video_len}\n'
+            size = getattr(source, 'size', '')
+            line = f'{source.name}\n{size}\n{video_len}\n'
             digest.update(line.encode(errors='surrogateescape'))
         return {'number': len(self), 'digest': digest.hexdigest()}
 

@@ -44,7 +44,16 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     # mmengine looks whether a metric's name contains one of these.
-    _default_less_keys = ('FVD', 'FID', 'FD-', 'KVD', 'KID', 'KD-', 'loss')
+    _default_less_keys = (
+        'FVD',
+        'FID',
+        'FD-',
+        'KVD',
+        'KID',
+        'KD-',
+        'FlowDist',
+        'loss',
+    )
     _default_greater_keys = (
         'IS',
         'ISv',

@@ -10,8 +10,10 @@ from .detectors import (
     RandomI3D,
     VideoTorchScript,
 )
+from .flow import FlowHistograms
 from .frechet import FeatureStats, frechet_distance
 from .metrics import (
+    FlowDistance,
     FrechetVideoDistance,
     InceptionScore,
     KernelDistance,
@@ -26,6 +28,8 @@ __all__ = [
     'C3DTorchScript',
     'FIDInception',
     'FeatureStats',
+    'FlowDistance',
+    'FlowHistograms',
     'FrechetVideoDistance',
     'I3DTorchScript',
     'InceptionScore',

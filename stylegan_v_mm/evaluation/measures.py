@@ -5,7 +5,7 @@ random has a fixed seed, from ``numpy.random.RandomState``, whose numbers are
 the same in all versions of numpy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -43,11 +43,14 @@ def kernel_distance(
     num_subsets: int = 100,
     max_size: int = 1000,
     seed: int = 0,
+    degree: int = 3,
+    offset: float = 1,
+    biased: bool = False,
 ) -> tuple[float, list[float]]:
     r"""Compute the kernel distance: KID of images, KVD of clips.
 
     The unbiased estimate of the squared maximum mean discrepancy, with
-    :math:`k(x, y) = (x \cdot y / F + 1)^3`:
+    :math:`k(x, y) = (x \cdot y / F + o)^d`:
 
     .. math::
         \frac{1}{m (m - 1)} \sum_{i \ne j} [k(x_i, x_j) + k(y_i, y_j)]
@@ -65,45 +68,97 @@ def kernel_distance(
         max_size (int): The most of a subset, m; fewer, if either set is
             smaller. Defaults to 1000.
         seed (int): Of the subsets. Defaults to 0.
+        degree (int): d, at least 1. Defaults to 3.
+        offset (float): o, at least 0. Defaults to 1.
+        biased (bool): Whether to take plain means instead, over all pairs of
+            all clips, each with itself among them, without subsets (Gretton
+            et al. 2012, eq. 5). Never negative. Defaults to False. With
+            degree 2 and offset 0, 100 times this is JEDi (Luo et al. 2025,
+            "Beyond FVD"), of V-JEPA's features.
 
     Returns:
         tuple: The distance, negative by chance if the sets are alike; and,
         for each group in rising order, the distance without it, for
-        :func:`jackknife_error`. Empty, if some subset would keep fewer than
-        two.
+        :func:`jackknife_error`. Empty, if some subset would keep too few.
 
     Raises:
         InputError: The sets differ in width, or have fewer than two rows.
     """
     _check_pair(fake, real, 2)
-    size = min(len(fake), len(real), max_size)
-    if size == len(fake) == len(real):
-        num_subsets = 1
-    rng = np.random.RandomState(seed)
+
+    def kernel(products: Tensor) -> Tensor:
+        return (products / fake.shape[1] + offset) ** degree
+
     names, groups = groups.unique(return_inverse=True)
     # Column 0 leaves out nothing, column g + 1 the group g.
-    values = torch.zeros(len(names) + 1, dtype=torch.float64)
-    for _ in range(num_subsets):
-        chosen = torch.from_numpy(rng.choice(len(fake), size, replace=False))
-        x = fake[chosen].double()
-        y = real[torch.from_numpy(rng.choice(len(real), size, replace=False))]
-        y = y.double()
-        within = _kernel(x, x).fill_diagonal_(0)
-        kept = torch.ones(size, len(values), dtype=torch.float64)
-        kept[torch.arange(size), groups[chosen] + 1] = 0
-        num = kept.sum(0)
-        real_part = _kernel(y, y).fill_diagonal_(0).sum() / (size * (size - 1))
-        values += (
-            (kept * (within @ kept)).sum(0) / (num * (num - 1))
-            + real_part
-            - 2 * (_kernel(x, y).sum(1) @ kept) / (num * size)
-        ) / num_subsets
+    kept = torch.ones(len(fake), len(names) + 1, dtype=torch.float64)
+    kept[torch.arange(len(fake)), groups + 1] = 0
+    if biased:
+        values = _mean_discrepancy(fake, real, kept, kernel, biased)
+    else:
+        size = min(len(fake), len(real), max_size)
+        if size == len(fake) == len(real):
+            num_subsets = 1
+        rng = np.random.RandomState(seed)
+        values = torch.zeros(len(names) + 1, dtype=torch.float64)
+        for _ in range(num_subsets):
+            x, y = (
+                torch.from_numpy(rng.choice(len(rows), size, replace=False))
+                for rows in (fake, real)
+            )
+            values += _mean_discrepancy(
+                fake[x], real[y], kept[x], kernel, biased
+            )
+        values /= num_subsets
     whole, *without = values.tolist()
     return whole, without if np.isfinite(without).all() else []
 
 
-def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    return (x @ y.T / x.shape[1] + 1) ** 3
+# Rows of a matrix of all pairs that are computed at a time.
+_ROWS = 1024
+
+
+def _mean_discrepancy(
+    x: Tensor,
+    y: Tensor,
+    kept: Tensor,
+    kernel: Callable[[Tensor], Tensor],
+    biased: bool,
+) -> Tensor:
+    """Compute the squared discrepancy of y from parts of x.
+
+    Args:
+        x (Tensor): [N, F].
+        y (Tensor): [M, F].
+        kept (Tensor): [N, P], 1 for the rows of x in a part, else 0.
+        kernel (callable): Of products of rows.
+        biased (bool): Whether the pairs of a row with itself count.
+
+    Returns:
+        Tensor: [P], float64; not finite, where a part has too few rows.
+    """
+    x, y = x.double(), y.double()
+    every = kept.new_ones(len(y), 1)
+
+    def total(
+        a: Tensor, b: Tensor, rows: Tensor, columns: Tensor, itself: bool
+    ) -> Tensor:
+        sums = kept.new_zeros(1)
+        for start in range(0, len(a), _ROWS):
+            part = slice(start, start + _ROWS)
+            block = kernel(a[part] @ b.T)
+            if not itself:
+                block.diagonal(start).zero_()
+            sums = sums + (rows[part] * (block @ columns)).sum(0)
+        return sums
+
+    num, size = kept.sum(0), len(y)
+    fewer = 0 if biased else 1
+    return (
+        total(x, x, kept, kept, biased) / (num * (num - fewer))
+        + total(y, y, every, every, biased) / (size * (size - fewer))
+        - 2 * total(x, y, kept, every, True) / (num * size)
+    )
 
 
 def _check_pair(fake: Tensor, real: Tensor, least: int) -> None:
@@ -227,10 +282,6 @@ def density_coverage(
         ]
     )
     return density, covered
-
-
-# Rows of a matrix of distances that are computed at a time.
-_ROWS = 1024
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ from .measures import (
     kernel_distance,
     precision_recall,
 )
-from .real_clips import RealFrames, own_share, real_clips
+from .real_clips import RealFrames, describe, own_share, real_clips
 
 # To be raised with every change that moves the statistics of real clips.
 _CACHE_VERSION = 2
@@ -210,6 +210,28 @@ class DetectorMetric(BaseMetric):
     def result_names(self) -> list[str]:
         """What results are called; some are missing for few clips."""
         return [self.name, f'{self.name}-se']
+
+    def protocol(self, size: int) -> dict:
+        """Say how the results are measured: what compares has equal ones.
+
+        Args:
+            size (int): How many generated videos there are.
+
+        Returns:
+            dict: Texts and numbers. Of ``data``, the folder of the real
+            videos, ``data_digest`` is what counts.
+        """
+        return dict(
+            type=type(self).__name__,
+            detector=type(self.detector).__name__,
+            checksum=self.detector.digest,
+            precision=getattr(self.detector, 'precision', 'float32'),
+            resolution=self.resolution,
+            num_frames=self.num_frames,
+            frame_stride=self.frame_stride,
+            clips_per_video=self.clips_per_video,
+            num_fake=min(size * self.clips_per_video, self.num_fake),
+        )
 
     def check_size(self, video: Tensor) -> None:
         """Refuse a generated clip [T, 3, H, W] of another size.
@@ -410,7 +432,17 @@ class ComparingMetric(DetectorMetric):
                 f'{self.name}: {available} real clips, as there are no more '
                 f'videos of {span} frames or more'
             )
+        #: Real clips that count.
+        self.num_used = min(num_real or available, available)
         self._real: FeatureRows | FeatureStats | None = None
+
+    def protocol(self, size: int) -> dict:
+        """Name the real clips, too; see :class:`DetectorMetric`."""
+        return super().protocol(size) | dict(
+            **describe(self.real_videos),
+            num_real=self.num_used,
+            first_real=self.first_real,
+        )
 
     def _new_real(self) -> FeatureRows | FeatureStats:
         return FeatureRows()
@@ -688,15 +720,95 @@ class FrechetVideoDistance(ComparingMetric):
 
 
 @METRICS.register_module()
+class FlowDistance(FrechetVideoDistance):
+    """Frechet distance of how clips move: ``FlowDist16``.
+
+    Of :class:`~stylegan_v_mm.evaluation.flow.FlowHistograms`, which need no
+    weights and see next to nothing of content and colours.
+
+    Args:
+        num_frames (int): See :class:`ComparingMetric`, as the others; at
+            least 3.
+        num_real (int, optional): See there.
+        resolution (int): See there.
+        real_data (dict): See there.
+        **kwargs: See :class:`FrechetVideoDistance`, but for ``detector``.
+
+    Raises:
+        InputError: See :class:`FrechetVideoDistance`.
+    """
+
+    def __init__(
+        self,
+        num_frames: int,
+        num_real: int | None,
+        resolution: int,
+        real_data: dict,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            num_frames,
+            num_real,
+            resolution,
+            real_data,
+            dict(type='FlowHistograms'),
+            **kwargs,
+        )
+
+    def _named(self, name: str) -> str:
+        return super()._named('FlowDist')
+
+
+@METRICS.register_module()
 class KernelDistance(ComparingMetric):
     """Kernel distance times 1000: ``KVD16`` of clips, ``KID`` of images.
 
     See :func:`~stylegan_v_mm.evaluation.measures.kernel_distance`. The
-    standard error is a jackknife over ten groups of generated clips. For
-    arguments and errors see :class:`ComparingMetric`.
+    standard error is a jackknife over ten groups of generated clips. Other
+    kernels and means than the published ones are named:
+    ``KVD16-degree2-offset0-biased``.
+
+    Args:
+        degree (int): Exponent of the kernel, at least 1. Defaults to 3.
+        offset (float): What the kernel adds before, at least 0. Defaults to
+            1.
+        biased (bool): Whether to take plain means, over all clips. Defaults
+            to False.
+        **kwargs: See :class:`ComparingMetric`.
+
+    Raises:
+        InputError: See :class:`ComparingMetric`; or ``degree`` or ``offset``
+            is out of range.
     """
 
     names = ('KVD', 'KID', 'KD')
+
+    def __init__(
+        self,
+        *args: Any,
+        degree: int = 3,
+        offset: float = 1,
+        biased: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        check_at_least(1, 'KernelDistance', degree=degree)
+        check_at_least(0, 'KernelDistance', offset=offset)
+        self.degree, self.offset, self.biased = degree, offset, biased
+        super().__init__(*args, **kwargs)
+
+    def _named(self, name: str) -> str:
+        name = super()._named(name)
+        if self.degree != 3:
+            name += f'-degree{self.degree}'
+        if self.offset != 1:
+            name += f'-offset{self.offset:g}'
+        return name + '-biased' * self.biased
+
+    def protocol(self, size: int) -> dict:
+        """Name the kernel, too; see :class:`DetectorMetric`."""
+        return super().protocol(size) | dict(
+            degree=self.degree, offset=self.offset, biased=self.biased
+        )
 
     def compute_metrics(self, results: list[FeatureRows]) -> dict[str, float]:
         """Compare with the real clips.
@@ -706,7 +818,12 @@ class KernelDistance(ComparingMetric):
         """
         (fake,) = results
         distance, without = kernel_distance(
-            fake.features, self.real.features, fake.groups
+            fake.features,
+            self.real.features,
+            fake.groups,
+            degree=self.degree,
+            offset=self.offset,
+            biased=self.biased,
         )
         found = {self.name: 1000 * distance}
         if len(without) > 1:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError
 from ..registry import METRICS
-from .real_clips import real_clips
+from .real_clips import describe, real_clips
 
 
 def to_bgr(video: Tensor) -> Tensor:
@@ -133,6 +133,9 @@ class MMagicFrames(BaseMetric):
             self.metric.prefix = self.metric.name
         self.num_frames = num_frames
         self.resolution = resolution
+        self._clips = clips
+        self._config = metric
+        self._num_real = min(num_real, len(clips))
         about = f'{num_frames} {resolution} {sorted(metric.items())}'
         self._loader = DataLoader(
             _RealFrames(clips, num_real, num_frames, about),
@@ -197,7 +200,23 @@ class MMagicFrames(BaseMetric):
         self.metric.fake_nums = int(count) * get_world_size()
         metrics = self.metric.evaluate()
         self.metric.fake_nums = sys.maxsize
+        #: What results are called, known once there are some.
+        self.result_names = list(metrics)
         return metrics
+
+    def protocol(self, size: int) -> dict:
+        """Say how the results are measured: what compares has equal ones.
+
+        Args:
+            size (int): How many generated clips there are.
+        """
+        return self._config | dict(
+            resolution=self.resolution,
+            num_frames=self.num_frames,
+            num_fake=size,
+            num_real=self._num_real,
+            **describe(self._clips),
+        )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Not used: mmagic's metric does it; mmengine's signature."""

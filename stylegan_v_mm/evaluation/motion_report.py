@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..registry import METRICS
-from .real_clips import own_share, real_clips
+from .real_clips import describe, own_share, real_clips
 
 #: Shorter clips have too few lags to compare.
 MIN_NUM_FRAMES = 8
@@ -282,6 +282,7 @@ class MotionReport(BaseMetric):
             )
         #: Frames of a clip.
         self.span = num_frames
+        self.resolution = resolution
         self.num_real = num_real
         self.num_fake = sys.maxsize if num_fake is None else num_fake
         self.real_videos = real_clips(real_data, num_frames, resolution)
@@ -314,6 +315,21 @@ class MotionReport(BaseMetric):
             torch.zeros(num_lags), torch.zeros(num_bins), *torch.zeros(3)
         )
         return list(compare(nothing, nothing))
+
+    def protocol(self, size: int) -> dict:
+        """Say how the results are measured: what compares has equal ones.
+
+        Args:
+            size (int): How many generated clips there are.
+        """
+        return dict(
+            type=type(self).__name__,
+            resolution=self.resolution,
+            num_frames=self.span,
+            num_fake=min(size, self.num_fake),
+            num_real=min(self.num_real, len(self.real_videos)),
+            **describe(self.real_videos),
+        )
 
     def check_size(self, video: Tensor) -> None:
         """Refuse a generated clip [T, 3, H, W] of too few frames.

@@ -217,6 +217,21 @@ class RealFrames(Dataset):
             }
 
 
+def describe(clips: Any) -> dict:
+    """Say which data real clips come from.
+
+    Args:
+        clips (Dataset): From :func:`real_clips`, or a :class:`RealFrames`.
+
+    Returns:
+        dict: ``data``, where it lies here, and ``data_digest``, the same for
+        every copy.
+    """
+    videos = getattr(clips, 'videos', clips)
+    digest = videos.clip_list['digest']
+    return dict(data=str(videos.data_root), data_digest=digest)
+
+
 def own_share(
     clips: Any, most: int | None = None, first: bool = False
 ) -> Subset:

@@ -6,8 +6,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from mmengine.evaluator import BaseMetric
+
 from ..errors import InputError
 from ..version import __version__
+
+#: Ends the name of a standard deviation over several runs.
+RUN_STD = '-run-std'
 
 
 def append_results(path: Path, results: Iterable[dict]) -> None:
@@ -40,6 +45,29 @@ def append_results(path: Path, results: Iterable[dict]) -> None:
         raise InputError(
             f'{path} cannot be written: {error.strerror}'
         ) from error
+
+
+def protocols(
+    metrics: Iterable[BaseMetric], results: Iterable[str], size: int
+) -> list[dict]:
+    """Say how results were measured, for ``compare_metrics.py``.
+
+    Args:
+        metrics (iterable): Those that gave the results; another library's do
+            not say it.
+        results (iterable): Names of the results.
+        size (int): How many generated videos there were.
+
+    Returns:
+        list: For each metric its protocol, and as ``results`` the names.
+    """
+    found, results = [], list(results)
+    for metric in metrics:
+        if hasattr(metric, 'protocol'):
+            known = {*metric.result_names}
+            names = [n for n in results if n.removesuffix(RUN_STD) in known]
+            found.append(dict(results=names, **metric.protocol(size)))
+    return found
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:

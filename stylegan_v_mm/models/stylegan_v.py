@@ -8,6 +8,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from typing import NamedTuple, NoReturn
 
 import torch
@@ -606,12 +607,21 @@ class StyleGANV(BaseModel):
             center = network.class_center(c)
         return network.map(z, c, truncation_psi, truncation_cutoff, center)
 
+    def exact_encoder(self) -> nn.Module | None:
+        """Copy the average generator's motion encoder to float64.
+
+        None for a generator of images.
+        """
+        encoder = self.generator_ema.motion_encoder
+        return None if encoder is None else copy.deepcopy(encoder).double()
+
     @torch.no_grad()
     def motion_codes(
         self,
         motions: Sequence[MotionNoise],
         t: Tensor,
         c: Tensor | None = None,
+        encoder: nn.Module | None = None,
     ) -> Tensor | None:
         """Compute motion codes of the average generator.
 
@@ -623,6 +633,8 @@ class StyleGANV(BaseModel):
             t (Tensor): Times [T], or [N, T] for times of their own; in
                 frames, at least 0, any order.
             c (Tensor, optional): One-hot labels [N, c_dim].
+            encoder (nn.Module, optional): Its motion encoder in float64, for
+                many calls. Defaults to None, made for this one.
 
         Returns:
             Tensor, optional: ``motion_v`` [N, T, out_dim], float32; None
@@ -631,11 +643,10 @@ class StyleGANV(BaseModel):
         Raises:
             InputError: A time is negative, or LSTM motion codes are to loop.
         """
-        encoder = self.generator_ema.motion_encoder
+        encoder = encoder or self.exact_encoder()
         if encoder is None:
             return None
         device = next(encoder.parameters()).device
-        encoder = copy.deepcopy(encoder).double()
         t = t.to(device, torch.float64).expand(len(motions), -1)
         t = encoder.wrap(t, [motion.period for motion in motions])
         first, count = encoder.code_range(t)
@@ -686,8 +697,9 @@ class StyleGANV(BaseModel):
         # Videos alone have one weight a layer, which a CPU likes better, and
         # there nothing depends on what else is rendered, not even rounding.
         together = 1 if device.type == 'cpu' else chunk
+        encoder = self.exact_encoder()
         for times in t.split(max(1, chunk // len(ws)), -1):
-            motion_v = self.motion_codes(motions, times, c)
+            motion_v = self.motion_codes(motions, times, c, encoder)
             videos = []
             for i in range(0, len(ws), together):
                 part = slice(i, i + together)
@@ -738,13 +750,41 @@ class StyleGANV(BaseModel):
         Returns:
             list: For each seed ``video`` uint8 [T, 3, H, W] and ``seed``.
         """
+        device = next(self.generator_ema.parameters()).device
+        clips = list(zip(map(int, data['seed']), data['t'], data['c']))
+        # A CPU likes one video better, see render_videos.
+        at_once = 1 if device.type == 'cpu' else len(clips)
         return [
-            dict(
-                video=torch.cat(list(self.sample_video(int(seed), t, c))),
-                seed=int(seed),
-            )
-            for seed, t, c in zip(data['seed'], data['t'], data['c'])
+            clip
+            for _, same in groupby(clips, lambda clip: len(clip[1]))
+            for clip in self.clips_of_seeds(list(same), at_once)
         ]
+
+    def clips_of_seeds(
+        self, clips: list[tuple[int, Tensor, Tensor]], at_once: int
+    ) -> Iterator[dict]:
+        """Render clips of one length, so many at a time.
+
+        Args:
+            clips (list): Of each its seed, times [T] and label [c_dim].
+            at_once (int): How many share a chunk of frames.
+
+        Yields:
+            dict: See :meth:`test_step`.
+        """
+        for i in range(0, len(clips), at_once):
+            seeds, t, c = zip(*clips[i : i + at_once])
+            labels = torch.stack(c)
+            chunks = self.render_videos(
+                self.content(seeds, labels),
+                [MotionNoise(seed) for seed in seeds],
+                torch.stack(t),
+                labels,
+                chunk=16 * len(seeds),
+            )
+            videos = torch.cat([to_bytes(each).cpu() for each in chunks], 1)
+            for seed, video in zip(seeds, videos):
+                yield dict(video=video, seed=seed)
 
     val_step = test_step
 

@@ -7,7 +7,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from stylegan_v_mm.evaluation import FeatureStats, frechet_distance
-from stylegan_v_mm.evaluation.i3d import InceptionI3D, Unit, same_pad
+from stylegan_v_mm.evaluation.i3d import (
+    InceptionI3D,
+    MaxPool,
+    Unit,
+    same_padding,
+)
 
 # The paper's figure, and formulas.
 
@@ -116,33 +121,84 @@ def test_same_padding_equals_a_sum_over_the_window(size, kernel, stride):
         shape[axis] = -1
         kernels, strides = [1, 1, 1], [1, 1, 1]
         kernels[axis], strides[axis] = kernel, stride
-        padded = same_pad(
-            torch.from_numpy(x).view(1, 1, *shape), kernels, strides
-        )
+        video = torch.from_numpy(x).view(1, 1, *shape)
+        padding = same_padding(video, kernels, strides)
+        # torch lists the last dimension first.
+        padded = F.pad(video, [n for pair in padding[::-1] for n in pair])
         found = F.conv3d(
             padded, torch.from_numpy(weight).view(1, 1, *shape), None, strides
         )
         np.testing.assert_allclose(found.flatten(), expected, rtol=1e-12)
 
 
-def test_a_convolution_is_normalised_by_its_statistics():
-    unit = Unit(2, 3, 1).eval()
-    bn = unit.bn
+@pytest.mark.parametrize(
+    ('kernel', 'stride'),
+    [
+        ((1, 3, 3), (1, 2, 2)),
+        *(((k,) * 3, (s,) * 3) for k, s in ((3, 2), (2, 2), (3, 1))),
+    ],
+)
+def test_pooling_takes_the_largest_in_each_window(kernel, stride):
+    """TensorFlow's SAME: what lies outside does not count, not as 0 either."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 5, 6)) - 2
+    pool = MaxPool(kernel, stride)
+    found = pool(torch.from_numpy(x)[None, None])[0, 0]
+    windows = []
+    for size, k, s in zip(x.shape, kernel, stride):
+        num = -(-size // s)
+        pad = max((num - 1) * s + k - size, 0) // 2
+        windows.append(
+            [slice(max(i * s - pad, 0), i * s - pad + k) for i in range(num)]
+        )
+    expected = [
+        [[x[t, h, w].max() for w in windows[2]] for h in windows[1]]
+        for t in windows[0]
+    ]
+    np.testing.assert_array_equal(found, expected)
+
+
+def draw_statistics(bn):
     for i, values in enumerate(
         (bn.running_mean, bn.running_var, bn.weight.data, bn.bias.data)
     ):
-        values.copy_(torch.tensor([0.5, 1.0, 1.5]) + i)
-    x = torch.randn(1, 2, 2, 3, 3, generator=torch.manual_seed(0))
-    y = torch.einsum('oi,nithw->nothw', unit.conv3d.weight[..., 0, 0, 0], x)
+        values.copy_(torch.linspace(0.5, 1.5, len(values)) + i)
+
+
+def expected_unit(unit, x):
+    """The formulas, in float64: SAME, mean and variance, ReLU."""
+    conv, bn = unit.conv3d, unit.bn
+    padding = same_padding(x, conv.kernel_size, conv.stride)
+    padded = F.pad(x.double(), [n for pair in padding[::-1] for n in pair])
+    y = F.conv3d(padded, conv.weight.double(), None, conv.stride)
 
     def per_channel(v):
-        return v.view(1, 3, 1, 1, 1)
+        return v.double().view(1, -1, 1, 1, 1)
 
     y = (y - per_channel(bn.running_mean)) / (
         per_channel(bn.running_var) + 1e-3
     ) ** 0.5
-    y = (y * per_channel(bn.weight) + per_channel(bn.bias)).clamp(min=0)
-    torch.testing.assert_close(unit(x), y)
+    return (y * per_channel(bn.weight) + per_channel(bn.bias)).clamp(min=0)
+
+
+@pytest.mark.parametrize('num_frames', [1, 2, 3, 4, 5, 8, 9])
+@pytest.mark.parametrize(('kernel', 'stride'), [(1, 1), (3, 1), (7, 2)])
+def test_a_convolution_is_normalised_by_its_statistics(
+    kernel, stride, num_frames
+):
+    """Before folding and after, which computes in another way."""
+    generator = torch.manual_seed(num_frames)
+    unit = Unit(4, 6, kernel, stride).eval().requires_grad_(False)
+    nn.init.normal_(unit.conv3d.weight, generator=generator)
+    draw_statistics(unit.bn)
+    x = torch.randn(2, 4, num_frames, 9, 10, generator=generator)
+    expected = expected_unit(unit, x)
+    assert (expected > 0).double().mean() > 0.2
+    before = unit(x)
+    unit.fold()
+    for found in (before, unit(x)):
+        error = (found - expected).abs().max() / expected.abs().max()
+        assert error < 3e-6
 
 
 # Another implementation: the package cd-fvd.
@@ -166,9 +222,10 @@ def test_it_equals_the_network_of_cd_fvd(cd_fvd, random_i3d_weights):
     ours.load_state_dict(random_i3d_weights)
     with torch.no_grad():
         expected = theirs(x)
-        found = ours(x)
-    assert expected.std() > 0.3
-    assert (found - expected).abs().max() < 1e-4
+        assert expected.std() > 0.3
+        assert (ours(x) - expected).abs().max() < 1e-4
+        ours.fold()
+        assert (ours(x) - expected).abs().max() < 1e-4
 
 
 def test_the_frechet_distance_equals_that_of_cd_fvd(cd_fvd):

@@ -89,6 +89,43 @@ def test_kernel_distance_averages_seeded_subsets():
     assert value == pytest.approx(np.mean(values), rel=1e-12)
 
 
+def test_biased_distances_are_plain_means_of_another_kernel():
+    """Gretton et al. 2012, eq. 5: no subsets, each clip with itself."""
+    x, y = normal(1100, 3, 0), normal(30, 3, 1, 0.5)
+    groups = torch.arange(1100) % 4
+    options = dict(degree=2, offset=0.5, biased=True)
+    value, without = kernel_distance(x, y, groups, **options)
+
+    def mean(a, b):
+        return float(((a @ b.T / 3 + 0.5) ** 2).mean())
+
+    expected = [
+        mean(kept, kept) + mean(y, y) - 2 * mean(kept, y)
+        for kept in [x, *(x[groups != group] for group in range(4))]
+    ]
+    assert [value, *without] == pytest.approx(expected, rel=1e-10)
+
+
+def test_jedi_is_what_its_package_gives():
+    """By videojedi 1.1.0: mmd_poly(real, fake, degree=2, coef0=0) * 100."""
+    fake, real = normal(30, 8, 11, 0.25), normal(40, 8, 12)
+    value, _ = kernel_distance(
+        fake, real, groups_of(30), degree=2, offset=0, biased=True
+    )
+    assert 100 * value == pytest.approx(JEDI, rel=1e-10)
+
+
+JEDI = 3.830705262220979
+
+
+def test_unbiased_distances_take_any_kernel():
+    x, y = normal(12, 3, 0), normal(12, 3, 1, 0.5)
+    value, _ = kernel_distance(x, y, groups_of(12), degree=1, offset=0)
+    within = [(p.sum() - p.trace()) / (12 * 11) for p in (x @ x.T, y @ y.T)]
+    expected = sum(within) - 2 * x.mean(0) @ y.mean(0)
+    assert value == pytest.approx(float(expected) / 3, rel=1e-10)
+
+
 def test_kernel_distance_of_a_shift_has_a_closed_form():
     """One feature, N(0, 1) and N(a, 1).
 

@@ -1029,6 +1029,36 @@ def test_a_seed_that_comes_twice_counts_once(frames):
     assert measure_all([metric], clips, order=[*range(7), 2]) == once
 
 
+def test_a_kernel_of_ones_own_is_named_and_computed(frames):
+    """JEDi's, here a tenth of it: by numpy, of the features of all clips."""
+    settings = dict(
+        num_frames=9,
+        num_real=40,
+        resolution=SIZE,
+        real_data=dict(data_root=str(frames)),
+        detector=dict(type='Means'),
+    )
+    metric = KernelDistance(degree=2, offset=0, biased=True, **settings)
+    name = 'KVD9-degree2-offset0-biased'
+    assert metric.result_names == [name, f'{name}-se']
+    clips = generated(7, 9)
+    x, y = (
+        Means().features(each).double() for each in (clips, real_clips(metric))
+    )
+    xx, yy, xy = (
+        float(((a @ b.T / 12) ** 2).mean())
+        for a, b in ((x, x), (y, y), (x, y))
+    )
+    found = measure_all([metric], clips)
+    assert found[name] == pytest.approx(1000 * (xx + yy - 2 * xy), rel=1e-6)
+    assert found[f'{name}-se'] > 0
+    linear = KernelDistance(degree=1, offset=0.25, **settings)
+    assert linear.name == 'KVD9-degree1-offset0.25'
+    for wrong in (dict(degree=0), dict(offset=-1)):
+        with pytest.raises(InputError, match=r'KernelDistance.* at least'):
+            KernelDistance(**wrong, **settings)
+
+
 def test_fewer_clips_than_asked_for_are_told(frames, monkeypatch):
     texts = []
     logger = MMLogger.get_current_instance()

@@ -770,6 +770,38 @@ def test_test_step_renders_clips_of_seeds():
     assert torch.equal(gan.val_step(data)[1]['video'], clips[1]['video'])
 
 
+def test_clips_that_share_chunks_are_those_rendered_alone():
+    """As on a GPU; clips of another length do not share."""
+    gan = make(c_dim=3)
+    lengths = [20, 20, 20, 3, 20]
+    clips = [
+        (seed, torch.arange(float(length)).double(), torch.eye(3)[seed % 3])
+        for seed, length in enumerate(lengths)
+    ]
+    data = dict(zip(('seed', 't', 'c'), zip(*clips)))
+    found = gan.test_step(data)
+    assert [len(clip['video']) for clip in found] == lengths
+    alone = [sample(gan, seed, t, c=c) for seed, t, c in clips]
+    for clip, expected in zip(found, alone):
+        assert torch.equal(clip['video'], expected)
+    together = list(gan.clips_of_seeds(clips[:3], 2))
+    assert [clip['seed'] for clip in together] == [0, 1, 2]
+    for clip, expected in zip(together, alone):
+        assert_same_pictures(clip['video'], expected)
+
+
+def test_the_exact_motion_encoder_is_made_once_a_video(monkeypatch):
+    gan, made = make(), []
+    encoder = gan.exact_encoder
+    monkeypatch.setattr(
+        gan, 'exact_encoder', lambda: made.append(encoder()) or made[-1]
+    )
+    video = sample(gan, 1, np.arange(40))
+    assert len(video) == 40
+    assert len(made) == 1
+    assert {p.dtype for p in made[0].parameters()} == {torch.float64}
+
+
 # Construction
 
 

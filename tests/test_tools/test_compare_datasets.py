@@ -101,7 +101,10 @@ def test_a_folder_of_mp4_against_a_zip_of_frames(data, tmp_path):
     assert Path(line['real']) == data / 'real'
     assert Path(line['fake']) == data / 'other.zip'
     assert line['resolution'] == SIZE
-    assert line['detector'] == detector.digest
+    assert line['detector'] == 'RandomI3D'
+    assert line['checksum'] == detector.digest
+    assert line['precision'] == 'float32'
+    assert (line['num_frames'], line['frame_stride']) == (16, 1)
     assert line['version'] == __version__
     datetime.fromisoformat(line['date'])
     row = result.stdout.splitlines()[-1].split()

@@ -79,20 +79,82 @@ def test_two_folders(run, tmp_path):
     }
 
 
-def test_mistakes_are_named(run, tmp_path):
+def test_mistakes_are_named(run, tmp_path, tmp_path_factory):
     write_noise(tmp_path / 'a.mp4', 12)
     report = partial(run, 'motion_report', tmp_path, tmp_path)
+    one = tmp_path_factory.mktemp('one')
+    write_noise(one / 'long.mp4', 48)
+    sensitivity = partial(run, 'metric_sensitivity', one, '--num-frames=12')
+    # Too short for FrameDiff8.
+    assert 'FrameDiff1' in table(sensitivity())['frozen']
+    halves = sensitivity('--halves')
     for result, words in (
         (report('--out', tmp_path / 'a.jpg'), 'must end in .png'),
         (report('--out', tmp_path / 'b/a.png'), 'there is no folder'),
         (report('--out', tmp_path / 'a.png'), 'shorter than 64 frames'),
         (run('metric_sensitivity', tmp_path, '--num-frames=8'), 'at least 9'),
         (run('metric_sensitivity', tmp_path, '--num-frames=12'), '1 clips'),
+        (halves, '--halves: 4 clips of every other video and 0'),
     ):
         assert result.returncode == 2
         assert len(result.stderr.splitlines()) == 1
         assert words in result.stderr
     assert not list(tmp_path.glob('*.png'))
+
+
+def test_halves_are_of_different_videos_and_errors_are_shown(run, tmp_path):
+    """Frozen clips against moving ones; the first half is the real one."""
+    for i in range(16):
+        write_noise(tmp_path / f'{i:02}.mp4', 34, seed=i)
+    result = run(
+        'metric_sensitivity', tmp_path, '--halves', '--num-frames=16',
+        '--resolution=32',
+    )  # fmt: skip
+    rows = table(result)
+    # Of one name, the last column counts: that of FlowDist16.
+    assert result.stdout.split()[:4] == [
+        'FVD-random', 'above', 'FlowDist16', 'above',
+    ]  # fmt: skip
+    other = rows['other real clips']
+    assert 'itself' not in rows
+    assert other['above'] == 0
+    assert rows['frozen']['above'] > 3
+    assert abs(rows['other hue']['above']) < 3
+    assert rows['frozen']['FlowDist16'] > 2 * other['FlowDist16']
+
+
+RC_TRACK = Path(os.environ.get('STYLEGAN_V_RC_TRACK', '/nowhere'))
+# What rc_track keeps for other uses.
+HELD_OUT = {
+    'day1_s1_13175_13276.mp4',
+    'day1_s1_20143_20291.mp4',
+    'day2_s1_04189_04363.mp4',
+    'day2_s1_11541_11748.mp4',
+    'day2_s1_17774_17893.mp4',
+    'day2_s2_05914_06230.mp4',
+    'day2_s3_04864_05031.mp4',
+    'day2_s3_12335_12683.mp4',
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not RC_TRACK.is_dir(), reason='STYLEGAN_V_RC_TRACK names no folder'
+)
+def test_the_motion_distance_ranks_as_the_eye_does(run, tmp_path):
+    """What docs/metrics.md says of rc_track."""
+    for path in RC_TRACK.glob('*.mp4'):
+        if path.name not in HELD_OUT:
+            (tmp_path / path.name).symlink_to(path)
+    rows = table(
+        run('metric_sensitivity', tmp_path, '--halves', '--num-clips=352')
+    )
+    distances = {name: row['FlowDist16'] for name, row in rows.items()}
+    for name in ('half speed', 'shuffled frames', 'frozen', 'backwards'):
+        assert rows[name]['above'] > 3
+    assert abs(rows.pop('other hue')['above']) < 3
+    del distances['other hue']
+    assert min(distances, key=distances.get) == 'other real clips'
 
 
 @pytest.mark.slow
@@ -124,8 +186,14 @@ def test_what_metrics_see_in_real_videos(run):
     for name in ('itself', 'mild noise', 'shuffled frames', 'backwards'):
         assert rows[name]['Frozen'] < 0.05
         assert rows[name]['Loops'] == 0
+    ranked(
+        'FlowDist16',
+        *('itself', 'mild noise', 'heavy noise', 'harsh noise', 'half speed'),
+        *('repeating', 'frozen', 'shuffled frames'),
+    )
     # Blind.
     same = rows['itself']
+    assert rows['other hue']['FlowDist16'] == 0
     for column in ('FrameDiff1', 'FrameDiff8', 'Frozen', 'Loops'):
         assert rows['backwards'][column] == same[column]
     assert rows['backwards']['SpectrumDist'] < 1

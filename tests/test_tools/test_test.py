@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from real_process import ROOT, run_tool
 
-from stylegan_v_mm.datasets import SeedDataset
+from stylegan_v_mm.datasets import SeedDataset, VideoDataset
+from stylegan_v_mm.evaluation import RandomI3D
 
 
 def measure(job, out, *options):
@@ -30,6 +31,25 @@ def test_the_distance_is_printed_and_does_not_depend_on_batches(job, tmp_path):
     one, text = measure(job, tmp_path / 'a.json')
     assert one['FVD-random'] > 0
     assert f'FVD-random: {one["FVD-random"]:.4f}' in text
+    line = json.loads((tmp_path / 'metrics.jsonl').read_text())
+    (protocol,) = (
+        each
+        for each in line['protocols']
+        if each['type'] == 'FrechetVideoDistance'
+    )
+    assert {'FVD-random', 'FVD-random-se'} <= {*protocol['results']}
+    data = VideoDataset(protocol['data'])
+    assert protocol == protocol | dict(
+        detector='RandomI3D',
+        checksum=RandomI3D().digest,
+        precision='float32',
+        data_digest=data.clip_list['digest'],
+        num_fake=6,
+        num_real=min(6, len(data)),
+    )
+    # Each number belongs to one metric.
+    known = [name for each in line['protocols'] for name in each['results']]
+    assert sorted(known) == sorted(one)
     two, _ = measure(job, tmp_path / 'b.json', 'test_dataloader.batch_size=1')
     assert two['FVD-random'] == pytest.approx(one['FVD-random'], rel=1e-4)
 
@@ -110,6 +130,15 @@ def test_a_work_dir_gives_a_table_and_the_best(job, measured, tmp_path):
         assert line['kimg'] == pytest.approx(number * 4 * 3 / 1000)
         assert line['num_runs'] == 2
         datetime.fromisoformat(line['date'])
+    # One file, two checkpoints.
+    compared = run_tool(
+        'analysis_tools/compare_metrics.py', work_dir, work_dir,
+        '--checkpoint', 'iter_2.pth', 'iter_4.pth',
+    )  # fmt: skip
+    assert compared.returncode == 0, compared.stderr
+    rows = [line.split() for line in compared.stdout.splitlines()]
+    cells = [f'{values[0]:.4f}', f'{values[1]:.4f}']
+    assert ['FVD-random', *cells] in [row[:3] for row in rows]
     (scalars,) = work_dir.glob('*/vis_data/scalars.json')
     steps = [json.loads(line) for line in scalars.read_text().splitlines()]
     assert [line['step'] for line in steps] == [2, 4]

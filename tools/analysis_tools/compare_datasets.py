@@ -43,6 +43,7 @@ CHOICES = {
     'fvd128': dict(FVD, num_frames=128),
     'kvd16': dict(FVD, type='KernelDistance', num_frames=16),
     'pr16': dict(FVD, type='PrecisionRecall', num_frames=16),
+    'flow16': dict(type='FlowDistance', num_frames=16),
     'fid': dict(IMAGES, type='FrechetVideoDistance'),
     'fd-vgg16': dict(IMAGES, type='FrechetVideoDistance', detector='vgg16'),
     'kid': dict(IMAGES, type='KernelDistance'),
@@ -142,13 +143,6 @@ def first_clips(
     return Subset(videos, range(min(num_clips, len(videos))))
 
 
-def num_real(metric: BaseMetric) -> int:
-    """Count the real clips or frames that a metric compares with."""
-    videos = getattr(metric, 'real_videos', ())
-    available = getattr(videos, 'total', len(videos))
-    return min(available, getattr(metric, 'num_real', 0))
-
-
 def show(
     metrics: Iterable[BaseMetric], clips: Subset, num_workers: int, label: str
 ) -> None:
@@ -244,14 +238,9 @@ def main() -> None:
         clips = fakes[span]
         show(metrics, clips, args.num_workers, f'clips of {span} frames')
         for metric in metrics:
-            detector = getattr(metric, 'detector', None)
             about = dict(
-                num_real=num_real(metric),
-                num_fake=len(clips) * getattr(metric, 'clips_per_video', 1),
-                real=args.real,
-                fake=args.fake,
-                resolution=args.resolution,
-                detector=detector and detector.digest,
+                dict(real=args.real, fake=args.fake, num_real=0),
+                **metric.protocol(len(clips)),
             )
             values = metric.evaluate(len(clips))
             found = [

@@ -4,12 +4,18 @@ Videos are cut into clips. Every other clip is the real data; the same clips,
 spoilt in one way after another, are taken for generated ones. The rest, real
 as well, tell how far apart two sets of so many clips are by chance.
 
+With --halves, every other video is the real data, and what is spoilt are the
+others, as a model's clips are never the real ones. "above" then is how many
+standard errors a distance lies above that of the unspoilt half.
+
 Example:
-    python tools/analysis_tools/metric_sensitivity.py data/clouds
+    python tools/analysis_tools/metric_sensitivity.py data/clouds --halves
 """
 
 import argparse
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,7 +26,13 @@ from tqdm import tqdm
 
 from stylegan_v_mm.datasets import ResizeCrop, VideoDataset
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.evaluation import FeatureStats, RandomI3D, frechet_distance
+from stylegan_v_mm.evaluation import (
+    FlowHistograms,
+    RandomI3D,
+    frechet_distance,
+)
+from stylegan_v_mm.evaluation.frechet import GroupedStats
+from stylegan_v_mm.evaluation.measures import jackknife_error
 from stylegan_v_mm.evaluation.motion_report import (
     MIN_NUM_FRAMES,
     ClipMotion,
@@ -52,12 +64,23 @@ def blur(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     )
 
 
+def turn_hue(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turn the hue by a third: red becomes green, green blue."""
+    frames = []
+    for frame in clip:
+        hsv = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV_FULL)
+        hsv[..., 0] += 85  # of 256, in bytes
+        frames.append(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL))
+    return np.stack(frames)
+
+
 # Of clips [T, R, R, 3], T divisible by 4.
 SPOILT: dict[str, Spoil] = {
     'mild noise': add_noise(5),
     'heavy noise': add_noise(10),
     'harsh noise': add_noise(25),
     'blurred': blur,
+    'other hue': turn_hue,
     'frozen': lambda clip, rng: clip[[0] * len(clip)],
     'shuffled frames': lambda clip, rng: rng.permutation(clip),
     'backwards': lambda clip, rng: clip[::-1],
@@ -66,12 +89,45 @@ SPOILT: dict[str, Spoil] = {
         np.arange(len(clip)) % (len(clip) // 3)
     ],
 }
-COLUMNS = ['FrameDiff1', 'FrameDiff8', 'Frozen', 'Loops', 'MeanFreq']
+#: Real clips that are not the first ones: what chance makes.
+OTHER = 'other real clips'
+COLUMNS = [
+    'SpectrumDist',
+    'FrameDiff1',
+    'FrameDiff8',
+    'Frozen',
+    'Loops',
+    'MeanFreq',
+]
+
+
+class Clip(NamedTuple):
+    """A clip.
+
+    Attributes:
+        video: Number of the video that it is from.
+        frames: [T, R, R, 3], uint8.
+    """
+
+    video: int
+    frames: np.ndarray
+
+
+class Measured(NamedTuple):
+    """What a set of clips is like.
+
+    Attributes:
+        stats: Of features, by the names of distances.
+        motion: Means over clips.
+    """
+
+    stats: dict[str, GroupedStats]
+    motion: ClipMotion
 
 
 def cut(
     data: str, num_frames: int, resolution: int, num_clips: int
-) -> list[np.ndarray]:
+) -> list[Clip]:
     """Cut videos into clips.
 
     Args:
@@ -81,14 +137,16 @@ def cut(
         num_clips: The most clips, spread evenly over all.
 
     Returns:
-        In order, [T, R, R, 3], uint8, each.
+        In order.
 
     Raises:
         InputError: The videos cannot be read, or make fewer than 4 clips.
     """
     places = [
-        (source, start)
-        for source in VideoDataset(data, min_num_frames=num_frames).sources
+        (number, source, start)
+        for number, source in enumerate(
+            VideoDataset(data, min_num_frames=num_frames).sources
+        )
         for start in range(0, len(source) - num_frames + 1, num_frames)
     ]
     num = min(num_clips, len(places)) // 2 * 2
@@ -100,29 +158,102 @@ def cut(
     resize = ResizeCrop(resolution)
     clips = []
     for i in tqdm(range(num), 'reading', unit='clip', disable=None):
-        source, start = places[i * len(places) // num]
+        number, source, start = places[i * len(places) // num]
         frames = source.read(range(start, start + num_frames))
-        clips.append(resize({'frames': frames})['frames'])
+        clips.append(Clip(number, resize({'frames': frames})['frames']))
     return clips
 
 
+def halve(clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:
+    """Take the clips of every other video, and those of the rest.
+
+    Raises:
+        InputError: Either has fewer than 2 clips.
+    """
+    first = [clip for clip in clips if clip.video % 2 == 0]
+    rest = [clip for clip in clips if clip.video % 2 == 1]
+    if min(len(first), len(rest)) < 2:
+        raise InputError(
+            f'--halves: {len(first)} clips of every other video and '
+            f'{len(rest)} of the rest, but two on either side are needed: '
+            'give more videos'
+        )
+    return first, rest
+
+
 def measure(
-    clips: list[np.ndarray], spoil: Spoil, detector: RandomI3D
-) -> tuple[FeatureStats, ClipMotion]:
-    """Spoil clips, each with a seed of its own, and measure them."""
-    stats = FeatureStats(detector.num_features)
+    clips: list[Clip],
+    spoil: Spoil,
+    detectors: Mapping[str, RandomI3D | FlowHistograms],
+) -> Measured:
+    """Spoil clips, each with a seed of its own, and measure them.
+
+    Clips of a video are alike: they are in one group.
+    """
+    stats = {k: GroupedStats(v.num_features) for k, v in detectors.items()}
     motions = []
     for seed, clip in enumerate(clips):
-        video = as_video(spoil(clip, np.random.default_rng(seed)))
-        stats.append(detector.features(video[None]))
+        video = as_video(spoil(clip.frames, np.random.default_rng(seed)))
+        for name, detector in detectors.items():
+            stats[name].append(detector.features(video[None]), clip.video // 2)
         motions.append(clip_motion(video))
-    return stats, mean(ClipMotion(*map(torch.stack, zip(*motions))))
+    motion = mean(ClipMotion(*map(torch.stack, zip(*motions))))
+    return Measured(stats, motion)
+
+
+def distance(fake: GroupedStats, real: GroupedStats) -> tuple[float, float]:
+    """Compute a Frechet distance and its standard error.
+
+    The error is a jackknife over groups; not a number, if these are too few.
+    """
+    total = fake.total
+    without = [total - group for group in fake.groups if group.num]
+    error = math.nan
+    if len(without) > 1 and all(stats.num > 1 for stats in without):
+        error = jackknife_error(
+            [frechet_distance(stats, real.total) for stats in without]
+        )
+    return frechet_distance(total, real.total), error
 
 
 def as_video(clip: np.ndarray) -> Tensor:
     """[T, R, R, 3] -> [T, 3, R, R], uint8."""
     clip = np.ascontiguousarray(clip.astype(np.uint8).transpose(0, 3, 1, 2))
     return torch.from_numpy(clip)
+
+
+def table(results: dict[str, Measured], shows_errors: bool) -> list[list[str]]:
+    """Lay out measurements of sets of clips: rows of cells.
+
+    Args:
+        results: By the names of the sets; the first is the real one.
+        shows_errors: Whether to say how far distances are above that of
+            :data:`OTHER`, in standard errors, and to leave out the first.
+    """
+    first = next(iter(results.values()))
+    # Of few frames, none are 8 apart.
+    known = compare(first.motion, first.motion)
+    columns = [name for name in COLUMNS if name in known]
+    heads = ['']
+    for name in first.stats:
+        heads += [name, 'above'] if shows_errors else [name]
+    rows = [[*heads, *columns]]
+    for set_name, (all_stats, motion) in results.items():
+        if shows_errors and set_name == next(iter(results)):
+            continue
+        cells = [set_name]
+        for name, stats in all_stats.items():
+            value, error = distance(stats, first.stats[name])
+            cells.append(f'{value:.3g}')
+            if shows_errors:
+                chance = distance(
+                    results[OTHER].stats[name], first.stats[name]
+                )
+                above = (value - chance[0]) / math.hypot(error, chance[1])
+                cells.append(f'{above:.1f}')
+        values = compare(motion, first.motion)
+        rows.append([*cells, *(f'{values[name]:.3g}' for name in columns)])
+    return rows
 
 
 def main() -> None:
@@ -150,32 +281,35 @@ def main() -> None:
         default=64,
         help='pixels (default: 64)',
     )
+    parser.add_argument(
+        '--halves',
+        action='store_true',
+        help='compare clips of different videos, and show standard errors',
+    )
     args = parser.parse_args()
-    detector = RandomI3D()
-    least = max(MIN_NUM_FRAMES, detector.min_num_frames)
+    detectors: dict[str, RandomI3D | FlowHistograms] = {
+        'FVD-random': RandomI3D(),
+        f'FlowDist{args.num_frames}': FlowHistograms(),
+    }
+    least = max(each.min_num_frames for each in detectors.values())
+    least = max(MIN_NUM_FRAMES, least)
     if args.num_frames < least:
         raise InputError(
             f'--num-frames {args.num_frames} must be at least {least}'
         )
     clips = cut(args.data, args.num_frames, args.resolution, args.num_clips)
-    real, other = clips[::2], clips[1::2]
-    sets: dict[str, tuple[list[np.ndarray], Callable]] = {
-        'itself': (real, unchanged),
-        'other real clips': (other, unchanged),
+    real, other = halve(clips) if args.halves else (clips[::2], clips[1::2])
+    unspoilt = {'itself': real, OTHER: other}
+    sets: dict[str, tuple[list[Clip], Spoil]] = {
+        name: (sound, unchanged) for name, sound in unspoilt.items()
     }
-    sets |= {name: (real, spoil) for name, spoil in SPOILT.items()}
+    spoilt = other if args.halves else real
+    sets |= {name: (spoilt, spoil) for name, spoil in SPOILT.items()}
     results = {
-        name: measure(sound, spoil, detector)
+        name: measure(sound, spoil, detectors)
         for name, (sound, spoil) in tqdm(sets.items(), disable=None)
     }
-    real_stats, real_motion = results['itself']
-    rows = [['', 'FVD-random', 'SpectrumDist', *COLUMNS]]
-    for name, (stats, motion) in results.items():
-        values = compare(motion, real_motion)
-        values['FVD-random'] = frechet_distance(stats, real_stats)
-        cells = [f'{values[column]:.3g}' for column in rows[0][1:]]
-        rows.append([name, *cells])
-    print(format_table(rows))
+    print(format_table(table(results, args.halves)))
 
 
 if __name__ == '__main__':

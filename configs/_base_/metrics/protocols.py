@@ -58,6 +58,13 @@ pr2048_16f = dict(
     num_frames='= min(16, num_test_frames)',
     **on_videos,
 )
+flow2048_16f = dict(
+    type='FlowDistance',
+    num_frames='= min(16, num_test_frames)',
+    num_fake='= num_test_videos',
+    num_real='= num_test_videos',
+    **on_real,
+)
 isv2048_ucf = dict(
     type='InceptionScore',
     num_frames=16,
