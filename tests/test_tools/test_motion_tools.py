@@ -3,7 +3,7 @@
 import json
 import os
 from functools import partial
-from itertools import dropwhile
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def table(result):
     head, *lines = dropwhile(lambda line: not line.startswith(' '), text)
     columns = head.split()
     rows = {}
-    for line in lines:
+    for line in takewhile(str.strip, lines):
         if len(cells := line.split()) > 1 and cells[0] != 'picture':
             numbers = map(float, cells[-len(columns) :])
             if len(cells) > len(columns):
@@ -84,16 +84,19 @@ def test_mistakes_are_named(run, tmp_path, tmp_path_factory):
     report = partial(run, 'motion_report', tmp_path, tmp_path)
     one = tmp_path_factory.mktemp('one')
     write_noise(one / 'long.mp4', 48)
-    sensitivity = partial(run, 'metric_sensitivity', one, '--num-frames=12')
+    sensitivity = partial(
+        run, 'metric_sensitivity', one, '--num-frames=12', '--detector=random'
+    )
     # Too short for FrameDiff8.
     assert 'FrameDiff1' in table(sensitivity())['frozen']
     halves = sensitivity('--halves')
+    few = partial(run, 'metric_sensitivity', tmp_path, '--detector=random')
     for result, words in (
         (report('--out', tmp_path / 'a.jpg'), 'must end in .png'),
         (report('--out', tmp_path / 'b/a.png'), 'there is no folder'),
         (report('--out', tmp_path / 'a.png'), 'shorter than 64 frames'),
-        (run('metric_sensitivity', tmp_path, '--num-frames=8'), 'at least 9'),
-        (run('metric_sensitivity', tmp_path, '--num-frames=12'), '1 clips'),
+        (sensitivity('--num-frames=8'), 'at least 9'),
+        (few('--num-frames=12'), '1 clips'),
         (halves, '--halves: 4 clips of every other video and 0'),
     ):
         assert result.returncode == 2
@@ -108,7 +111,7 @@ def test_halves_are_of_different_videos_and_errors_are_shown(run, tmp_path):
         write_noise(tmp_path / f'{i:02}.mp4', 34, seed=i)
     result = run(
         'metric_sensitivity', tmp_path, '--halves', '--num-frames=16',
-        '--resolution=32',
+        '--resolution=32', '--detector=random',
     )  # fmt: skip
     rows = table(result)
     # Of one name, the last column counts: that of FlowDist16.
@@ -121,6 +124,11 @@ def test_halves_are_of_different_videos_and_errors_are_shown(run, tmp_path):
     assert rows['frozen']['above'] > 3
     assert abs(rows['other hue']['above']) < 3
     assert rows['frozen']['FlowDist16'] > 2 * other['FlowDist16']
+    *_, fewer, last = map(str.split, result.stdout.splitlines())
+    assert (fewer[0], last[0]) == ('8', '16')
+    assert float(last[3]) == pytest.approx(other['FlowDist16'], rel=6e-3)
+    # Of fewer clips, a set is farther from another one of the same kind.
+    assert float(fewer[3]) > float(last[3])
 
 
 RC_TRACK = Path(os.environ.get('STYLEGAN_V_RC_TRACK', '/nowhere'))
@@ -147,7 +155,13 @@ def test_the_motion_distance_ranks_as_the_eye_does(run, tmp_path):
         if path.name not in HELD_OUT:
             (tmp_path / path.name).symlink_to(path)
     rows = table(
-        run('metric_sensitivity', tmp_path, '--halves', '--num-clips=352')
+        run(
+            'metric_sensitivity',
+            tmp_path,
+            '--halves',
+            '--num-clips=352',
+            '--detector=random',
+        )
     )
     distances = {name: row['FlowDist16'] for name, row in rows.items()}
     for name in ('half speed', 'shuffled frames', 'frozen', 'backwards'):
@@ -163,7 +177,7 @@ def test_the_motion_distance_ranks_as_the_eye_does(run, tmp_path):
 )
 def test_what_metrics_see_in_real_videos(run):
     """What docs/metrics.md says of them."""
-    rows = table(run('metric_sensitivity', REAL))
+    rows = table(run('metric_sensitivity', REAL, '--detector=random'))
 
     def ranked(column, *names):
         values = [rows[name][column] for name in names]

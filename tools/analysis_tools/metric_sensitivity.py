@@ -6,7 +6,8 @@ as well, tell how far apart two sets of so many clips are by chance.
 
 With --halves, every other video is the real data, and what is spoilt are the
 others, as a model's clips are never the real ones. "above" then is how many
-standard errors a distance lies above that of the unspoilt half.
+standard errors a distance lies above that of the unspoilt half. A second table
+says what that one is by the number of clips: the least that a model can reach.
 
 Example:
     python tools/analysis_tools/metric_sensitivity.py data/clouds --halves
@@ -14,24 +15,24 @@ Example:
 
 import argparse
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from compare_datasets import i3d_config
 from motion_report import mean
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from stylegan_v_mm.datasets import ResizeCrop, VideoDataset
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import (
     FlowHistograms,
-    RandomI3D,
     frechet_distance,
 )
-from stylegan_v_mm.evaluation.frechet import GroupedStats
+from stylegan_v_mm.evaluation.frechet import GroupedStats, frechet_distances
 from stylegan_v_mm.evaluation.measures import jackknife_error
 from stylegan_v_mm.evaluation.motion_report import (
     MIN_NUM_FRAMES,
@@ -40,7 +41,13 @@ from stylegan_v_mm.evaluation.motion_report import (
     compare,
 )
 from stylegan_v_mm.evaluation.results import format_table
-from stylegan_v_mm.tool import picture_size, positive_int, run_tool
+from stylegan_v_mm.registry import MODELS
+from stylegan_v_mm.tool import (
+    picture_size,
+    positive_int,
+    run_tool,
+    whole_number,
+)
 
 Spoil = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
@@ -117,11 +124,13 @@ class Measured(NamedTuple):
     """What a set of clips is like.
 
     Attributes:
-        stats: Of features, by the names of distances.
+        features: [N, F] by the names of distances.
+        videos: [N], numbers of the videos that clips are from.
         motion: Means over clips.
     """
 
-    stats: dict[str, GroupedStats]
+    features: dict[str, Tensor]
+    videos: list[int]
     motion: ClipMotion
 
 
@@ -184,36 +193,58 @@ def halve(clips: list[Clip]) -> tuple[list[Clip], list[Clip]]:
 def measure(
     clips: list[Clip],
     spoil: Spoil,
-    detectors: Mapping[str, RandomI3D | FlowHistograms],
+    detectors: Mapping[str, nn.Module],
 ) -> Measured:
-    """Spoil clips, each with a seed of its own, and measure them.
-
-    Clips of a video are alike: they are in one group.
-    """
-    stats = {k: GroupedStats(v.num_features) for k, v in detectors.items()}
+    """Spoil clips, each with a seed of its own, and measure them."""
+    features: dict[str, list[Tensor]] = {name: [] for name in detectors}
     motions = []
-    for seed, clip in enumerate(clips):
+    bar = tqdm(clips, leave=False, unit='clip', disable=None)
+    for seed, clip in enumerate(bar):
         video = as_video(spoil(clip.frames, np.random.default_rng(seed)))
         for name, detector in detectors.items():
-            stats[name].append(detector.features(video[None]), clip.video // 2)
+            features[name].append(detector.features(video[None]))
         motions.append(clip_motion(video))
-    motion = mean(ClipMotion(*map(torch.stack, zip(*motions))))
-    return Measured(stats, motion)
+    return Measured(
+        {name: torch.cat(rows) for name, rows in features.items()},
+        [clip.video for clip in clips],
+        mean(ClipMotion(*map(torch.stack, zip(*motions)))),
+    )
 
 
-def distance(fake: GroupedStats, real: GroupedStats) -> tuple[float, float]:
+def distance(
+    name: str, fake: Measured, real: Measured, num: int | None = None
+) -> tuple[float, float]:
     """Compute a Frechet distance and its standard error.
 
     The error is a jackknife over groups; not a number, if these are too few.
+    Clips of a video are alike: they are in one group.
+
+    Args:
+        name: Of the distance.
+        fake: One set.
+        real: The other one.
+        num: Clips of either, spread evenly. Defaults to None, all.
     """
-    total = fake.total
-    without = [total - group for group in fake.groups if group.num]
+    a, b = (
+        group(measured.features[name], measured.videos, num)
+        for measured in (fake, real)
+    )
+    without = [a.total - part for part in a.groups if part.num]
     error = math.nan
     if len(without) > 1 and all(stats.num > 1 for stats in without):
-        error = jackknife_error(
-            [frechet_distance(stats, real.total) for stats in without]
-        )
-    return frechet_distance(total, real.total), error
+        error = jackknife_error(frechet_distances(without, b.total))
+    return frechet_distance(a.total, b.total), error
+
+
+def group(
+    features: Tensor, videos: Sequence[int], num: int | None
+) -> GroupedStats:
+    """Sum up features [N, F] of so many clips, spread evenly."""
+    stats = GroupedStats(features.shape[1])
+    num = num or len(videos)
+    for i in np.arange(num) * len(videos) // num:
+        stats.append(features[i : i + 1], videos[i] // 2)
+    return stats
 
 
 def as_video(clip: np.ndarray) -> Tensor:
@@ -235,24 +266,37 @@ def table(results: dict[str, Measured], shows_errors: bool) -> list[list[str]]:
     known = compare(first.motion, first.motion)
     columns = [name for name in COLUMNS if name in known]
     heads = ['']
-    for name in first.stats:
+    for name in first.features:
         heads += [name, 'above'] if shows_errors else [name]
     rows = [[*heads, *columns]]
-    for set_name, (all_stats, motion) in results.items():
-        if shows_errors and set_name == next(iter(results)):
+    for set_name, measured in results.items():
+        if shows_errors and measured is first:
             continue
         cells = [set_name]
-        for name, stats in all_stats.items():
-            value, error = distance(stats, first.stats[name])
+        for name in first.features:
+            value, error = distance(name, measured, first)
             cells.append(f'{value:.3g}')
             if shows_errors:
-                chance = distance(
-                    results[OTHER].stats[name], first.stats[name]
-                )
+                chance = distance(name, results[OTHER], first)
                 above = (value - chance[0]) / math.hypot(error, chance[1])
                 cells.append(f'{above:.1f}')
-        values = compare(motion, first.motion)
+        values = compare(measured.motion, first.motion)
         rows.append([*cells, *(f'{values[name]:.3g}' for name in columns)])
+    return rows
+
+
+def table_of_chance(a: Measured, b: Measured) -> list[list[str]]:
+    """Lay out how far two sets of real clips are apart, by their number."""
+    rows = [['clips of either half']]
+    for name in a.features:
+        rows[0] += [name, 'standard error']
+    most = min(len(a.videos), len(b.videos))
+    for num in sorted({most, *(2**i for i in range(3, most.bit_length()))}):
+        cells = [str(num)]
+        for name in a.features:
+            value, error = distance(name, a, b, num)
+            cells += [f'{value:.4g}', f'{error:.2g}']
+        rows.append(cells)
     return rows
 
 
@@ -265,7 +309,7 @@ def main() -> None:
     parser.add_argument('data', help='folder, zip or video file')
     parser.add_argument(
         '--num-clips',
-        type=positive_int,
+        type=whole_number(4),
         default=512,
         help='the most, half of them real (default: 512)',
     )
@@ -286,10 +330,18 @@ def main() -> None:
         action='store_true',
         help='compare clips of different videos, and show standard errors',
     )
+    parser.add_argument(
+        '--detector',
+        default='i3d',
+        help='what tools/get_detectors.py got (default: %(default)s), another '
+        "file of I3D, by path or URL, or 'random', which needs no file",
+    )
     args = parser.parse_args()
-    detectors: dict[str, RandomI3D | FlowHistograms] = {
-        'FVD-random': RandomI3D(),
-        f'FlowDist{args.num_frames}': FlowHistograms(),
+    i3d = MODELS.build(i3d_config(args.detector))
+    length = args.num_frames
+    detectors: dict[str, nn.Module] = {
+        'FVD-random' if i3d.is_random else f'FVD{length}': i3d,
+        f'FlowDist{length}': FlowHistograms(),
     }
     least = max(each.min_num_frames for each in detectors.values())
     least = max(MIN_NUM_FRAMES, least)
@@ -310,6 +362,9 @@ def main() -> None:
         for name, (sound, spoil) in tqdm(sets.items(), disable=None)
     }
     print(format_table(table(results, args.halves)))
+    if args.halves:
+        print()
+        print(format_table(table_of_chance(results[OTHER], results['itself'])))
 
 
 if __name__ == '__main__':
