@@ -17,6 +17,14 @@ from mmengine.logging import MMLogger
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
+@pytest.fixture(scope='session', autouse=True)
+def shared_cache_home(tmp_path_factory):
+    """Keep what fixtures cache that many tests share out of it, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('shared')))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def cache_home(tmp_path_factory, monkeypatch):
     """Keep caches out of the user's home, and apart for each test."""

@@ -103,7 +103,10 @@ class _CheckedClips(Dataset):
     def __init__(self, config: dict, shape: tuple[int, ...]) -> None:
         self.dataset = dataset = DATASETS.build(config)
         self.shape = shape
-        for name in ('labels', 'metainfo', 'video_lens'):
+        for name in (
+            *('labels', 'metainfo', 'video_lens'),
+            *('clip_list', 'data_root'),
+        ):
             if hasattr(dataset, name):
                 setattr(self, name, getattr(dataset, name))
         if hasattr(dataset, 'fingerprint'):
@@ -225,11 +228,15 @@ def describe(clips: Any) -> dict:
 
     Returns:
         dict: ``data``, where it lies here, and ``data_digest``, the same for
-        every copy.
+        every copy of videos; None for a data set that has nothing to tell it
+        from another one by.
     """
     videos = getattr(clips, 'videos', clips)
-    digest = videos.clip_list['digest']
-    return dict(data=str(videos.data_root), data_digest=digest)
+    if hasattr(videos, 'clip_list'):
+        digest = videos.clip_list['digest']
+    else:
+        digest = getattr(videos, 'fingerprint', None)
+    return dict(data=str(getattr(videos, 'data_root', '')), data_digest=digest)
 
 
 def own_share(

@@ -99,7 +99,7 @@ def test_a_given_csv_with_another_header():
     if folder is None:
         pytest.skip('STYLEGAN_V_BAD_INPUTS names no folder of bad inputs')
     file = Path(folder) / 'labels_other_header.csv'
-    with pytest.raises(InputError, match=r'"path,class_id".*"video,label"'):
+    with pytest.raises(InputError, match=r"'path,class_id'.*\"video,label\""):
         load_labels(folder, ['a/x.mp4'], str(file))
     header, *lines = file.read_text().splitlines()
     assert header == 'path,class_id'
@@ -162,9 +162,9 @@ def test_json_that_cannot_be_used(tmp_path, labels, text):
         (
             'labels.csv',
             'path,class_id\na,0\nb,2\nc/d,5\n',
-            '"path,class_id" in its first line.*"video,label"',
+            'path,class_id.* in its first line.*"video,label"',
         ),
-        ('labels.csv', 'path,class_id\na,0\n', '"path,class_id".*known'),
+        ('labels.csv', 'path,class_id\na,0\n', 'path,class_id.*known'),
         ('labels.csv', 'a,0\nb,2\nc/d,\n', "all integers .*, c/d has ''"),
         ('labels.csv', 'a,0\nb,2.0\nc/d,5\n', "b has '2.0'"),
         ('labels.txt', 'a,1\n', 'a .json or a .csv file'),

@@ -144,8 +144,8 @@ def test_the_baseline_renders_our_frames(benchmark, generator):
     t = torch.tensor([0.0, 1.5, 40, 1030, 7, 8, 9])
     found = torch.cat(list(ours.render_videos(ws, motions, t, c)), 1)
     chunks = list(theirs.render_videos(ws, motions, t, c, chunk=4))
-    assert [len(chunk) for chunk in chunks] == [4, 3, 4, 3]
-    expected = torch.cat(chunks).unflatten(0, (2, 7))
+    assert [chunk.shape[1] for chunk in chunks] == [4, 3, 4, 3]
+    expected = torch.cat(chunks, 1).unflatten(1, (2, 7))[0]
     assert expected.std() > 0.1
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 

@@ -49,7 +49,7 @@ def test_ours_gives_the_distance_of_cd_fvd(videos, tmp_path, run_script):
     torch.manual_seed(0)
     torch.save(InceptionI3D().state_dict(), tmp_path / 'i3d.pt')
     result = run_script(
-        TOOL, tmp_path / 'i3d.pt', videos, '--resolution', 32
+        TOOL, videos, '--weights', tmp_path / 'i3d.pt', '--resolution', 32
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     baseline, ours, rounded = result.stdout.splitlines()[-3:]
@@ -63,8 +63,9 @@ def test_ours_gives_the_distance_of_cd_fvd(videos, tmp_path, run_script):
 
 def test_mistakes_are_named(videos, tmp_path, run_script):
     for options, words in (
-        ((tmp_path / 'no.pt', videos, '--threads=0'), '--threads 0: at least'),
-        ((tmp_path / 'no.pt', videos), 'no.pt'),
+        ((videos, '--threads=0'), "'0' must be a whole number from 1"),
+        ((videos, '--weights', tmp_path / 'no.pt'), 'no.pt'),
+        ((videos,), 'tools/get_detectors.py i3d'),
     ):
         result = run_script(TOOL, *options)
         assert result.returncode == 2

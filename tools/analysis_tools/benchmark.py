@@ -502,7 +502,7 @@ def measure_sampling(options: Options) -> tuple[list[Row], dict]:
             rows[way].seconds[-1] *= options.chunk / frames_of(chunk)
             frames[way].append(chunk.cpu())
     # The baseline renders video by video, ours moment by moment.
-    theirs = torch.cat(frames[PUBLISHED]).split(options.num_frames)
+    theirs = torch.cat(frames[PUBLISHED], 1)[0].split(options.num_frames)
     mine = torch.cat(frames[OURS], 1)
     differences = torch.cat(
         [

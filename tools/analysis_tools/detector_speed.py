@@ -1,7 +1,7 @@
 r"""Measure how fast I3D turns clips into features, beside the package cd-fvd.
 
 Example:
-    python tools/analysis_tools/detector_speed.py i3d_weights.pt data/clips
+    python tools/analysis_tools/detector_speed.py data/clips
 
 Both networks have the same weights and take turns on the same clips, four at
 a time. "CPU" is the processor's time, over all threads, which other programs
@@ -23,9 +23,15 @@ from tqdm import tqdm
 from stylegan_v_mm.allocation import keep_freed_memory
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import I3D, FeatureStats, frechet_distance
+from stylegan_v_mm.evaluation.detector_files import detector_file
 from stylegan_v_mm.evaluation.real_clips import own_share, real_clips
 from stylegan_v_mm.evaluation.results import format_table
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.tool import (
+    picture_size,
+    positive_int,
+    run_tool,
+    whole_number,
+)
 
 BASELINE = 'cd-fvd'
 CLIPS_AT_A_TIME = 4
@@ -114,35 +120,36 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('weights', help='file of weights of I3D')
     parser.add_argument('data', help='folder, zip or video file')
     parser.add_argument(
+        '--weights',
+        help='file of I3D (default: what tools/get_detectors.py got)',
+    )
+    parser.add_argument(
         '--num-clips',
-        type=int,
+        type=whole_number(4),
         default=64,
         help='the most, one of each video (default: 64)',
     )
     parser.add_argument(
         '--resolution',
-        type=int,
+        type=picture_size,
         default=128,
         help='pixels of the clips, before I3D resizes them (default: 128)',
     )
     parser.add_argument(
-        '--threads', type=int, default=1, help='default: %(default)s'
+        '--threads', type=positive_int, default=1, help='default: %(default)s'
     )
     args = parser.parse_args()
-    for name in ('threads', 'resolution'):
-        if getattr(args, name) < 1:
-            raise InputError(f'--{name} {getattr(args, name)}: at least 1')
+    weights = args.weights or str(detector_file('i3d')[0])
     torch.set_num_threads(args.threads)
     keep_freed_memory()
     # Ours checks the file.
     ours = {
-        dtype: I3D(args.weights, eps=EPS, dtype=dtype).features
+        dtype: I3D(weights, eps=EPS, dtype=dtype).features
         for dtype in ('float32', 'bfloat16')
     }
-    detectors = {BASELINE: build_baseline(args.weights)}
+    detectors = {BASELINE: build_baseline(weights)}
     detectors |= {f'ours, {dtype}': each for dtype, each in ours.items()}
     videos = real_clips(dict(data_root=args.data), 16, args.resolution)
     chosen = own_share(videos, args.num_clips)

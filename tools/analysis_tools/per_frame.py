@@ -439,19 +439,20 @@ class PerFrameGAN(StyleGANV):
         Args:
             ws: [N, num_ws, w_dim].
             motions: Motion noise of the N videos.
-            t: Times [T], in frames.
+            t: Times [T], or [N, T] for times of their own, in frames.
             c: Labels [N, c_dim].
             chunk: Frames at a time.
 
         Yields:
-            The next frames of a video [<= chunk, 3, H, W], float32; those of
-            the next video follow the last ones of a video.
+            The next frames of a video [1, <= chunk, 3, H, W], float32; those
+            of the next video follow the last ones of a video.
         """
         network = self.generator_ema
         encoder = network.motion_encoder
         c = ws.new_zeros(len(ws), 0) if c is None else c
-        for i, motion in enumerate(motions):
-            for times in t.to(ws.device).split(chunk):
+        each_t = t.to(ws.device).expand(len(motions), -1)
+        for i, (motion, t) in enumerate(zip(motions, each_t)):
+            for times in t.split(chunk):
                 motion_v = None
                 if encoder is not None:
                     first, count = encoder.code_range(times[None])
@@ -465,8 +466,9 @@ class PerFrameGAN(StyleGANV):
                         noise[None].to(ws.device),
                         first,
                     )
-                yield synthesize(
+                frames = synthesize(
                     network.synthesis,
                     ws[i].expand(len(times), -1, -1),
                     motion_v,
                 )
+                yield frames[None]
