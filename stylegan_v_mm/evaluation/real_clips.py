@@ -1,5 +1,6 @@
 """The real clips that generated ones are compared with."""
 
+import hashlib
 import inspect
 import sys
 from collections.abc import Sequence
@@ -109,6 +110,10 @@ class _CheckedClips(Dataset):
         if hasattr(dataset, 'fingerprint'):
             # Of the videos; which clips of them is in the config.
             self.fingerprint = f'{dataset.fingerprint} {config}'
+        self.data_root = getattr(dataset, 'data_root', type(dataset).__name__)
+        # What does not list its clips is known by its config.
+        digest = hashlib.sha256(repr(config).encode()).hexdigest()
+        self.clip_list = getattr(dataset, 'clip_list', {'digest': digest})
         self._has_frames = hasattr(dataset, 'read')
         if not self._has_frames:
             self.video_lens = np.ones(len(dataset), np.int64)
