@@ -24,7 +24,12 @@ from real_process import run_script
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path
-    for pattern in ('*.md', 'docs/*.md', 'projects/**/*.md')
+    for pattern in (
+        '*.md',
+        'docs/*.md',
+        'projects/**/*.md',
+        'stylegan_v_mm/zoo/*.md',
+    )
     for path in ROOT.glob(pattern)
 )
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]

@@ -92,7 +92,8 @@ class _Wrapper:
         digest = hashlib.sha256(self._places.tobytes())
         for dataset in self._inner:
             digest.update(dataset.clip_list['digest'].encode())
-        return {'number': len(self), 'digest': digest.hexdigest()}
+        number = len(self._places)
+        return {'number': number, 'digest': digest.hexdigest()}
 
     @property
     def data_root(self) -> str:
