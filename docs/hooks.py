@@ -1,4 +1,4 @@
-"""Take pages of projects and models into the site, and mend links and references."""
+"""Take pages from elsewhere into the site, and mend links and references."""
 
 import re
 from pathlib import Path

@@ -34,17 +34,16 @@ class ZooModel(NamedTuple):
 def zoo_models() -> dict[str, ZooModel]:
     """Return all models by name."""
     index = json.loads((FOLDER / 'index.json').read_text('utf-8'))
-    return {
-        name: ZooModel(
-            str(FOLDER / entry['config']),
-            f'{entry["weights"]}#sha256={entry["sha256"]}'
-            if '://' in entry['weights']
-            else str(FOLDER / entry['weights']),
-            entry['sha256'],
-            entry['about'],
-        )
-        for name, entry in index.items()
-    }
+    models = {}
+    for name, entry in index.items():
+        weights, sha256 = entry['weights'], entry['sha256']
+        if '://' in weights:
+            weights = f'{weights}#sha256={sha256}'
+        else:
+            weights = str(FOLDER / weights)
+        config = str(FOLDER / entry['config'])
+        models[name] = ZooModel(config, weights, sha256, entry['about'])
+    return models
 
 
 def zoo_model(name: str) -> ZooModel | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from safetensors.torch import save_file
 from torch import nn
@@ -38,6 +39,16 @@ def test_a_config_and_a_checkpoint(folder):
     assert find_model(str(folder), 'https://x/y.pth').checkpoint == (
         'https://x/y.pth'
     )
+
+
+def test_a_config_of_another_kind(folder):
+    config = folder / 'small.json'
+    Config.fromfile(folder / 'small.py').dump(config)
+    files = str(config), str(folder / 'iter_1.pth')
+    assert find_model(*files) == files
+    ours, theirs = load_gan(*files), load_gan(*find_model(str(folder)))
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value)
 
 
 def test_in_a_process_that_has_used_another_library(folder):
