@@ -1,4 +1,4 @@
-"""Take the projects' pages into the site, and mend links and references."""
+"""Take pages from elsewhere into the site, and mend links and references."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,10 @@ ROOT = Path(__file__).parents[1]
 
 def on_files(files, config):
     """Add the Markdown files and pictures outside of ``docs``."""
-    for pattern in ('C*.md', 'S*.md', 'projects/**/*.md', 'projects/**/*.png'):
+    for pattern in (
+        *('C*.md', 'S*.md', 'stylegan_v_mm/zoo/*.md'),
+        *('projects/**/*.md', 'projects/**/*.png'),
+    ):
         for path in sorted(ROOT.glob(pattern)):
             name = path.relative_to(ROOT).as_posix()
             files.append(

@@ -19,6 +19,7 @@ from torch import nn
 
 from .errors import InputError
 from .files import local_file
+from .zoo import zoo_model, zoo_models
 
 # Where a state dict has the average generator.
 AVERAGE = 'generator_ema.'
@@ -61,8 +62,9 @@ def load_checkpoint(path: str) -> dict:
 
     Args:
         path (str): A local file or ``https://...#sha256=CHECKSUM`` (kept in
-            the user's cache). A ``.safetensors`` file holds weights alone; so
-            may another, as a state dict or one for each network.
+            the user's cache); or the name of a model in
+            :mod:`stylegan_v_mm.zoo`. A ``.safetensors`` file holds weights
+            alone; so may another, as a state dict or one for each network.
 
     Returns:
         dict: ``state_dict``, named as in the file, and what else mmengine
@@ -72,7 +74,12 @@ def load_checkpoint(path: str) -> dict:
         InputError: The file is missing, damaged, holds more than weights and
             plain data, or is no checkpoint.
     """
-    file = local_file(path, 'training writes iter_*.pth into its work dir')
+    named = zoo_model(str(path))
+    file = local_file(
+        named.weights if named else path,
+        'training writes iter_*.pth into its work dir; by name there is '
+        f'{", ".join(zoo_models())}',
+    )
     try:
         if file.suffix == '.safetensors':
             return {'state_dict': load_file(file)}
@@ -299,8 +306,9 @@ def weight_differences(ours: dict, theirs: dict) -> list[str]:
 def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
     """Load a checkpoint's weights, all of them or none.
 
-    A checkpoint may also hold the average generator alone, which is all that
-    generating takes; the other networks then stay as they are.
+    A checkpoint may also lack the generator that training steps, as
+    generating takes its average alone and measuring no more; so may it lack
+    the discriminator and the counters then. What it lacks stays as it is.
 
     Args:
         model (nn.Module): Whose names and shapes are wanted.
@@ -312,8 +320,9 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
     """
     ours = model.state_dict()
     theirs = plain_names(checkpoint['state_dict'], ours)
-    if theirs and all(name.startswith(AVERAGE) for name in theirs):
-        ours = {name: ours[name] for name in ours if name.startswith(AVERAGE)}
+    parts = {name.partition('.')[0] for name in theirs}
+    if 'generator_ema' in parts and 'generator' not in parts:
+        ours = {x: ours[x] for x in ours if x.partition('.')[0] in parts}
     problems = weight_differences(ours, theirs)
     if problems:
         shown = '; '.join(problems[:3])
@@ -322,4 +331,4 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
             f'{len(problems)} differences, such as: {shown}. Use the config '
             'that it was trained with'
         )
-    load_state_dict(model, theirs, strict=len(ours) == len(model.state_dict()))
+    load_state_dict(model, model.state_dict() | theirs, strict=True)

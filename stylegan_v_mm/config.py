@@ -173,7 +173,6 @@ def _compute_formulas(config: Config, builtins: dict) -> set[str]:
         if name in pending:
             cycle = ' -> '.join([*pending, name])
             raise InputError(f'variables depend on themselves: {cycle}')
-        used.add(name)
         return resolve(config[name], (name,), (*pending, name))
 
     def evaluate(node: ast.AST, pending: tuple[str, ...]) -> Any:
@@ -213,6 +212,9 @@ def _compute_formulas(config: Config, builtins: dict) -> set[str]:
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
             # The latter for thousands of brackets.
             raise InputError(f'wrong formula {formula!r}: {error}') from error
+        # Whichever way an `if` goes now, the other one uses its variables.
+        names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+        used.update(names - builtins.keys())
         try:
             return evaluate(tree.body, pending)
         except InputError as error:
@@ -220,7 +222,6 @@ def _compute_formulas(config: Config, builtins: dict) -> set[str]:
         except (
             KeyError, TypeError, ValueError, ArithmeticError, RecursionError
         ) as error:  # fmt: skip
-            names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
             values = ', '.join(
                 f'{name}={config[name]!r}'
                 for name in sorted(names & set(config))

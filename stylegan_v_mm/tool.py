@@ -229,12 +229,14 @@ def model_parser(description: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        'model', help='config file, work dir, or OWNER/NAME on the hub'
+        'model',
+        help='config file, work dir, name of a trained model such as '
+        'rc_track_64, or OWNER/NAME on the hub',
     )
     parser.add_argument(
         'checkpoint',
         nargs='?',
         help='file of a training run, or its work dir; not needed if the '
-        'model is a work dir',
+        'model is no config',
     )
     return parser

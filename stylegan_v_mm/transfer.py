@@ -64,13 +64,13 @@ def transfer_weights(model: nn.Module, checkpoint: dict, path: str) -> str:
     theirs = checkpoint.get('state_dict')
     theirs = plain_names(theirs if isinstance(theirs, dict) else {}, ours)
     if not any(name.startswith('generator.') for name in theirs):
-        # A file may hold the average alone: the generator starts as it is.
+        # A file may lack the generator: it starts as its average.
         theirs = theirs | {
             name.replace('generator_ema.', 'generator.'): value
             for name, value in theirs.items()
         }
     theirs = _with_our_constant(theirs, ours)
-    wanted, offered = _learned(ours), _learned(theirs)
+    wanted, offered = learned_weights(ours), learned_weights(theirs)
     if not offered:
         raise InputError(
             f'{path} is not a checkpoint of this library: it holds no '
@@ -133,8 +133,16 @@ def _with_our_constant(theirs: dict, ours: dict) -> dict:
     return renamed
 
 
-def _learned(state: dict) -> dict[str, Tensor]:
-    """Pick what training has changed in the networks."""
+def learned_weights(state: dict) -> dict[str, Tensor]:
+    """Pick what training has changed in the networks.
+
+    Args:
+        state (dict): A state dict with our names.
+
+    Returns:
+        dict: Of its tensors, those of generator, average and discriminator
+        that the config does not determine.
+    """
     return {
         name: value
         for name, value in state.items()

@@ -209,6 +209,16 @@ def test_variables_of_plain_python_are_no_misspelt_keys(write):
         load_config(path)
 
 
+def test_what_the_other_branch_of_a_formula_names_is_used(write):
+    text = "n = 1\nother = 3\nmodel = dict(x='= other if n > 2 else 0')\n"
+    path = write(text)
+    assert load_config(path).model == dict(x=0)
+    # What formulas know by themselves cannot be set.
+    write(text.replace('other', 'num_processes'))
+    with pytest.raises(InputError, match="unknown key 'num_processes'"):
+        load_config(path)
+
+
 def test_no_folder_for_temporary_files(write, monkeypatch):
     monkeypatch.setattr(tempfile, 'tempdir', None)
     monkeypatch.setattr(tempfile, '_candidate_tempdir_list', list)

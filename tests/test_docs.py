@@ -24,7 +24,12 @@ from real_process import run_script
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path
-    for pattern in ('*.md', 'docs/*.md', 'projects/**/*.md')
+    for pattern in (
+        '*.md',
+        'docs/*.md',
+        'projects/**/*.md',
+        'stylegan_v_mm/zoo/*.md',
+    )
     for path in ROOT.glob(pattern)
 )
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
@@ -57,6 +62,7 @@ SHORTER = {
     'tools/edit.py': '--num-frames 16',
     'tools/invert.py': '--steps 2 --starts 2 --loss pixels',
     'tools/analysis_tools/compare_datasets.py': '--detector random',
+    'tools/analysis_tools/metric_sensitivity.py': '--detector random',
     # Training does not overwrite the run that is there.
     'tools/train.py configs/my_videos.py': '--work-dir work_dirs/again',
 }

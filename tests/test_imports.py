@@ -24,7 +24,9 @@ ALLOWED = {
     'config_checks': {'errors', 'registry'},
     'config': {'config_checks', 'errors'},
     'files': {'errors'},
-    'checkpoint': {'errors', 'files'},
+    'zoo': set(),
+    '__main__': {'errors', 'tool'},
+    'checkpoint': {'errors', 'files', 'zoo'},
     'transfer': {'checkpoint', 'errors'},
     'unpickle': {'errors'},
     'frame_sampling': {'errors'},
@@ -101,6 +103,7 @@ ALLOWED = {
         'config',
         'checkpoint',
         'video_io',
+        'zoo',
         'inference',
     },
 }

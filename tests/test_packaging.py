@@ -112,6 +112,33 @@ def test_mmengine_finds_the_configs_of_an_install(built, tmp_path):
     assert Config.fromfile(installed).default_scope == 'stylegan_v_mm'
 
 
+def test_an_install_runs_its_tools_in_an_empty_folder(built, tmp_path):
+    """What the shipped model takes comes with the wheel."""
+    site, here = tmp_path / 'site', tmp_path / 'here'
+    with zipfile.ZipFile(built) as file:
+        file.extractall(site)
+    here.mkdir()
+
+    def run(*words):
+        return subprocess.run(
+            [sys.executable, '-m', 'stylegan_v_mm', *words],
+            cwd=here,
+            env={**os.environ, 'PYTHONPATH': str(site)},
+            capture_output=True,
+            text=True,
+        )
+
+    listed = run()
+    assert listed.returncode == 0, listed.stderr
+    assert '\ngenerate  ' in listed.stdout
+    result = run('generate', 'rc_track_64', '--num-frames=2', '--out=x.mp4')
+    assert result.returncode == 0, result.stderr
+    zoo = site / 'stylegan_v_mm/zoo'
+    assert f'with {zoo}/rc_track_64.safetensors' in result.stdout
+    assert [path.name for path in here.iterdir()] == ['x.mp4']
+    assert (here / 'x.mp4').stat().st_size > 0
+
+
 def test_wheel_metadata(built):
     with zipfile.ZipFile(built) as file:
         (name,) = (n for n in file.namelist() if n.endswith('/METADATA'))

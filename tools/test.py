@@ -2,6 +2,7 @@ r"""Measure trained generators with the metrics of their config.
 
 python tools/test.py CONFIG CHECKPOINT
 python tools/test.py CONFIG WORK_DIR --num-runs 3
+python tools/test.py rc_track_64
 
 Results are printed, appended to WORK_DIR/metrics.jsonl, and handed to the
 visualizer.
@@ -22,6 +23,7 @@ from stylegan_v_mm.evaluation.results import (
     format_table,
     protocols,
 )
+from stylegan_v_mm.inference import find_model
 from stylegan_v_mm.tool import positive_int, read_options, run_tool
 
 
@@ -106,12 +108,16 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'model',
+        help='config file, or any that tools/generate.py takes as a model',
+    )
     parser.add_argument(
         'checkpoints',
-        nargs='+',
+        nargs='*',
         metavar='checkpoint',
-        help='files of a training run, or its work dir for all that are there',
+        help='files of a training run, or its work dir for all that are '
+        'there; not needed if the model is no config',
     )
     parser.add_argument('--work-dir', help='for logs and results')
     parser.add_argument(
@@ -146,9 +152,11 @@ def main() -> None:
     out = Path(args.out) if args.out else None
     if out is not None and not out.parent.is_dir():
         raise InputError(f'--out {out}: there is no folder {out.parent}')
-    found = [find_checkpoints(args.checkpoints)]
+    checkpoints = find_checkpoints(args.checkpoints)
+    files = find_model(args.model, checkpoints[0] if checkpoints else None)
+    found = [checkpoints or [files.checkpoint]]
     config = load_runner_config(
-        args.config,
+        files.config,
         read_options(args.cfg_options),
         args.launcher,
         args.work_dir,
@@ -181,7 +189,7 @@ def main() -> None:
             checkpoint=path,
             iter=iteration,
             kimg=int(runner.model.frames_seen) / 1000,
-            config=args.config,
+            config=files.config,
             num_runs=args.num_runs,
             protocols=protocols(
                 runner.test_loop.evaluator.metrics,

@@ -23,8 +23,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         '--transfer-from',
         metavar='CHECKPOINT',
-        help='start from the weights of a run on other data, as far as they '
-        'fit; with --resume, only if the work dir holds no checkpoint',
+        help='start from the weights of a run on other data, or of a trained '
+        'model such as rc_track_64, as far as they fit; with --resume, only '
+        'if the work dir holds no checkpoint',
     )
     parser.add_argument(
         '--cfg-options',

@@ -22,8 +22,4 @@ model = dict(
 num_test_videos = 128
 detector = dict(type='RandomI3D')  # FVD-random: compares with itself alone
 # FVD hardly notices videos that stand still: measure how they move, too.
-motion = dict(
-    type='MotionReport', num_frames=16, resolution='= resolution',
-    num_real='= num_test_videos', real_data='= real_data',
-)  # fmt: skip
-test_evaluator = [*_base_.test_evaluator, motion]
+test_evaluator = ['= fvd2048_16f', '= motion_16f']

@@ -4,14 +4,12 @@
     python projects/web_demo/app.py WORK_DIR
     python projects/web_demo/app.py CONFIG CHECKPOINT
 
-Without a model, it is that of tools/demo.py, which is trained first if it is
-not there (minutes on a CPU).
+Without a model, it is rc_track_64, which comes with the package.
 """
 
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -27,8 +25,6 @@ from stylegan_v_mm.tool import (
     whole_number,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
@@ -39,10 +35,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'model',
         nargs='?',
-        help='config file, work dir, or OWNER/NAME on the hub',
+        default='rc_track_64',
+        help='config file, work dir, name of a trained model, or OWNER/NAME '
+        'on the hub',
     )
     parser.add_argument(
-        'checkpoint', nargs='?', help='not needed if the model is a work dir'
+        'checkpoint', nargs='?', help='not needed if the model is no config'
     )
     parser.add_argument(
         '--port',
@@ -68,17 +66,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def demo_model() -> str:
-    """Find the work dir of tools/demo.py, which is run if need be."""
-    work_dir = ROOT / 'work_dirs/demo'
-    if not any(work_dir.glob('iter_*.pth')):
-        print('No model is named, and the demo has not been run: running it.')
-        command = [sys.executable, ROOT / 'tools/demo.py']
-        if subprocess.run(command, cwd=ROOT).returncode:
-            raise InputError('tools/demo.py failed: name another model')
-    return str(work_dir)
-
-
 def main() -> None:
     """Parse the command line and serve the page."""
     args = parse_args()
@@ -97,9 +84,7 @@ def main() -> None:
                 f'{error}: pip install -c requirements/constraints.txt gradio'
             ) from error
         with listen(args.host, args.port) as listener:
-            gan = VideoGANInferencer(
-                args.model or demo_model(), args.checkpoint, args.device
-            )
+            gan = VideoGANInferencer(args.model, args.checkpoint, args.device)
             studio = Studio(
                 gan, Path(folder), args.max_frames, args.time_limit
             )

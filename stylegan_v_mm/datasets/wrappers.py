@@ -86,6 +86,15 @@ class _Wrapper:
             digest.update(dataset.fingerprint.encode())
         return digest.hexdigest()
 
+    @cached_property
+    def clip_list(self) -> dict[str, Any]:
+        """See ``VideoDataset``."""
+        digest = hashlib.sha256(self._places.tobytes())
+        for dataset in self._inner:
+            digest.update(dataset.clip_list['digest'].encode())
+        number = len(self._places)
+        return {'number': number, 'digest': digest.hexdigest()}
+
     @property
     def data_root(self) -> str:
         """Where the videos lie."""

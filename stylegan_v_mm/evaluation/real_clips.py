@@ -1,5 +1,6 @@
 """The real clips that generated ones are compared with."""
 
+import hashlib
 import inspect
 import sys
 from collections.abc import Sequence
@@ -103,15 +104,16 @@ class _CheckedClips(Dataset):
     def __init__(self, config: dict, shape: tuple[int, ...]) -> None:
         self.dataset = dataset = DATASETS.build(config)
         self.shape = shape
-        for name in (
-            *('labels', 'metainfo', 'video_lens'),
-            *('clip_list', 'data_root'),
-        ):
+        for name in ('labels', 'metainfo', 'video_lens'):
             if hasattr(dataset, name):
                 setattr(self, name, getattr(dataset, name))
         if hasattr(dataset, 'fingerprint'):
             # Of the videos; which clips of them is in the config.
             self.fingerprint = f'{dataset.fingerprint} {config}'
+        self.data_root = getattr(dataset, 'data_root', type(dataset).__name__)
+        # What does not list its clips is known by its config.
+        digest = hashlib.sha256(repr(config).encode()).hexdigest()
+        self.clip_list = getattr(dataset, 'clip_list', {'digest': digest})
         self._has_frames = hasattr(dataset, 'read')
         if not self._has_frames:
             self.video_lens = np.ones(len(dataset), np.int64)
@@ -228,15 +230,11 @@ def describe(clips: Any) -> dict:
 
     Returns:
         dict: ``data``, where it lies here, and ``data_digest``, the same for
-        every copy of videos; None for a data set that has nothing to tell it
-        from another one by.
+        every copy of videos.
     """
     videos = getattr(clips, 'videos', clips)
-    if hasattr(videos, 'clip_list'):
-        digest = videos.clip_list['digest']
-    else:
-        digest = getattr(videos, 'fingerprint', None)
-    return dict(data=str(getattr(videos, 'data_root', '')), data_digest=digest)
+    digest = videos.clip_list['digest']
+    return dict(data=str(videos.data_root), data_digest=digest)
 
 
 def own_share(

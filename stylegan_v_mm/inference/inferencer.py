@@ -26,10 +26,11 @@ class VideoGANInferencer(BaseInferencer):
     chunk, length, frame rate or device (but for rounding).
 
     Args:
-        model (str): A config file; or a work dir; or ``OWNER/NAME`` on the
-            Hugging Face hub. See :func:`find_model`.
-        weights (str, optional): A checkpoint file or URL, or a work dir.
-            Defaults to None, ``model``'s own.
+        model (str): A config file; or a work dir; or a name in
+            :mod:`stylegan_v_mm.zoo`; or ``OWNER/NAME`` on the Hugging Face
+            hub. See :func:`find_model`.
+        weights (str, optional): A checkpoint file or URL, or a work dir, or
+            a name in the zoo. Defaults to None, ``model``'s own.
         device (str, optional): Defaults to the GPU if there is one.
         metric (str, optional): Choose the best checkpoint by it, see
             :func:`find_model`.

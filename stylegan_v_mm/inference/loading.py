@@ -13,6 +13,10 @@ from ..checkpoint import load_checkpoint, load_weights, newest_checkpoint
 from ..config import load_config
 from ..errors import InputError, refusals
 from ..registry import MODELS
+from ..zoo import zoo_model, zoo_models
+
+# What mmengine reads.
+_CONFIGS = ('.py', '.json', '.yaml', '.yml')
 
 
 class ModelFiles(NamedTuple):
@@ -28,11 +32,12 @@ def find_model(
     """Find the config and the checkpoint of a model.
 
     Args:
-        model (str): A config file; or a work dir, which holds one; or
-            ``OWNER/NAME`` on the Hugging Face hub, downloaded once into its
-            cache.
-        weights (str, optional): A checkpoint file or URL, or a work dir.
-            Defaults to None, ``model``'s own.
+        model (str): A config file; or a work dir, which holds one; or the
+            name of a model in :mod:`stylegan_v_mm.zoo`; or ``OWNER/NAME`` on
+            the Hugging Face hub, downloaded once into its cache. A path that
+            exists wins over a name.
+        weights (str, optional): A checkpoint file or URL, or a work dir, or
+            a name in the zoo. Defaults to None, ``model``'s own.
         metric (str, optional): Of several checkpoints in a work dir, choose
             the best by this metric, which ``tools/test.py`` has measured.
             Defaults to None: the best if training kept it, else the newest.
@@ -43,8 +48,10 @@ def find_model(
     Raises:
         InputError: Something is not there.
     """
-    folder = Path(model)
-    if folder.suffix == '.py':
+    folder, named = Path(model), zoo_model(model)
+    if named is not None:
+        config, weights = Path(named.config), weights or named.weights
+    elif folder.suffix in _CONFIGS:
         if weights is None:
             raise InputError(
                 f'{model} is a config: give a checkpoint or a work dir, too'
@@ -148,11 +155,14 @@ def download_from_hub(name: str) -> Path:
         Path: The folder.
 
     Raises:
-        InputError: There is no such folder here, nor such a model there; or
-            the hub cannot be reached.
+        InputError: This is no such name, or there is no such model; or the
+            hub cannot be reached.
     """
     if not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
-        raise InputError(f'there is no folder {name}')
+        raise InputError(
+            f'there is no folder {name}, and no model of that name: there is '
+            f'{", ".join(zoo_models())}'
+        )
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.utils import HfHubHTTPError
@@ -185,7 +195,8 @@ def load_gan(
 
     Args:
         config (str): Config file.
-        checkpoint (str): File of a training run, local path or https URL.
+        checkpoint (str): File of a training run, local path or https URL; or
+            a name in the zoo.
         device (str, optional): Defaults to the GPU if there is one.
         options (dict, optional): Config settings to override.
 

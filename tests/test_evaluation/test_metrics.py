@@ -1389,6 +1389,25 @@ def test_a_data_set_of_the_users_own_gives_real_clips(
     assert distance(1, dict(own_clips, num_frames=1)).real.num == 14
 
 
+def test_protocols_know_the_clips_of_any_data_set(halves, own_clips):
+    both = dict(type='ConcatDataset', datasets=halves)
+    digests = [
+        distance(10, real_data).protocol(5)['data_digest']
+        for real_data in (
+            both,
+            dict(both),
+            dict(both, datasets=halves[::-1]),
+            dict(type='RepeatDataset', times=2, dataset=both),
+            own_clips,
+            dict(own_clips),
+            dict(own_clips, first=1),
+        )
+    ]
+    assert digests[0] == digests[1]
+    assert digests[4] == digests[5]
+    assert len({*digests}) == 5
+
+
 def test_clips_of_other_sizes_are_named(own_clips):
     with pytest.raises(
         InputError,

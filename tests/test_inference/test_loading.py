@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from safetensors.torch import save_file
 from torch import nn
@@ -38,6 +39,16 @@ def test_a_config_and_a_checkpoint(folder):
     assert find_model(str(folder), 'https://x/y.pth').checkpoint == (
         'https://x/y.pth'
     )
+
+
+def test_a_config_of_another_kind(folder):
+    config = folder / 'small.json'
+    Config.fromfile(folder / 'small.py').dump(config)
+    files = str(config), str(folder / 'iter_1.pth')
+    assert find_model(*files) == files
+    ours, theirs = load_gan(*files), load_gan(*find_model(str(folder)))
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value)
 
 
 def test_in_a_process_that_has_used_another_library(folder):
@@ -235,6 +246,10 @@ FILES = {
     'the average, by its published name': lambda w: {
         'G_ema': wrapped(network(w, 'generator_ema'), '_orig_mod')
     },
+    'without the generator': lambda w: {
+        name: value for name, value in w.items()
+        if not name.startswith('generator.')
+    },
     'published names': lambda w: {
         name.replace('generator_ema', 'G_ema').replace('generator', 'G')
         .replace('discriminator', 'D'): value for name, value in w.items()
@@ -248,7 +263,10 @@ FILES = {
 
 
 # A .safetensors file holds tensors alone.
-FLAT = ('bare', 'compiled', 'a compiled network', 'the average')
+FLAT = (
+    'bare', 'compiled', 'a compiled network', 'the average',
+    'without the generator',
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -276,6 +294,34 @@ def test_weights_as_others_save_them(
     transfer_weights(fresh, load_checkpoint(str(file)), str(file))
     for name, value in fresh.generator_ema.named_parameters():
         assert torch.equal(value, expected[name]), name
+
+
+def test_average_and_discriminator_alone(work_dir, tmp_path, capfd):
+    weights = load_checkpoint(work_dir / 'iter_1.pth')['state_dict']
+    kept = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in weights.items()
+        if name.startswith(('generator_ema.', 'discriminator.'))
+    }
+    torch.manual_seed(1)
+    gan = MODELS.build(load_config(str(work_dir / 'small.py')).model)
+    before = {name: x.clone() for name, x in gan.state_dict().items()}
+    load_weights(gan, {'state_dict': kept}, 'x.pth')
+    for name, value in gan.state_dict().items():
+        assert value.dtype == weights[name].dtype
+        expected = kept[name] if name in kept else before[name]
+        assert torch.equal(value, expected.to(value.dtype)), name
+    # That something is not there is no news.
+    assert capfd.readouterr() == ('', '')
+    lacking = {k: v for k, v in kept.items() if 'generator_ema.b4' not in k}
+    lacking.pop('discriminator.b4.fc.weight')
+    for content, words in (
+        (lacking, 'lacks discriminator.b4.fc.weight'),
+        (kept | {'critic.weight': torch.ones(1)}, 'extra critic.weight'),
+        ({'discriminator.b4.fc.bias': torch.ones(1)}, 'differences'),
+    ):
+        with pytest.raises(InputError, match=f'another arch.*{words}'):
+            load_weights(gan, {'state_dict': content}, 'x.pth')
 
 
 def test_a_network_that_has_such_a_name_itself():

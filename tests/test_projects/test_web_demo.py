@@ -28,7 +28,11 @@ import torch
 from projects.web_demo.web_demo import studio as studio_module
 from projects.web_demo.web_demo.studio import Studio
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import Latents, VideoGANInferencer
+from stylegan_v_mm.inference import (
+    Latents,
+    VideoGANInferencer,
+    find_model,
+)
 from stylegan_v_mm.registry import MODELS
 from stylegan_v_mm.video_io import decode_frames, index_video
 
@@ -433,24 +437,12 @@ def test_a_taken_port(run_script, monkeypatch, work_dir):
     assert result.stderr.startswith(f'error: --host 127.0.0.1 --port {port}')
 
 
-def test_without_a_model_the_demo_is_run(tmp_path, monkeypatch, capsys):
+def test_without_a_model_it_is_the_one_of_the_package(monkeypatch):
     monkeypatch.syspath_prepend(str(APP.parent))
-    demo_model = runpy.run_path(str(APP))['demo_model']
-    demo_model.__globals__['ROOT'] = tmp_path
-    script = tmp_path / 'tools/demo.py'
-    script.parent.mkdir()
-    script.write_text('raise SystemExit(1)')
-    with pytest.raises(InputError, match=r'demo\.py failed'):
-        demo_model()
-    script.write_text(
-        'from pathlib import Path\n'
-        "Path('work_dirs/demo').mkdir(parents=True)\n"
-        "Path('work_dirs/demo/iter_1.pth').touch()\n"
-    )
-    assert demo_model() == str(tmp_path / 'work_dirs/demo')
-    assert 'the demo has not been run' in capsys.readouterr().out
-    demo_model()
-    assert capsys.readouterr().out == ''
+    monkeypatch.setattr('sys.argv', [str(APP)])
+    args = runpy.run_path(str(APP))['parse_args']()
+    model = find_model(args.model, args.checkpoint)
+    assert model.checkpoint.endswith('zoo/rc_track_64.safetensors')
 
 
 # A browser

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from stylegan_v_mm.checkpoint import load_checkpoint
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import load_gan
+from stylegan_v_mm.inference import VideoGANInferencer, load_gan
 from stylegan_v_mm.registry import MODELS
 from stylegan_v_mm.transfer import transfer_weights
 
@@ -66,6 +66,71 @@ def test_the_average_alone_starts_a_run(job, tmp_path, convert):
     same(model.generator.state_dict(), source.state_dict())
     same(model.generator_ema.state_dict(), source.state_dict())
     assert torch.equal(model.discriminator.b4.fc.weight, before)
+
+
+@pytest.fixture
+def small(job, tmp_path, convert):
+    """All that is worth keeping of a checkpoint, in float16."""
+    path = tmp_path / 'small.safetensors'
+    result = convert(job.checkpoint, path, '--no-generator', '--half')
+    assert result.returncode == 0, result.stderr
+    return path
+
+
+def test_half_of_a_checkpoint_in_half(job, small):
+    whole = load_checkpoint(job.checkpoint)['state_dict']
+    kept = load_file(small)
+    assert {*whole} - {*kept} == {
+        name for name in whole if name.startswith('generator.')
+    }
+    for name, value in kept.items():
+        exact = '.motion_encoder.' in name or name.count('.') < 2
+        exact |= name.endswith('fourier_coefs')
+        assert value.dtype == whole[name].dtype if exact else torch.float16
+        torch.testing.assert_close(
+            value.to(whole[name].dtype),
+            whole[name],
+            rtol=0 if exact else 2**-11,
+            atol=0 if exact else 1e-7,
+        )
+
+
+@pytest.mark.parametrize('start', [0, 1e6])
+def test_videos_of_half_the_precision_are_the_same(start, job, small):
+    videos = [
+        VideoGANInferencer(job.config, path, 'cpu').sample(
+            8, 4, time_offset=start
+        )
+        for path in (job.checkpoint, small)
+    ]
+    whole, half = (video.int() for video in videos)
+    assert (whole - half).abs().max() <= 1
+    assert whole.float().std() > 5
+
+
+def test_it_starts_both_networks_of_a_run(job, small):
+    model = MODELS.build(load_config(job.config).model)
+    transfer_weights(model, load_checkpoint(small), 'small')
+    source = load_gan(job.config, str(small))
+    same(model.generator.state_dict(), source.generator_ema.state_dict())
+    same(model.generator_ema.state_dict(), source.generator_ema.state_dict())
+    same(model.discriminator.state_dict(), source.discriminator.state_dict())
+    whole = load_gan(job.config, str(job.checkpoint))
+    for name, value in whole.discriminator.named_parameters():
+        found = source.discriminator.get_parameter(name)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, value, rtol=2**-11, atol=1e-7)
+
+
+def test_what_float16_cannot_hold_is_named(job, tmp_path, convert):
+    weights = load_checkpoint(job.checkpoint)['state_dict']
+    weights['discriminator.b4.fc.weight'][0, 0] = 7e4
+    torch.save(weights, tmp_path / 'a.pth')
+    out = tmp_path / 'a.safetensors'
+    result = convert(tmp_path / 'a.pth', out, '--half')
+    assert result.returncode == 2
+    assert 'discriminator.b4.fc.weight has values beyond' in result.stderr
+    assert not out.exists()
 
 
 def test_another_architecture_is_named(job, tmp_path, convert):

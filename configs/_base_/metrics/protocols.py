@@ -65,6 +65,14 @@ flow2048_16f = dict(
     num_real='= num_test_videos',
     **on_real,
 )
+motion_16f = dict(
+    type='MotionReport',
+    num_frames='= min(16, num_test_frames)',
+    num_fake='= num_test_videos',
+    num_real='= num_test_videos',
+    resolution='= resolution',
+    real_data='= real_data',
+)
 isv2048_ucf = dict(
     type='InceptionScore',
     num_frames=16,

@@ -1,0 +1,61 @@
+"""Run a tool by its name, also where only the package is installed.
+
+``python -m stylegan_v_mm generate rc_track_64 --out samples.mp4`` runs
+``tools/generate.py``. Without a name, it lists the tools.
+"""
+
+import ast
+import runpy
+import sys
+from pathlib import Path
+
+from .errors import InputError
+
+
+def find_tools() -> dict[str, Path]:
+    """Find the scripts under ``tools/``, by name."""
+    package = Path(__file__).parent
+    # The wheel has them where OpenMMLab's mim looks; a checkout has not.
+    installed = package / '.mim'
+    folder = (installed if installed.is_dir() else package.parent) / 'tools'
+    scripts = sorted(folder.rglob('*.py'))
+    return {path.stem: path for path in scripts if '__main__' in _read(path)}
+
+
+def list_tools(name: str, tools: dict[str, Path]) -> None:
+    """Print what there is, where ``name`` asks for it or is none of it.
+
+    Raises:
+        InputError: There is no such tool.
+    """
+    if name not in ('-h', '--help'):
+        raise InputError(
+            f'there is no tool {name!r}; there are {", ".join(tools)}'
+        )
+    print('usage: python -m stylegan_v_mm TOOL ...\n')
+    for tool, path in tools.items():
+        about = ast.get_docstring(ast.parse(_read(path))) or ''
+        print(f'{tool:20} {about.partition(chr(10))[0]}')
+
+
+def main() -> None:
+    """Run the tool that the command line names."""
+    tools = find_tools()
+    name = sys.argv[1] if len(sys.argv) > 1 else '--help'
+    if name not in tools:
+        # Takes seconds to import: a tool that is quick to start goes without.
+        from .tool import run_tool
+
+        run_tool(lambda: list_tools(name, tools))
+    script = tools[name]
+    sys.argv[:2] = [str(script)]
+    sys.path.insert(0, str(script.parent))
+    runpy.run_path(str(script), run_name='__main__')
+
+
+def _read(script: Path) -> str:
+    return script.read_text('utf-8')
+
+
+if __name__ == '__main__':
+    main()
