@@ -1,9 +1,10 @@
-"""The main job on data made here: train, evaluate, sample; minutes on a CPU.
+"""A video of a trained model, then the main job on data made here, on a CPU.
 
     python tools/demo.py
     python tools/demo.py --detector i3d
 
-By default it measures with a random detector, which needs no file and compares
+The first takes seconds. The second takes minutes: train, evaluate, sample. By
+default it measures with a random detector, which needs no file and compares
 with nothing but itself (FVD-random); i3d is the real one (FVD16), which
 tools/get_detectors.py gets. Everything lands in work_dirs/demo/, which is
 emptied first.
@@ -57,6 +58,17 @@ def main() -> int:
         detector_file('i3d')  # Whether it is there shows at once.
         options['detector.type'] = 'I3D'
     shutil.rmtree(WORK_DIR, ignore_errors=True)
+    driving = f'{WORK_DIR}/rc_track_64.mp4'
+    run(
+        'tools/generate.py',
+        'rc_track_64',
+        '--num-videos=16',
+        '--num-frames=64',
+        '--fps=20',
+        '--grid',
+        f'--out={driving}',
+    )
+    print(f'Videos of the model that comes with the package: {driving}')
     config = load_runner_config(CONFIG, options, 'none', WORK_DIR)
     if not Path(config.data_root).exists():
         run(
@@ -93,7 +105,7 @@ def main() -> int:
             f'{name} before training: {before[name]:.4g}, after: '
             f'{after[name]:.4g}'
         )
-    print(f'videos:     {WORK_DIR}/samples.mp4')
+    print(f'videos:     {WORK_DIR}/samples.mp4, {driving}')
     print(f'picture:    {WORK_DIR}/preview.png')
     print(f'checkpoint: {checkpoint}')
     if after[distance] >= before[distance]:
