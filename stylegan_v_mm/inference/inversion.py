@@ -153,7 +153,8 @@ def invert(
         seed (int): Of all that is drawn, and of the motion beyond the noise
             that was optimised. Defaults to 0.
         lpips (nn.Module, optional): An ``LPIPS``, whose distance is added to
-            :func:`pyramid_loss`. It is moved to the generator's device.
+            :func:`pyramid_loss` once a single start is left. It is moved to
+            the generator's device.
         progress (callable, optional): Is told after each step its number, the
             loss, and the frames so far, [T, 3, H, W] about [-1, 1].
 
@@ -229,19 +230,19 @@ def invert(
 
     def distance(videos: Tensor) -> Tensor:
         loss = pyramid_loss(videos, wanted)
-        if lpips is None:
+        # It takes nearly all of the time, so it chooses no starts.
+        if lpips is None or len(active) > 1:
             return loss
 
         def piece(frames: slice) -> Tensor:
-            ours = maps(videos[:, frames].flatten(0, 1).clamp(-1, 1))
+            ours = maps(videos[0, frames].clamp(-1, 1))
             theirs = [x[frames] for x in wanted_maps] or maps(wanted[frames])
-            repeated = [x.repeat(len(videos), 1, 1, 1) for x in theirs]
-            return lpips.compare(ours, repeated).reshape(len(videos), -1)
+            return lpips.compare(ours, theirs).reshape(1, -1)
 
-        most = max(1, vgg_at_once // len(videos))
-        return loss + _in_pieces(piece, num_frames, most).mean(1)
+        return loss + _in_pieces(piece, num_frames, vgg_at_once).mean(1)
 
     random = torch.Generator().manual_seed(seed)
+    active = torch.arange(num_candidates)
     motion_z, first = None, 0
     if encoder is not None:
         code, count = encoder.code_range(times)

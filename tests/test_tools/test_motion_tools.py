@@ -163,12 +163,11 @@ def test_the_motion_distance_ranks_as_the_eye_does(run, tmp_path):
             '--detector=random',
         )
     )
-    distances = {name: row['FlowDist16'] for name, row in rows.items()}
     for name in ('half speed', 'shuffled frames', 'frozen', 'backwards'):
         assert rows[name]['above'] > 3
     assert abs(rows.pop('other hue')['above']) < 3
-    del distances['other hue']
-    assert min(distances, key=distances.get) == 'other real clips'
+    # Next to real clips are none nearer, but by chance.
+    assert min(row['above'] for row in rows.values()) > -0.5
 
 
 @pytest.mark.slow
