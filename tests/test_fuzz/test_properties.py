@@ -21,6 +21,7 @@ from seed_files import video
 
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.datasets.labels import load_labels
+from stylegan_v_mm.datasets.listing import set_aside
 from stylegan_v_mm.datasets.video_sources import find_videos, natural_key
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.frame_sampling import METHODS, min_video_len
@@ -189,7 +190,7 @@ NAME = st.text(
     ),
     min_size=1,
     max_size=8,
-).filter(lambda name: not name.startswith(('.', '__MACOSX')))
+).filter(lambda name: not set_aside(name))
 TREE = st.lists(
     st.tuples(st.lists(NAME, min_size=1, max_size=3), st.integers(1, 3)),
     min_size=1,
