@@ -93,6 +93,8 @@ def check_parts(config: Config) -> None:
     content = config._cfg_dict
     given = {key: content[key] for key in content if key != 'work_dir'}
     _check_types('', given, Runner)
+    # Variables beside them may be completed where they are used.
+    in_use = runner_arguments()
     for path, value in _walk(content):
         name = '.'.join(map(str, path))
         kind = value.get('type') if isinstance(value, Mapping) else None
@@ -126,9 +128,7 @@ def check_parts(config: Config) -> None:
         _check_keys(name, value, kind)
         library = kind.__module__.split('.')[0]
         # What calls a function gives it the rest of its arguments.
-        # Variables may be completed where they are used.
-        used = path[0] in runner_arguments()
-        if used and library == _SCOPE and inspect.isclass(kind):
+        if path[0] in in_use and library == _SCOPE and inspect.isclass(kind):
             _check_complete(name, value, kind)
         if library in _ANNOTATED:
             _check_types(name, value, kind)

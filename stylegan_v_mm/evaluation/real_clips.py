@@ -19,6 +19,39 @@ from ..registry import DATASETS
 _FRAMES_PER_ITEM = 16
 
 
+def clip_settings(
+    num_frames: int, resolution: int, frame_stride: int = 1, **sampling: Any
+) -> dict:
+    """Make the settings of a data set of such clips: one a video, unflipped.
+
+    Args:
+        num_frames (int): Frames in a clip, T.
+        resolution (int): Height and width of the clips in pixels, R.
+        frame_stride (int): Take every so many frames. Defaults to 1.
+        sampling: Of ``SampleClip``.
+
+    Returns:
+        dict: For a ``VideoDataset``, but for its ``data_root``.
+    """
+    return dict(
+        min_num_frames=(num_frames - 1) * frame_stride + 1,
+        max_num_frames=sys.maxsize,
+        seed=0,
+        pipeline=[
+            dict(
+                type='SampleClip',
+                num_frames=num_frames,
+                method='consecutive',
+                frame_stride=frame_stride,
+                **sampling,
+            ),
+            dict(type='LoadClip'),
+            dict(type='ResizeCrop', resolution=resolution),
+            dict(type='PackClip'),
+        ],
+    )
+
+
 def real_clips(
     real_data: dict, num_frames: int, resolution: int, frame_stride: int = 1
 ) -> Any:
@@ -44,22 +77,7 @@ def real_clips(
     Raises:
         InputError: A key is unknown, or the videos cannot be read.
     """
-    settings = dict(
-        min_num_frames=(num_frames - 1) * frame_stride + 1,
-        max_num_frames=sys.maxsize,
-        seed=0,
-        pipeline=[
-            dict(
-                type='SampleClip',
-                num_frames=num_frames,
-                method='consecutive',
-                frame_stride=frame_stride,
-            ),
-            dict(type='LoadClip'),
-            dict(type='ResizeCrop', resolution=resolution),
-            dict(type='PackClip'),
-        ],
-    )
+    settings = clip_settings(num_frames, resolution, frame_stride)
     if 'type' in real_data:
         shape = num_frames, 3, resolution, resolution
         return _CheckedClips(_with_settings(real_data, settings), shape)

@@ -228,21 +228,17 @@ def invert(
     if lpips is not None and num_frames <= vgg_at_once:
         wanted_maps = maps(wanted)
 
-    def distance(videos: Tensor) -> Tensor:
-        loss = pyramid_loss(videos, wanted)
-        # It takes nearly all of the time, so it chooses no starts.
-        if lpips is None or len(active) > 1:
-            return loss
+    def perceptual(video: Tensor) -> Tensor:
+        assert lpips is not None
 
         def piece(frames: slice) -> Tensor:
-            ours = maps(videos[0, frames].clamp(-1, 1))
+            ours = maps(video[frames].clamp(-1, 1))
             theirs = [x[frames] for x in wanted_maps] or maps(wanted[frames])
             return lpips.compare(ours, theirs).reshape(1, -1)
 
-        return loss + _in_pieces(piece, num_frames, vgg_at_once).mean(1)
+        return _in_pieces(piece, num_frames, vgg_at_once).mean()
 
     random = torch.Generator().manual_seed(seed)
-    active = torch.arange(num_candidates)
     motion_z, first = None, 0
     if encoder is not None:
         code, count = encoder.code_range(times)
@@ -257,10 +253,11 @@ def invert(
         w = w[:num_candidates, None]
         losses = torch.cat(
             [
-                distance(
+                pyramid_loss(
                     render(
                         w[part], None if motion_z is None else motion_z[part]
-                    )
+                    ),
+                    wanted,
                 )
                 for part in torch.arange(len(w)).split(videos_at_once)
             ]
@@ -296,7 +293,10 @@ def invert(
                 styles = ws[active[part]].expand(-1, network.num_ws, -1)
                 codes = None if motion_z is None else motion_z[active[part]]
                 videos = render(styles + noise[part], codes)
-                loss = distance(videos)
+                loss = pyramid_loss(videos, wanted)
+                # LPIPS takes nearly all of the time: it chooses no starts.
+                if lpips is not None and len(active) == 1:
+                    loss = loss + perceptual(videos[0])
                 total = loss.sum()
                 if codes is not None:
                     penalty = motion_penalty(codes).sum()

@@ -1,5 +1,6 @@
 """The reports on motion, run as users run them."""
 
+import csv
 import json
 import os
 from functools import partial
@@ -132,17 +133,7 @@ def test_halves_are_of_different_videos_and_errors_are_shown(run, tmp_path):
 
 
 RC_TRACK = Path(os.environ.get('STYLEGAN_V_RC_TRACK', '/nowhere'))
-# What rc_track keeps for other uses.
-HELD_OUT = {
-    'day1_s1_13175_13276.mp4',
-    'day1_s1_20143_20291.mp4',
-    'day2_s1_04189_04363.mp4',
-    'day2_s1_11541_11748.mp4',
-    'day2_s1_17774_17893.mp4',
-    'day2_s2_05914_06230.mp4',
-    'day2_s3_04864_05031.mp4',
-    'day2_s3_12335_12683.mp4',
-}
+LIST = TOOLS.parents[1] / 'configs/_lists/rc_track.csv'
 
 
 @pytest.mark.slow
@@ -151,9 +142,10 @@ HELD_OUT = {
 )
 def test_the_motion_distance_ranks_as_the_eye_does(run, tmp_path):
     """What docs/metrics.md says of rc_track."""
-    for path in RC_TRACK.glob('*.mp4'):
-        if path.name not in HELD_OUT:
-            (tmp_path / path.name).symlink_to(path)
+    with LIST.open(newline='') as file:
+        for row in csv.DictReader(file):
+            if row['split'] == 'train':
+                (tmp_path / row['clip']).symlink_to(RC_TRACK / row['clip'])
     rows = table(
         run(
             'metric_sensitivity',

@@ -13,7 +13,6 @@ either side, videos shorter than a metric's clip are left out.
 """
 
 import argparse
-import sys
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from stylegan_v_mm.datasets import VideoDataset
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.metrics import BaseMetric
+from stylegan_v_mm.evaluation.real_clips import clip_settings
 from stylegan_v_mm.evaluation.results import append_results, format_table
 from stylegan_v_mm.files import local_file
 from stylegan_v_mm.registry import METRICS
@@ -124,21 +124,7 @@ def first_clips(
         InputError: The videos cannot be read or are too short.
     """
     videos = VideoDataset(
-        data_root,
-        min_num_frames=span,
-        max_num_frames=sys.maxsize,
-        seed=0,
-        pipeline=[
-            dict(
-                type='SampleClip',
-                num_frames=span,
-                method='consecutive',
-                random_start=False,
-            ),
-            dict(type='LoadClip'),
-            dict(type='ResizeCrop', resolution=resolution),
-            dict(type='PackClip'),
-        ],
+        data_root, **clip_settings(span, resolution, random_start=False)
     )
     return Subset(videos, range(min(num_clips, len(videos))))
 

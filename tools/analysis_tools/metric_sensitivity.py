@@ -269,6 +269,11 @@ def table(results: dict[str, Measured], shows_errors: bool) -> list[list[str]]:
     for name in first.features:
         heads += [name, 'above'] if shows_errors else [name]
     rows = [[*heads, *columns]]
+    chances = {
+        name: distance(name, results[OTHER], first)
+        for name in first.features
+        if shows_errors
+    }
     for set_name, measured in results.items():
         if shows_errors and measured is first:
             continue
@@ -276,9 +281,9 @@ def table(results: dict[str, Measured], shows_errors: bool) -> list[list[str]]:
         for name in first.features:
             value, error = distance(name, measured, first)
             cells.append(f'{value:.3g}')
-            if shows_errors:
-                chance = distance(name, results[OTHER], first)
-                above = (value - chance[0]) / math.hypot(error, chance[1])
+            if name in chances:
+                chance, its_error = chances[name]
+                above = (value - chance) / math.hypot(error, its_error)
                 cells.append(f'{above:.1f}')
         values = compare(measured.motion, first.motion)
         rows.append([*cells, *(f'{values[name]:.3g}' for name in columns)])
