@@ -25,8 +25,8 @@ ROOT = Path(__file__).parent
 TABLE = ROOT / 'docs/compatibility.md'
 # What depends on the versions, in minutes.
 TESTED = (
-    'tests/test_checkpoint.py',
-    'tests/test_video_io.py',
+    'tests/test_checkpoints/test_loading_weights.py',
+    'tests/test_video/test_video_files.py',
     'tests/test_datasets/test_transforms.py',
     'tests/test_inference/test_latents.py',
     *(

@@ -44,7 +44,7 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if name not in tools:
         # Takes seconds to import: a tool that is quick to start goes without.
-        from .tool import run_tool
+        from .cli import run_tool
 
         run_tool(lambda: list_tools(name, tools))
     script = tools[name]

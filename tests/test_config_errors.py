@@ -12,7 +12,7 @@ from real_process import ROOT, run_tool
 from stylegan_v_mm.config import load_config, load_runner_config
 from stylegan_v_mm.engine import ClipTrainLoop, VideoGANRunner
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 CONFIG = f"""
 _base_ = ['{ROOT}/configs/stylegan_v/demo_moving_shapes.py']

@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from stylegan_v_mm.checkpoint import load_checkpoint
+from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.evaluation import InceptionTorchScript
 from stylegan_v_mm.registry import MODELS

@@ -14,8 +14,8 @@ from mmengine.registry import DefaultScope
 from real_process import ROOT, run_tool
 from torch import Tensor, nn
 
-from stylegan_v_mm.checkpoint import load_checkpoint
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.checkpoints.loading import load_checkpoint
+from stylegan_v_mm.video.encoding import write_video
 
 pytestmark = pytest.mark.slow
 

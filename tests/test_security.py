@@ -1,8 +1,8 @@
 """No code of ours loads, runs or fetches what it must not, read from source.
 
 SECURITY.md promises it: weights are read by ``weights_only``, as safetensors,
-or by ``stylegan_v_mm.unpickle``; nothing from a file becomes code or a
-command; downloads go through ``stylegan_v_mm.files``.
+or by ``stylegan_v_mm.checkpoints.pickles``; nothing from a file becomes code
+or a command; downloads go through ``stylegan_v_mm.checkpoints.downloads``.
 """
 
 import ast
@@ -151,7 +151,7 @@ def check(root):
 
 def test_nothing_forbidden_is_in_the_code():
     files = tracked(ROOT, '*.py')
-    assert 'stylegan_v_mm/checkpoint.py' in files
+    assert 'stylegan_v_mm/checkpoints/loading.py' in files
     assert 'projects/web_demo/app.py' in files
     used, wrong = check(ROOT)
     assert not wrong, '\n'.join(wrong)

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from small_model import make_work_dir
 
 from stylegan_v_mm import zoo
-from stylegan_v_mm.checkpoint import load_checkpoint
+from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.config import load_config
-from stylegan_v_mm.config_checks import runner_arguments
+from stylegan_v_mm.config.checks import runner_arguments
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import VideoGANInferencer, find_model, load_gan
 

@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from stylegan_v_mm.cli import positive_int, run_tool
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import VideoGANRunner
-from stylegan_v_mm.evaluation.detector_files import detector_file
-from stylegan_v_mm.tool import positive_int, run_tool
+from stylegan_v_mm.evaluation.detectors.files import detector_file
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = 'configs/stylegan_v/demo_moving_shapes.py'

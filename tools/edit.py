@@ -19,19 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import Latents, VideoGANInferencer
-from stylegan_v_mm.inference.directions import (
-    move,
-    pca_directions,
-    read_layers,
-    sefa_directions,
-)
-from stylegan_v_mm.inference.editing import render_edit, write_edit
-from stylegan_v_mm.inference.regions import read_mask
-from stylegan_v_mm.inference.writing import check_writable, video_path
-from stylegan_v_mm.pixels import to_bytes
-from stylegan_v_mm.tool import (
+from stylegan_v_mm.cli import (
     count,
     finite_float,
     frame_count,
@@ -44,7 +32,19 @@ from stylegan_v_mm.tool import (
     time_offset,
     video_count,
 )
-from stylegan_v_mm.video_io import video_grid
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.inference import Latents, VideoGANInferencer
+from stylegan_v_mm.inference.directions import (
+    move,
+    pca_directions,
+    read_layers,
+    sefa_directions,
+)
+from stylegan_v_mm.inference.editing import render_edit, write_edit
+from stylegan_v_mm.inference.regions import read_mask
+from stylegan_v_mm.inference.writing import check_writable, video_path
+from stylegan_v_mm.video.encoding import video_grid
+from stylegan_v_mm.video.pixels import to_bytes
 
 
 def parse_args() -> argparse.Namespace:

@@ -20,19 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import Latents, VideoGANInferencer, save_video
-from stylegan_v_mm.inference.directions import read_layers
-from stylegan_v_mm.inference.latents import decompose
-from stylegan_v_mm.inference.writing import (
-    FORMATS,
-    SINGLE_FILES,
-    check_writable,
-    grids,
-    video_path,
-)
-from stylegan_v_mm.registry import DATASETS
-from stylegan_v_mm.tool import (
+from stylegan_v_mm.cli import (
     count,
     finite_float,
     frame_count,
@@ -47,6 +35,18 @@ from stylegan_v_mm.tool import (
     video_count,
     whole_number,
 )
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.inference import Latents, VideoGANInferencer, save_video
+from stylegan_v_mm.inference.directions import read_layers
+from stylegan_v_mm.inference.latents import decompose
+from stylegan_v_mm.inference.writing import (
+    FORMATS,
+    SINGLE_FILES,
+    check_writable,
+    grids,
+    video_path,
+)
+from stylegan_v_mm.registry import DATASETS
 
 
 def parse_args() -> argparse.Namespace:

@@ -13,14 +13,14 @@ of it and written into the user's cache, with a card that says whose they are.
 import argparse
 from pathlib import Path
 
+from stylegan_v_mm.cli import run_tool
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.evaluation.check_values import check_values
-from stylegan_v_mm.evaluation.detector_files import (
+from stylegan_v_mm.evaluation.detectors.check_values import check_values
+from stylegan_v_mm.evaluation.detectors.files import (
     SOURCES,
     detector_path,
     make_detector_file,
 )
-from stylegan_v_mm.tool import run_tool
 
 
 def main() -> None:

@@ -19,19 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from stylegan_v_mm.datasets.transforms import ResizeCrop
-from stylegan_v_mm.datasets.video_sources import FrameFolder, open_video
-from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.evaluation.lpips import load_lpips
-from stylegan_v_mm.inference import Latents, VideoGANInferencer
-from stylegan_v_mm.inference.inversion import (
-    invert,
-    motion_correlation,
-    psnr,
-)
-from stylegan_v_mm.inference.writing import check_writable
-from stylegan_v_mm.pixels import to_bytes
-from stylegan_v_mm.tool import (
+from stylegan_v_mm.cli import (
     count,
     frame_count,
     frame_rate,
@@ -44,7 +32,16 @@ from stylegan_v_mm.tool import (
     seed_number,
     whole_number,
 )
-from stylegan_v_mm.video_io import video_grid, write_video
+from stylegan_v_mm.datasets.sources.finding import open_video
+from stylegan_v_mm.datasets.sources.frame_folders import FrameFolder
+from stylegan_v_mm.datasets.transforms import ResizeCrop
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.evaluation.detectors.lpips import load_lpips
+from stylegan_v_mm.inference import Latents, VideoGANInferencer
+from stylegan_v_mm.inference.inversion import invert, motion_correlation, psnr
+from stylegan_v_mm.inference.writing import check_writable
+from stylegan_v_mm.video.encoding import video_grid, write_video
+from stylegan_v_mm.video.pixels import to_bytes
 
 
 def parse_args() -> argparse.Namespace:

@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from statistics import fmean, stdev
 
+from stylegan_v_mm.cli import positive_int, read_options, run_tool
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
@@ -24,7 +25,6 @@ from stylegan_v_mm.evaluation.results import (
     protocols,
 )
 from stylegan_v_mm.inference import find_model
-from stylegan_v_mm.tool import positive_int, read_options, run_tool
 
 
 def find_checkpoints(paths: list[str]) -> list[str]:

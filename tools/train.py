@@ -44,7 +44,7 @@ def parse() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     """Train."""
-    from stylegan_v_mm.tool import import_mmengine, read_options
+    from stylegan_v_mm.cli import import_mmengine, read_options
 
     import_mmengine()
     from stylegan_v_mm.config import load_runner_config
@@ -75,6 +75,6 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == '__main__':
     # What follows takes seconds to import: help and mistakes come before.
     arguments = parse()
-    from stylegan_v_mm.tool import run_tool
+    from stylegan_v_mm.cli import run_tool
 
     run_tool(lambda: main(arguments))

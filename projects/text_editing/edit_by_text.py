@@ -14,12 +14,7 @@ from text_editing.clip import Clip
 from text_editing.optimize import TextEdit, edit_by_text
 from tqdm import tqdm
 
-from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import Latents, VideoGANInferencer
-from stylegan_v_mm.inference.directions import read_layers
-from stylegan_v_mm.inference.editing import render_edit, write_edit
-from stylegan_v_mm.inference.writing import check_writable, video_path
-from stylegan_v_mm.tool import (
+from stylegan_v_mm.cli import (
     count,
     finite_float,
     frame_count,
@@ -32,6 +27,11 @@ from stylegan_v_mm.tool import (
     seed_number,
     video_count,
 )
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.inference import Latents, VideoGANInferencer
+from stylegan_v_mm.inference.directions import read_layers
+from stylegan_v_mm.inference.editing import render_edit, write_edit
+from stylegan_v_mm.inference.writing import check_writable, video_path
 
 
 def parse_args() -> argparse.Namespace:

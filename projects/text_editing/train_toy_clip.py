@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from stylegan_v_mm.cli import positive_int, run_tool
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference.writing import check_writable
-from stylegan_v_mm.tool import positive_int, run_tool
-from stylegan_v_mm.video_io import decode_frames, index_video
+from stylegan_v_mm.video.decoding import decode_frames
+from stylegan_v_mm.video.index import index_video
 
 CONFIG = dict(
     embed_dim=64,

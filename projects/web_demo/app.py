@@ -16,14 +16,9 @@ from pathlib import Path
 
 from web_demo.studio import Studio
 
+from stylegan_v_mm.cli import frame_count, real_number, run_tool, whole_number
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import VideoGANInferencer
-from stylegan_v_mm.tool import (
-    frame_count,
-    real_number,
-    run_tool,
-    whole_number,
-)
 
 
 def parse_args() -> argparse.Namespace:

@@ -5,11 +5,7 @@ from .collate import collate_clips
 from .seed_dataset import SeedDataset
 from .transforms import FlipClip, LoadClip, PackClip, ResizeCrop, SampleClip
 from .video_dataset import VideoDataset
-from .wrappers import (
-    ClassBalancedDataset,
-    ConcatDataset,
-    RepeatDataset,
-)
+from .wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 
 __all__ = [
     'ClassBalancedDataset',

@@ -11,7 +11,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from ..errors import InputError
-from .video_sources import natural_key, read_side_file
+from .sources.finding import read_side_file
+from .sources.listing import natural_key
 
 #: Labels that are integers must be below.
 MAX_CLASSES = 2**16

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import torch
 
-from .. import frame_sampling
 from ..errors import InputError, nearest
 from ..registry import TRANSFORMS
+from . import clip_times
 
 
 @TRANSFORMS.register_module()
@@ -39,7 +39,7 @@ class SampleClip:
     Args:
         num_frames: Frames in a clip, T.
         method: ``'random'``, ``'uniform'`` or ``'consecutive'``; see
-            :mod:`stylegan_v_mm.frame_sampling`.
+            :mod:`stylegan_v_mm.datasets.clip_times`.
         num_gen: Number of clips to be generated for each clip of the data.
         random_start: False takes clips at the start of the video; only for
             ``'consecutive'``.
@@ -58,7 +58,7 @@ class SampleClip:
         random_start: bool = True,
         **settings: Any,
     ) -> None:
-        draw = frame_sampling.METHODS.get(method)
+        draw = clip_times.METHODS.get(method)
         known = inspect.signature(draw).parameters if draw else settings
         for key in settings:
             if key not in known:
@@ -68,11 +68,11 @@ class SampleClip:
                 )
         try:
             #: Shorter videos cannot be used.
-            self.min_num_frames = frame_sampling.min_video_len(
+            self.min_num_frames = clip_times.min_video_len(
                 method, num_frames, **settings
             )
             self._draw = partial(
-                frame_sampling.METHODS[method],
+                clip_times.METHODS[method],
                 num_frames=num_frames,
                 **settings,
             )

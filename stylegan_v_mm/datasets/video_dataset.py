@@ -14,12 +14,12 @@ from torch.utils.data import Dataset
 
 from ..errors import InputError
 from ..registry import DATASETS, TRANSFORMS
-from ..video_io import DamagedVideoError
+from ..video.reader import DamagedVideoError
 from .clip_sampler import ClipKey
-from .image_sources import find_images
 from .labels import load_labels
-from .listing import join_some, printable
-from .video_sources import find_videos
+from .sources.finding import find_videos
+from .sources.images import find_images
+from .sources.listing import join_some, printable
 
 # To be raised with every change of the frames or pixels that videos give.
 _READING_VERSION = b'2'
@@ -42,7 +42,7 @@ class VideoDataset(Dataset):
 
     Video files, moving pictures (GIF, APNG, animated WebP, TIFF of several
     pages) and folders of still images are videos. What is left out is logged
-    in one line: :func:`~stylegan_v_mm.datasets.video_sources.find_videos`.
+    in one line: :func:`~stylegan_v_mm.datasets.sources.finding.find_videos`.
 
     With ``images=True`` each image is a video of one frame, wherever it lies
     under the folder or in the zip; or in an LMDB, such as LSUN's::

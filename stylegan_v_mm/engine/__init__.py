@@ -1,14 +1,12 @@
 """Runner, loop, optimizers and hooks."""
 
-from .checkpoint_hook import SafeCheckpointHook
-from .hooks import (
-    DivergenceHook,
-    SteadyTimerHook,
-    TrainingSpeedHook,
-    VideoPreviewHook,
-)
+from .hooks.checkpoint import SafeCheckpointHook
+from .hooks.divergence import DivergenceHook
+from .hooks.preview import VideoPreviewHook
+from .hooks.timing import SteadyTimerHook, TrainingSpeedHook
 from .loops import ClipTrainLoop
-from .runner import GANOptimWrapperConstructor, VideoGANRunner
+from .optim import GANOptimWrapperConstructor
+from .runner import VideoGANRunner
 from .visualizer import VideoVisualizer
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The runner, and the optimizers of the two networks."""
+"""The runner."""
 
 import fcntl
 import inspect
@@ -20,26 +20,22 @@ from mmengine.dist import (
     master_only,
 )
 from mmengine.hooks import Hook
-from mmengine.optim import (
-    OptimWrapper,
-    OptimWrapperDict,
-    build_optim_wrapper,
-)
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Priority, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..checkpoint import (
+from ..checkpoints.loading import load_checkpoint, load_weights
+from ..checkpoints.saving import (
     config_values,
-    load_checkpoint,
-    load_weights,
     newest_checkpoint,
     numbered_checkpoints,
 )
-from ..errors import InputError, nearest, refusals
-from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS
-from ..transfer import transfer_weights
-from ..workers import check_workers
+from ..checkpoints.transfer import transfer_weights
+from ..datasets.workers import check_workers
+from ..errors import InputError, refusals
+from ..registry import RUNNERS
+from .optim import param_groups
 
 # What of a config makes a run, but for where it lies and starts.
 _SETTINGS = {*inspect.signature(Runner).parameters} - {
@@ -233,7 +229,7 @@ class VideoGANRunner(Runner):
         """Train; with ``load_from`` but no ``resume``, from other weights.
 
         These may be of another data set, resolution or number of classes,
-        see :func:`stylegan_v_mm.transfer.transfer_weights`.
+        see :func:`stylegan_v_mm.checkpoints.transfer.transfer_weights`.
 
         Raises:
             InputError: Another process trains in the work dir, or it holds
@@ -312,7 +308,7 @@ class VideoGANRunner(Runner):
         """
         wanted = [
             {key: value for key, value in group.items() if key != 'params'}
-            for group in _param_groups(self.optim_wrapper)
+            for group in param_groups(self.optim_wrapper)
         ]
         with refusals(
             f'{filename} is not what --resume goes on from, a checkpoint of a '
@@ -321,7 +317,7 @@ class VideoGANRunner(Runner):
         ):
             super().resume(filename, *args, **kwargs)
         if not self.param_schedulers:
-            groups = _param_groups(self.optim_wrapper)
+            groups = param_groups(self.optim_wrapper)
             for group, settings in zip(groups, wanted):
                 group.update(settings)
         self._log_differences(filename)
@@ -415,7 +411,7 @@ class VideoGANRunner(Runner):
             dict: The checkpoint, on the CPU.
 
         Raises:
-            InputError: See :mod:`stylegan_v_mm.checkpoint`.
+            InputError: See :mod:`stylegan_v_mm.checkpoints.loading`.
         """
         checkpoint = load_checkpoint(filename)
         meta = checkpoint.get('meta')
@@ -427,17 +423,6 @@ class VideoGANRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
-
-
-def _param_groups(
-    optim_wrapper: OptimWrapper | OptimWrapperDict,
-) -> Iterator[dict]:
-    """List the parameter groups of all optimizers."""
-    wrappers = [optim_wrapper]
-    if isinstance(optim_wrapper, OptimWrapperDict):
-        wrappers = [wrapper for _, wrapper in sorted(optim_wrapper.items())]
-    for wrapper in wrappers:
-        yield from wrapper.optimizer.param_groups
 
 
 def _after_earlier_runs(timestamp: str, work_dir: Path) -> str:
@@ -484,55 +469,3 @@ def _alone_in(work_dir: Path) -> Iterator[None]:
         file.flush()
         yield
         file.truncate(0)
-
-
-@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
-class GANOptimWrapperConstructor:
-    """Build an optimizer for each network that the config names.
-
-    Our own, as mmagic's ``MultiOptimWrapperConstructor`` imports all of
-    mmagic's models.
-
-    Raises:
-        InputError: ``accumulative_counts`` is set here: mmengine's would
-            step one network between two parts of the other's batch.
-
-    Args:
-        optim_wrapper_cfg (dict): Name of a child of the model -> config of
-            its ``OptimWrapper``.
-        paramwise_cfg (dict, optional): Not used; mmengine's signature.
-    """
-
-    def __init__(
-        self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None
-    ):
-        for name, cfg in optim_wrapper_cfg.items():
-            if not isinstance(cfg, dict):
-                raise InputError(
-                    f'optim_wrapper.{name}={cfg!r} must be a dict with an '
-                    'optimizer'
-                )
-            if cfg.get('accumulative_counts', 1) != 1:
-                raise InputError(
-                    f'optim_wrapper.{name}.accumulative_counts: set the '
-                    'variable accumulative_counts of the config instead'
-                )
-        self.optim_wrapper_cfg = optim_wrapper_cfg
-
-    def __call__(self, model: nn.Module) -> OptimWrapperDict:
-        """Build ``OptimWrapperDict(generator=..., discriminator=...)``.
-
-        Raises:
-            InputError: The model has no such network, or a value is out of
-                range.
-        """
-        networks, wrappers = dict(model.named_children()), {}
-        for name, cfg in self.optim_wrapper_cfg.items():
-            if name not in networks:
-                raise InputError(
-                    f'optim_wrapper.{name}: the model has no such network'
-                    f'{nearest(name, networks)}'
-                )
-            with refusals(f'optim_wrapper.{name}'):
-                wrappers[name] = build_optim_wrapper(networks[name], cfg)
-        return OptimWrapperDict(**wrappers)

@@ -15,9 +15,9 @@ from mmengine.visualization import (
 from PIL import Image
 from torch import Tensor
 
-from ..animations import write_animation
 from ..errors import InputError
 from ..registry import VISUALIZERS
+from ..video.animations import write_animation
 
 # What mmengine's backends import, once training is about to start.
 _PACKAGES = {

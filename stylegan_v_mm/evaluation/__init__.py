@@ -1,24 +1,19 @@
 """Metrics of generated videos, and the detectors they rest on."""
 
-from .detectors import (
-    I3D,
-    VGG16,
+from .detectors.eager import I3D, VGG16, FIDInception, RandomI3D
+from .detectors.torchscript import (
     C3DTorchScript,
-    FIDInception,
     I3DTorchScript,
     InceptionTorchScript,
-    RandomI3D,
     VideoTorchScript,
 )
 from .flow import FlowHistograms
 from .frechet import FeatureStats, frechet_distance
-from .metrics import (
-    FlowDistance,
-    FrechetVideoDistance,
-    InceptionScore,
-    KernelDistance,
-    PrecisionRecall,
-)
+from .metrics.flow_distance import FlowDistance
+from .metrics.frechet_video_distance import FrechetVideoDistance
+from .metrics.inception_score import InceptionScore
+from .metrics.kernel_distance import KernelDistance
+from .metrics.precision_recall import PrecisionRecall
 from .mmagic_frames import MMagicFrames
 from .motion_report import MotionReport
 

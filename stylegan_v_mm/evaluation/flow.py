@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .detectors import _check_video
+from .detectors.base import check_video
 
 # Height and width that frames get.
 _SIZE = 128
@@ -154,7 +154,7 @@ class FlowHistograms(nn.Module):
         Raises:
             InputError: They are no such clips, or have too few frames.
         """
-        _check_video(video, self.min_num_frames)
+        check_video(video, self.min_num_frames)
         rows = []
         for frames in lightness(video).cpu().numpy():
             velocity = velocities(frames)

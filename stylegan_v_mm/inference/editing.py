@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..pixels import to_bytes
-from ..video_io import VideoWriter, video_grid
+from ..video.encoding import VideoWriter, video_grid
+from ..video.pixels import to_bytes
 from .latents import Latents
 from .regions import render_region
 

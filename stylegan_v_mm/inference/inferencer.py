@@ -10,10 +10,10 @@ import torch
 from mmengine.infer import BaseInferencer
 from torch import Tensor, nn
 
-from ..config import load_config
+from ..config.loading import load_config
 from ..errors import InputError
 from ..models.noise import MotionNoise
-from ..pixels import to_bytes
+from ..video.pixels import to_bytes
 from .latents import Latents, random_labels
 from .loading import build_gan, find_model
 from .writing import SINGLE_FILES, check_writable, save_video, video_path

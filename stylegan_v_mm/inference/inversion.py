@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
 from ..models.noise import MotionNoise
-from ..pixels import from_bytes, to_bytes
+from ..video.pixels import from_bytes, to_bytes
 from .latents import Latents
 
 # Of VGG's first map. All that it keeps for the gradient is 16 times as much.

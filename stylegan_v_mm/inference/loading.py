@@ -9,8 +9,9 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from ..checkpoint import load_checkpoint, load_weights, newest_checkpoint
-from ..config import load_config
+from ..checkpoints.loading import load_checkpoint, load_weights
+from ..checkpoints.saving import newest_checkpoint
+from ..config.loading import load_config
 from ..errors import InputError, refusals
 from ..registry import MODELS
 from ..zoo import zoo_model, zoo_models

@@ -9,9 +9,9 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from ..animations import write_animation
 from ..errors import InputError
-from ..video_io import VideoWriter, video_grid
+from ..video.animations import write_animation
+from ..video.encoding import VideoWriter, video_grid
 
 #: What a video may be written as: a file,
 SINGLE_FILES = ('mp4', 'gif', 'webp')
@@ -67,7 +67,8 @@ def save_video(
         path (Path): Ends in .mp4, .gif or .webp; else it is a folder to make
             for pictures.
         fps (float): Frames a second; of a gif or webp, the nearest rate that
-            viewers play, see :func:`~stylegan_v_mm.animations.frame_duration`.
+            viewers play, see
+            :func:`~stylegan_v_mm.video.animations.frame_duration`.
         format (str): Of pictures, 'png' or 'jpg'. Defaults to 'png'.
         quality (int): Of jpg pictures, 1 to 95. Defaults to 95.
 

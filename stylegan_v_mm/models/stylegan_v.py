@@ -18,8 +18,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
 from ..errors import InputError, check_at_least
-from ..pixels import from_bytes, to_bytes
 from ..registry import MODELS
+from ..video.pixels import from_bytes, to_bytes
 from .losses import GAN_LOSSES
 from .noise import CONTENT, MotionNoise, own_rows, seeded_noise
 

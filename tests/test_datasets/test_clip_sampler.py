@@ -73,7 +73,7 @@ def test_processes_share_one_stream(world_size, in_process):
 
 def test_items_are_fixed_by_their_key(tmp_path):
     from stylegan_v_mm.datasets import VideoDataset
-    from stylegan_v_mm.video_io import write_video
+    from stylegan_v_mm.video.encoding import write_video
 
     rng = np.random.default_rng(0)
     for i in range(3):

@@ -15,10 +15,10 @@ import pytest
 from torch.utils.data import DataLoader
 
 from stylegan_v_mm.datasets import SeedDataset, VideoDataset
-from stylegan_v_mm.datasets.image_sources import find_images
-from stylegan_v_mm.datasets.video_sources import find_videos
+from stylegan_v_mm.datasets.sources.finding import find_videos
+from stylegan_v_mm.datasets.sources.images import find_images
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.video_io import DamagedVideoError
+from stylegan_v_mm.video.reader import DamagedVideoError
 
 lmdb = pytest.importorskip('lmdb')
 
@@ -210,12 +210,12 @@ def test_without_the_package(tmp_path, monkeypatch):
 @pytest.fixture
 def listings(monkeypatch):
     """Sees which LMDBs get their keys listed."""
-    from stylegan_v_mm.datasets import image_sources
+    from stylegan_v_mm.datasets.sources import images
 
-    seen, list_keys = [], image_sources._list_keys
+    seen, list_keys = [], images.list_keys
     monkeypatch.setattr(
-        image_sources,
-        '_list_keys',
+        images,
+        'list_keys',
         lambda folder: seen.append(folder) or list_keys(folder),
     )
     return seen
@@ -247,9 +247,9 @@ def test_another_lmdb_in_its_place(tmp_path, listings):
     write_lmdb(tmp_path / 'lmdb', {b'a': b''})
     assert names(find_images(tmp_path / 'lmdb')) == ['a']
     # The next run of the program: this one holds the old file open.
-    from stylegan_v_mm.datasets import image_sources
+    from stylegan_v_mm.datasets.sources import lmdb as readers
 
-    image_sources._close_environments()
+    readers._close_environments()
     shutil.rmtree(tmp_path / 'lmdb')
     (tmp_path / 'new').rename(tmp_path / 'lmdb')
     assert names(find_images(tmp_path / 'lmdb')) == ['b']

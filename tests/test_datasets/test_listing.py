@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylegan_v_mm.datasets.image_sources import find_images
-from stylegan_v_mm.datasets.listing import natural_key
-from stylegan_v_mm.datasets.video_sources import find_videos, open_video
+from stylegan_v_mm.datasets.sources.finding import find_videos, open_video
+from stylegan_v_mm.datasets.sources.images import find_images
+from stylegan_v_mm.datasets.sources.listing import natural_key
 from stylegan_v_mm.errors import InputError
 
 FAULTS = Path(os.environ.get('STYLEGAN_V_BAD_INPUTS', '/nowhere'))
@@ -175,11 +175,11 @@ OTHERS = {
 
 def test_what_is_no_video_is_named_and_said_what_it_is(tmp_path, monkeypatch):
     """And FFmpeg, which would read all of it, does not see it."""
-    from stylegan_v_mm.datasets import video_sources
+    from stylegan_v_mm.datasets.sources import video_files
 
-    seen, index_video = [], video_sources.index_video
+    seen, index_video = [], video_files.index_video
     monkeypatch.setattr(
-        video_sources,
+        video_files,
         'index_video',
         lambda path, thorough: (
             seen.append(os.path.basename(path)) or index_video(path, thorough)

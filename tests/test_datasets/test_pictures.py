@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from stylegan_v_mm.datasets.image_sources import find_images
-from stylegan_v_mm.datasets.pictures import decode_images
-from stylegan_v_mm.datasets.video_sources import (
-    FrameFolder,
-    MovingPicture,
+from stylegan_v_mm.datasets.sources.finding import (
     find_videos,
     frame_rate,
     open_video,
     read_each,
 )
-from stylegan_v_mm.video_io import DamagedVideoError
+from stylegan_v_mm.datasets.sources.frame_folders import (
+    FrameFolder,
+    MovingPicture,
+)
+from stylegan_v_mm.datasets.sources.images import find_images
+from stylegan_v_mm.datasets.sources.pictures import decode_images
+from stylegan_v_mm.video.reader import DamagedVideoError
 
 # Pillow's, about damaged TIFFs.
 pytestmark = pytest.mark.filterwarnings('ignore::UserWarning')

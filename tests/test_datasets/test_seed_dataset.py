@@ -12,7 +12,7 @@ from stylegan_v_mm.config import load_config
 from stylegan_v_mm.datasets import SeedDataset
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.registry import DATASETS
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,14 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from stylegan_v_mm.datasets.video_sources import (
-    FrameFolder,
-    VideoFile,
-    ZippedFrames,
-    find_videos,
-)
+from stylegan_v_mm.datasets.sources.archives import ZippedFrames
+from stylegan_v_mm.datasets.sources.finding import find_videos
+from stylegan_v_mm.datasets.sources.frame_folders import FrameFolder
+from stylegan_v_mm.datasets.sources.video_files import VideoFile
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.video_io import DamagedVideoError, write_video
+from stylegan_v_mm.video.encoding import write_video
+from stylegan_v_mm.video.reader import DamagedVideoError
 
 
 def picture(i, size=(16, 12)):

@@ -12,7 +12,7 @@ from stylegan_v_mm.datasets import ClipKey, ClipSampler, collate_clips
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.real_clips import real_clips
 from stylegan_v_mm.registry import DATASETS
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 PIPELINE = [
     dict(type='SampleClip', num_frames=3, num_gen=2),

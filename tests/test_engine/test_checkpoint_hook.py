@@ -10,12 +10,12 @@ from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from real_process import ROOT
 
-from stylegan_v_mm.checkpoint import load_checkpoint
+from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.registry import METRICS
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 CONFIG = f"""
 _base_ = ['{ROOT}/configs/stylegan_v/demo_moving_shapes.py']

@@ -11,7 +11,7 @@ from mmengine.logging import MessageHub, MMLogger
 from PIL import Image
 from real_process import ROOT, train_on_two
 
-from stylegan_v_mm.checkpoint import load_checkpoint
+from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import (
     DivergenceHook,
@@ -22,7 +22,7 @@ from stylegan_v_mm.engine import (
 )
 from stylegan_v_mm.engine.hooks import write_filmstrip
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 
 def test_the_speed_counts_frames():

@@ -18,13 +18,13 @@ from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import GANOptimWrapperConstructor, VideoGANRunner
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.registry import DATASETS
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 # How often the kernel had to give a page while large tensors come and go.
 SCRIPT = """
 import resource
 import torch
-from stylegan_v_mm.allocation import keep_freed_memory
+from stylegan_v_mm.cli import keep_freed_memory
 
 def page_faults():
     start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -17,7 +17,7 @@ from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import VideoVisualizer
 from stylegan_v_mm.engine.visualizer import encode_gif
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stylegan_v_mm.evaluation.i3d import InceptionI3D
+from stylegan_v_mm.evaluation.detectors.i3d import InceptionI3D
 
 
 @pytest.fixture(scope='session')

@@ -23,20 +23,15 @@ from real_process import ROOT
 from torch import nn
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.evaluation import (
-    I3D,
-    VGG16,
-    FeatureStats,
-    frechet_distance,
-)
-from stylegan_v_mm.evaluation.check_values import check_values
-from stylegan_v_mm.evaluation.detector_files import (
+from stylegan_v_mm.evaluation import I3D, VGG16, FeatureStats, frechet_distance
+from stylegan_v_mm.evaluation.detectors.check_values import check_values
+from stylegan_v_mm.evaluation.detectors.files import (
     SOURCES,
     detector_file,
     detector_path,
     make_detector_file,
 )
-from stylegan_v_mm.evaluation.lpips import load_lpips
+from stylegan_v_mm.evaluation.detectors.lpips import load_lpips
 
 TOOL = ROOT / 'tools/get_detectors.py'
 

@@ -23,7 +23,7 @@ from stylegan_v_mm.evaluation import (
     RandomI3D,
     VideoTorchScript,
 )
-from stylegan_v_mm.evaluation.i3d import InceptionI3D
+from stylegan_v_mm.evaluation.detectors.i3d import InceptionI3D
 from stylegan_v_mm.registry import MODELS
 
 

@@ -14,7 +14,7 @@ from stylegan_v_mm.evaluation.flow import (
     velocities,
 )
 from stylegan_v_mm.registry import MODELS
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 
 def texture(size, seed=0):

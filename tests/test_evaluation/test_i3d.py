@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stylegan_v_mm.evaluation import FeatureStats, frechet_distance
-from stylegan_v_mm.evaluation.i3d import (
+from stylegan_v_mm.evaluation.detectors.i3d import (
     InceptionI3D,
     MaxPool,
     Unit,

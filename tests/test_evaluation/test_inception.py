@@ -10,7 +10,7 @@ from torch import nn
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import FIDInception
-from stylegan_v_mm.evaluation.inception import FIDInceptionV3
+from stylegan_v_mm.evaluation.detectors.inception import FIDInceptionV3
 from stylegan_v_mm.registry import MODELS
 
 

@@ -34,7 +34,7 @@ from stylegan_v_mm.evaluation import (
 )
 from stylegan_v_mm.evaluation.frechet import FeatureRows
 from stylegan_v_mm.registry import DATASETS, MODELS
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 ROOT = Path(__file__).parents[2]
 SIZE = 32

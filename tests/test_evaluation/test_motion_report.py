@@ -24,7 +24,7 @@ from stylegan_v_mm.evaluation.motion_report import (
     power_spectrum,
     squared_differences,
 )
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 REAL = Path(os.environ.get('STYLEGAN_V_VIDEOS', '/nowhere'))
 

@@ -10,7 +10,10 @@ import tarfile
 import pytest
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.evaluation.package_index import Archive, read_archive
+from stylegan_v_mm.evaluation.detectors.package_index import (
+    Archive,
+    read_archive,
+)
 
 NAME = 'harmless-0.1.tar.gz'
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from real_process import ROOT
 
-from stylegan_v_mm.checkpoint import load_checkpoint
+from stylegan_v_mm.checkpoints.loading import load_checkpoint
 
 NUM_ITERS = 12
 INTERVAL = 3  # of checkpoints

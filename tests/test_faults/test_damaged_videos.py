@@ -12,9 +12,10 @@ import av
 import numpy as np
 import pytest
 
-from stylegan_v_mm import video_io
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.video_io import decode_frames, index_video
+from stylegan_v_mm.video import reader
+from stylegan_v_mm.video.decoding import decode_frames
+from stylegan_v_mm.video.index import index_video
 
 NUM_FRAMES = 50
 QUIET = {'x265-params': 'log-level=0'}
@@ -94,7 +95,7 @@ def decode(path):
     """
     shown, flagged = [], set()
     try:
-        with av.open(str(path), **video_io.ANY_METADATA) as file:
+        with av.open(str(path), **reader.ANY_METADATA) as file:
             packets = file.demux(video=0)
             while packet := next(packets, None):
                 try:

@@ -27,20 +27,17 @@ import numpy as np
 import torch
 from small_model import CONFIG
 
-from stylegan_v_mm.checkpoint import load_checkpoint, load_weights
-from stylegan_v_mm.datasets.image_sources import find_images
+from stylegan_v_mm.checkpoints.loading import load_checkpoint, load_weights
+from stylegan_v_mm.checkpoints.transfer import transfer_weights
 from stylegan_v_mm.datasets.labels import load_labels
-from stylegan_v_mm.datasets.video_sources import (
-    decode_images,
-    find_videos,
-    index_cache,
-    read_each,
-)
+from stylegan_v_mm.datasets.sources.finding import find_videos, read_each
+from stylegan_v_mm.datasets.sources.images import find_images
+from stylegan_v_mm.datasets.sources.pictures import decode_images
+from stylegan_v_mm.datasets.sources.video_files import index_cache
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.frechet import FeatureRows, FeatureStats
 from stylegan_v_mm.inference import Latents, find_model
 from stylegan_v_mm.registry import MODELS
-from stylegan_v_mm.transfer import transfer_weights
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 TIMEOUT = 30

@@ -11,7 +11,7 @@ from mutations import mutate
 from reading import FACTOR
 from seed_files import VIDEOS, video
 
-from stylegan_v_mm.datasets.video_sources import find_videos
+from stylegan_v_mm.datasets.sources.finding import find_videos
 
 # Kind to how many mutations of each of its files.
 NUMBERS = {

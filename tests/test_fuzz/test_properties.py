@@ -20,11 +20,11 @@ from reading import FACTOR
 from seed_files import video
 
 from stylegan_v_mm.config import load_config
+from stylegan_v_mm.datasets.clip_times import METHODS, min_video_len
 from stylegan_v_mm.datasets.labels import load_labels
-from stylegan_v_mm.datasets.listing import set_aside
-from stylegan_v_mm.datasets.video_sources import find_videos, natural_key
+from stylegan_v_mm.datasets.sources.finding import find_videos
+from stylegan_v_mm.datasets.sources.listing import natural_key, set_aside
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.frame_sampling import METHODS, min_video_len
 from stylegan_v_mm.models.motion import MotionEncoder
 from stylegan_v_mm.models.noise import MOTION, MotionNoise, seeded_noise
 

@@ -12,7 +12,7 @@ from PIL import Image
 from real_process import ROOT
 
 from stylegan_v_mm import inference
-from stylegan_v_mm.evaluation.lpips import LPIPS
+from stylegan_v_mm.evaluation.detectors.lpips import LPIPS
 from stylegan_v_mm.inference import (
     VideoGANInferencer,
     editing,

@@ -17,7 +17,7 @@ from stylegan_v_mm.inference.directions import (
 )
 from stylegan_v_mm.inference.editing import EditReport
 from stylegan_v_mm.models import StyleGANVGenerator
-from stylegan_v_mm.pixels import to_bytes
+from stylegan_v_mm.video.pixels import to_bytes
 
 
 class Linear(torch.nn.Module):

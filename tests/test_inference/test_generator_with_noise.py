@@ -8,7 +8,7 @@ import torch
 from stylegan_v_mm.inference import VideoGANInferencer
 from stylegan_v_mm.inference.inversion import invert
 from stylegan_v_mm.inference.regions import render_region
-from stylegan_v_mm.pixels import to_bytes
+from stylegan_v_mm.video.pixels import to_bytes
 
 
 def same_pictures(ours, theirs):

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.evaluation.lpips import LPIPS
+from stylegan_v_mm.evaluation.detectors.lpips import LPIPS
 from stylegan_v_mm.inference.inversion import (
     invert,
     motion_correlation,

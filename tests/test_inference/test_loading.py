@@ -17,12 +17,12 @@ from mmengine.registry import DefaultScope
 from safetensors.torch import save_file
 from torch import nn
 
-from stylegan_v_mm.checkpoint import load_checkpoint, load_weights
+from stylegan_v_mm.checkpoints.loading import load_checkpoint, load_weights
+from stylegan_v_mm.checkpoints.transfer import transfer_weights
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import find_model, load_gan
 from stylegan_v_mm.registry import MODELS
-from stylegan_v_mm.transfer import transfer_weights
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from stylegan_v_mm.inference.regions import (
     read_mask,
     render_region,
 )
-from stylegan_v_mm.pixels import to_bytes
+from stylegan_v_mm.video.pixels import to_bytes
 
 
 def softened(mask):

@@ -15,7 +15,7 @@ from projects.mocogan_sg2.mocogan_sg2 import (
     discriminator,
 )
 from stylegan_v_mm.config import load_config
-from stylegan_v_mm.engine.runner import GANOptimWrapperConstructor
+from stylegan_v_mm.engine.optim import GANOptimWrapperConstructor
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.registry import MODELS, TRANSFORMS
 

@@ -25,8 +25,8 @@ from projects.text_editing.text_editing.optimize import (
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import VideoGANInferencer
 from stylegan_v_mm.inference.editing import EditReport
-from stylegan_v_mm.pixels import to_bytes
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
+from stylegan_v_mm.video.pixels import to_bytes
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / 'projects/text_editing'

@@ -28,13 +28,10 @@ import torch
 from projects.web_demo.web_demo import studio as studio_module
 from projects.web_demo.web_demo.studio import Studio
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import (
-    Latents,
-    VideoGANInferencer,
-    find_model,
-)
+from stylegan_v_mm.inference import Latents, VideoGANInferencer, find_model
 from stylegan_v_mm.registry import MODELS
-from stylegan_v_mm.video_io import decode_frames, index_video
+from stylegan_v_mm.video.decoding import decode_frames
+from stylegan_v_mm.video.index import index_video
 
 httpx = pytest.importorskip('httpx')
 pytest.importorskip('gradio', reason='requirements/tests.txt has gradio')

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from real_process import ROOT, run_tool
 
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 TRAIN, TEST, GENERATE = 'train.py', 'test.py', 'generate.py'
 

@@ -13,7 +13,7 @@ from mmengine.optim import OptimWrapper
 from torch.optim import SGD
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stylegan_v_mm.allocation import keep_freed_memory
+from stylegan_v_mm.cli import keep_freed_memory
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models.noise import MotionNoise
 from stylegan_v_mm.registry import MODELS

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from stylegan_v_mm.config import load_config
-from stylegan_v_mm.datasets.video_sources import VideoFile
-from stylegan_v_mm.video_io import VideoWriter, write_video
+from stylegan_v_mm.datasets.sources.video_files import VideoFile
+from stylegan_v_mm.video.encoding import VideoWriter, write_video
 
 TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/check_dataset.py'
 

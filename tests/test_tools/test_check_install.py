@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from stylegan_v_mm.evaluation.check_values import CheckValue
-from stylegan_v_mm.evaluation.detector_files import detector_path
+from stylegan_v_mm.evaluation.detectors.check_values import CheckValue
+from stylegan_v_mm.evaluation.detectors.files import detector_path
 
 SCRIPT = Path(__file__).parents[2] / 'tools/analysis_tools/check_install.py'
 
@@ -205,7 +205,7 @@ def test_detectors(check_install, monkeypatch):
     for number, status in ((151.392, 'ok'), (151.76, 'fail')):
         value = CheckValue('black from white', number, 151.39244)
         monkeypatch.setattr(
-            'stylegan_v_mm.evaluation.check_values.check_values',
+            'stylegan_v_mm.evaluation.detectors.check_values.check_values',
             lambda name, value=value: [value],
         )
         (finding, _) = check_install.check_detectors()

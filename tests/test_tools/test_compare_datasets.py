@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stylegan_v_mm.evaluation import InceptionTorchScript, RandomI3D
 from stylegan_v_mm.version import __version__
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 TOOL = ROOT / 'tools/analysis_tools/compare_datasets.py'
 NUM_FRAMES, SIZE = 20, 32

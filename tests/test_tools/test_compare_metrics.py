@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stylegan_v_mm.evaluation.results import append_results
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 TOOLS = Path(__file__).parents[2] / 'tools/analysis_tools'
 

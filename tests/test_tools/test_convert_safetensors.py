@@ -6,12 +6,12 @@ from golden import ROOT
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from stylegan_v_mm.checkpoint import load_checkpoint
+from stylegan_v_mm.checkpoints.loading import load_checkpoint
+from stylegan_v_mm.checkpoints.transfer import transfer_weights
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import VideoGANInferencer, load_gan
 from stylegan_v_mm.registry import MODELS
-from stylegan_v_mm.transfer import transfer_weights
 
 
 @pytest.fixture

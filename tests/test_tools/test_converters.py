@@ -19,11 +19,9 @@ from PIL import Image
 from real_process import ROOT, run_tool
 
 from stylegan_v_mm.datasets import VideoDataset
-from stylegan_v_mm.video_io import (
-    ANY_METADATA,
-    index_video,
-    write_video,
-)
+from stylegan_v_mm.video.encoding import write_video
+from stylegan_v_mm.video.index import index_video
+from stylegan_v_mm.video.reader import ANY_METADATA
 
 TOOLS = ROOT / 'tools/dataset_converters'
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stylegan_v_mm.datasets.video_sources import VideoFile, find_videos
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.datasets.sources.finding import find_videos
+from stylegan_v_mm.datasets.sources.video_files import VideoFile
+from stylegan_v_mm.video.encoding import write_video
 
 TOOLS = Path(__file__).parents[2] / 'tools/analysis_tools'
 

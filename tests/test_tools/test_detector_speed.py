@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from stylegan_v_mm.evaluation.i3d import InceptionI3D
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.evaluation.detectors.i3d import InceptionI3D
+from stylegan_v_mm.video.encoding import write_video
 
 TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/detector_speed.py'
 

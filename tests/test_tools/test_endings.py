@@ -5,7 +5,7 @@ import pytest
 import torch
 from real_process import ROOT, run_script
 
-from stylegan_v_mm.tool import run_tool
+from stylegan_v_mm.cli import run_tool
 
 DEMO = ROOT / 'configs/stylegan_v/demo_moving_shapes.py'
 PRINT_CONFIG = ROOT / 'tools/analysis_tools/print_config.py'

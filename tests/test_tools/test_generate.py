@@ -13,8 +13,8 @@ from real_process import ROOT, run_tool
 from safetensors.torch import load_file
 from small_model import make_work_dir
 
-from stylegan_v_mm.animations import frame_duration
-from stylegan_v_mm.datasets.video_sources import find_videos
+from stylegan_v_mm.datasets.sources.finding import find_videos
+from stylegan_v_mm.video.animations import frame_duration
 
 
 @pytest.fixture

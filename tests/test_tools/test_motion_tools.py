@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.video.encoding import write_video
 
 TOOLS = Path(__file__).parents[2] / 'tools/analysis_tools'
 REAL = Path(os.environ.get('STYLEGAN_V_VIDEOS', '/nowhere'))

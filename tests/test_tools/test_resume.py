@@ -14,7 +14,7 @@ import pytest
 import torch
 from real_process import ROOT, run_tool, train_on_two
 
-from stylegan_v_mm.checkpoint import load_checkpoint
+from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.config import load_runner_config
 from stylegan_v_mm.engine import VideoGANRunner
 

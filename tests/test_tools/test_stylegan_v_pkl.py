@@ -14,13 +14,13 @@ from golden import ROOT, golden_file
 from published_pickle import Call, publish
 from real_process import run_tool
 
-from stylegan_v_mm.checkpoint import load_checkpoint
+from stylegan_v_mm.checkpoints.loading import load_checkpoint
+from stylegan_v_mm.checkpoints.transfer import transfer_weights
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import load_gan
 from stylegan_v_mm.models import StyleGANV
 from stylegan_v_mm.registry import MODELS
-from stylegan_v_mm.transfer import transfer_weights
 
 TOOL = 'model_converters/stylegan_v_pkl.py'
 SIZES = dict(resolution=16, channel_base=128, channel_max=8, conv_clamp=None)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from real_process import ROOT, run_tool, train_on_two
 
-from stylegan_v_mm.checkpoint import load_checkpoint
+from stylegan_v_mm.checkpoints.loading import load_checkpoint
 
 
 def scalars(work_dir):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from real_process import ROOT, run_tool
 
-from stylegan_v_mm.checkpoint import load_checkpoint
+from stylegan_v_mm.checkpoints.loading import load_checkpoint
 
 OTHER = ('resolution=32', 'num_classes=2', 'num_frames=2', 'max_dist=16')
 

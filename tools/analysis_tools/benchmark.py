@@ -53,7 +53,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
 
-from stylegan_v_mm.allocation import keep_freed_memory
+from stylegan_v_mm.cli import keep_freed_memory, positive_int, run_tool
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import GANOptimWrapperConstructor
 from stylegan_v_mm.errors import InputError
@@ -62,7 +62,6 @@ from stylegan_v_mm.evaluation.results import format_table
 from stylegan_v_mm.models import StyleGANV
 from stylegan_v_mm.models.noise import MotionNoise
 from stylegan_v_mm.registry import MODELS
-from stylegan_v_mm.tool import positive_int, run_tool
 from stylegan_v_mm.version import __version__
 
 CONFIG = Path(__file__).parents[2] / 'configs/stylegan_v/ucf101.py'

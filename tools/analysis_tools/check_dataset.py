@@ -25,29 +25,28 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from stylegan_v_mm.cli import count, picture_size, positive_int, run_tool
 from stylegan_v_mm.datasets.labels import load_labels
-from stylegan_v_mm.datasets.listing import by_reason, join_some
-from stylegan_v_mm.datasets.transforms import ResizeCrop, SampleClip
-from stylegan_v_mm.datasets.video_sources import (
-    FrameFolder,
-    MovingPicture,
-    VideoFile,
+from stylegan_v_mm.datasets.sources.archives import ZippedFrames
+from stylegan_v_mm.datasets.sources.finding import (
     VideoList,
     VideoSource,
-    ZippedFrames,
     find_damage,
     find_videos,
     frame_rate,
     read_each,
 )
-from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import count, picture_size, positive_int, run_tool
-from stylegan_v_mm.video_io import (
-    DamagedVideoError,
-    VideoIndex,
-    name_damaged,
-    video_grid,
+from stylegan_v_mm.datasets.sources.frame_folders import (
+    FrameFolder,
+    MovingPicture,
 )
+from stylegan_v_mm.datasets.sources.listing import by_reason, join_some
+from stylegan_v_mm.datasets.sources.video_files import VideoFile
+from stylegan_v_mm.datasets.transforms import ResizeCrop, SampleClip
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.video.encoding import video_grid
+from stylegan_v_mm.video.index import VideoIndex, name_damaged
+from stylegan_v_mm.video.reader import DamagedVideoError
 
 KINDS = {
     VideoFile: 'video files',

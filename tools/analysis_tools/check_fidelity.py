@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylegan_v_mm.cli import run_tool
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models.augment import PIPELINES, VideoAugment
 from stylegan_v_mm.models.stylegan_v import StyleGANV
-from stylegan_v_mm.tool import run_tool
 
 ABSOLUTE_TOL = 1e-4  # codes, ws, frames, logits, augmented frames
 RELATIVE_TOL = 1e-3  # gradients and penalties, to the largest magnitude

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stylegan_v_mm.cli import run_tool
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import StyleGANVDiscriminator, StyleGANVGenerator
 from stylegan_v_mm.models.ops import bias_act, fir_filter, upfirdn2d
-from stylegan_v_mm.tool import run_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 CODECS = ('h264', 'mpeg4', 'vp9', 'hevc', 'av1')
@@ -523,8 +523,8 @@ def check_fidelity() -> Iterable[Finding]:
 def check_detectors() -> Iterable[Finding]:
     """Look at the weights that metrics need, and compute known numbers."""
     # Not at the top: they need packages that may be broken.
-    from stylegan_v_mm.evaluation.check_values import check_values
-    from stylegan_v_mm.evaluation.detector_files import SOURCES, detector_path
+    from stylegan_v_mm.evaluation.detectors.check_values import check_values
+    from stylegan_v_mm.evaluation.detectors.files import SOURCES, detector_path
 
     for name in SOURCES:
         command = f'python tools/get_detectors.py {name}'

@@ -18,18 +18,18 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from mmengine.evaluator import BaseMetric
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from stylegan_v_mm.checkpoints.downloads import local_file
+from stylegan_v_mm.cli import picture_size, run_tool, whole_number
 from stylegan_v_mm.datasets import VideoDataset
+from stylegan_v_mm.datasets.workers import check_workers
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.evaluation.metrics import BaseMetric
 from stylegan_v_mm.evaluation.real_clips import clip_settings
 from stylegan_v_mm.evaluation.results import append_results, format_table
-from stylegan_v_mm.files import local_file
 from stylegan_v_mm.registry import METRICS
-from stylegan_v_mm.tool import picture_size, run_tool, whole_number
-from stylegan_v_mm.workers import check_workers
 
 #: Frames of each video that metrics of images take.
 FRAMES_PER_VIDEO = 16

@@ -18,9 +18,9 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stylegan_v_mm.cli import run_tool
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.results import format_table
-from stylegan_v_mm.tool import run_tool
 
 #: Where the data lie says nothing, unlike their digest.
 NO_MATTER = ('data',)

@@ -22,16 +22,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from stylegan_v_mm.datasets.sources.archives import ZippedFrames
+from stylegan_v_mm.datasets.sources.finding import find_videos, read_each
+from stylegan_v_mm.datasets.sources.frame_folders import FrameFolder
+from stylegan_v_mm.datasets.sources.video_files import VideoFile
 from stylegan_v_mm.datasets.transforms import ResizeCrop, SampleClip
-from stylegan_v_mm.datasets.video_sources import (
-    FrameFolder,
-    VideoFile,
-    ZippedFrames,
-    find_videos,
-    read_each,
-)
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.video_io import VideoWriter
+from stylegan_v_mm.video.encoding import VideoWriter
 
 OURS = 'ours'
 NAIVE = 'naive'

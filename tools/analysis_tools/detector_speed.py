@@ -20,18 +20,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from stylegan_v_mm.allocation import keep_freed_memory
-from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.evaluation import I3D, FeatureStats, frechet_distance
-from stylegan_v_mm.evaluation.detector_files import detector_file
-from stylegan_v_mm.evaluation.real_clips import own_share, real_clips
-from stylegan_v_mm.evaluation.results import format_table
-from stylegan_v_mm.tool import (
+from stylegan_v_mm.cli import (
+    keep_freed_memory,
     picture_size,
     positive_int,
     run_tool,
     whole_number,
 )
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.evaluation import I3D, FeatureStats, frechet_distance
+from stylegan_v_mm.evaluation.detectors.files import detector_file
+from stylegan_v_mm.evaluation.real_clips import own_share, real_clips
+from stylegan_v_mm.evaluation.results import format_table
 
 BASELINE = 'cd-fvd'
 CLIPS_AT_A_TIME = 4

@@ -26,12 +26,15 @@ from motion_report import mean
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from stylegan_v_mm.cli import (
+    picture_size,
+    positive_int,
+    run_tool,
+    whole_number,
+)
 from stylegan_v_mm.datasets import ResizeCrop, VideoDataset
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.evaluation import (
-    FlowHistograms,
-    frechet_distance,
-)
+from stylegan_v_mm.evaluation import FlowHistograms, frechet_distance
 from stylegan_v_mm.evaluation.frechet import GroupedStats, frechet_distances
 from stylegan_v_mm.evaluation.measures import jackknife_error
 from stylegan_v_mm.evaluation.motion_report import (
@@ -42,12 +45,6 @@ from stylegan_v_mm.evaluation.motion_report import (
 )
 from stylegan_v_mm.evaluation.results import format_table
 from stylegan_v_mm.registry import MODELS
-from stylegan_v_mm.tool import (
-    picture_size,
-    positive_int,
-    run_tool,
-    whole_number,
-)
 
 Spoil = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 

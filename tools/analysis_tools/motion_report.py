@@ -20,6 +20,12 @@ from matplotlib.ticker import PercentFormatter
 from plot_log import COLOURS, INK, finish_panel, write_report
 from tqdm import tqdm
 
+from stylegan_v_mm.cli import (
+    picture_size,
+    positive_int,
+    run_tool,
+    whole_number,
+)
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.motion_report import (
     MIN_NUM_FRAMES,
@@ -30,12 +36,6 @@ from stylegan_v_mm.evaluation.motion_report import (
 )
 from stylegan_v_mm.evaluation.real_clips import own_share, real_clips
 from stylegan_v_mm.evaluation.results import append_results, format_table
-from stylegan_v_mm.tool import (
-    picture_size,
-    positive_int,
-    run_tool,
-    whole_number,
-)
 
 
 def measure(

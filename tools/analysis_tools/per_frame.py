@@ -28,13 +28,13 @@ import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from stylegan_v_mm.allocation import keep_freed_memory
+from stylegan_v_mm.cli import keep_freed_memory
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import StyleGANV
 from stylegan_v_mm.models.layers import block_dtype, minibatch_stddev
 from stylegan_v_mm.models.noise import MotionNoise
 from stylegan_v_mm.models.ops import compiled_ops, fir_filter
-from stylegan_v_mm.pixels import from_bytes
+from stylegan_v_mm.video.pixels import from_bytes
 
 MAX_NUM_FRAMES = 1024  # of a clip: motion codes are computed for all of it
 

@@ -22,8 +22,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 import stylegan_v_mm
+from stylegan_v_mm.cli import run_tool
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import run_tool
 
 # Title -> what to draw, and a label of each curve where there are several.
 PANELS = {

@@ -17,10 +17,12 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from stylegan_v_mm.config import Config, load_config
-from stylegan_v_mm.config_checks import runner_arguments
+from mmengine.config import Config
+
+from stylegan_v_mm.cli import positive_int, read_options, run_tool
+from stylegan_v_mm.config import load_config
+from stylegan_v_mm.config.checks import runner_arguments
 from stylegan_v_mm.errors import InputError, nearest
-from stylegan_v_mm.tool import positive_int, read_options, run_tool
 
 
 def files_that_set(path: Path) -> dict[str, list[Path]]:

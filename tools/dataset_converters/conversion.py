@@ -28,28 +28,25 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from stylegan_v_mm.files import alone_in
 from tqdm import tqdm
 
-from stylegan_v_mm.datasets.listing import join_some, printable
-from stylegan_v_mm.datasets.transforms import ResizeCrop
-from stylegan_v_mm.datasets.video_sources import (
-    MovingPicture,
-    VideoFile,
+from stylegan_v_mm.cli import whole_number
+from stylegan_v_mm.datasets.sources.finding import (
     VideoSource,
     find_damage,
     frame_rate,
     read_each,
 )
+from stylegan_v_mm.datasets.sources.frame_folders import MovingPicture
+from stylegan_v_mm.datasets.sources.listing import join_some, printable
+from stylegan_v_mm.datasets.sources.video_files import VideoFile
+from stylegan_v_mm.datasets.transforms import ResizeCrop
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.files import alone_in
 from stylegan_v_mm.inference import save_frames
-from stylegan_v_mm.tool import whole_number
-from stylegan_v_mm.video_io import (
-    MAX_FRAME_PIXELS,
-    DamagedVideoError,
-    VideoWriter,
-    name_damaged,
-)
+from stylegan_v_mm.video.encoding import VideoWriter
+from stylegan_v_mm.video.index import name_damaged
+from stylegan_v_mm.video.reader import MAX_FRAME_PIXELS, DamagedVideoError
 
 SETTINGS = 'conversion.json'
 REPORT = 'report.json'

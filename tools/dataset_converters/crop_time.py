@@ -28,13 +28,11 @@ from conversion import (
     write_mp4,
 )
 
-from stylegan_v_mm.datasets.video_sources import (
-    FrameFolder,
-    ZippedFrames,
-    find_videos,
-)
+from stylegan_v_mm.cli import count, positive_int, real_number, run_tool
+from stylegan_v_mm.datasets.sources.archives import ZippedFrames
+from stylegan_v_mm.datasets.sources.finding import find_videos
+from stylegan_v_mm.datasets.sources.frame_folders import FrameFolder
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import count, positive_int, real_number, run_tool
 
 
 def copy_files(files: Iterator[Path], folder: Path) -> None:

@@ -47,16 +47,16 @@ from conversion import (
 )
 from tqdm import tqdm
 
-from stylegan_v_mm.datasets.video_sources import FrameFolder
-from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import (
+from stylegan_v_mm.cli import (
     frame_rate,
     positive_float,
     positive_int,
     real_number,
     run_tool,
 )
-from stylegan_v_mm.video_io import DamagedVideoError
+from stylegan_v_mm.datasets.sources.frame_folders import FrameFolder
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.video.reader import DamagedVideoError
 
 PICTURE = 'cam/image_array'
 # Real driving changes the picture by more, standing still by noise alone.

@@ -32,9 +32,9 @@ from conversion import (
     write_pictures,
 )
 
-from stylegan_v_mm.datasets.video_sources import VideoSource, find_videos
-from stylegan_v_mm.tool import picture_size, run_tool
-from stylegan_v_mm.video_io import DamagedVideoError
+from stylegan_v_mm.cli import picture_size, run_tool
+from stylegan_v_mm.datasets.sources.finding import VideoSource, find_videos
+from stylegan_v_mm.video.reader import DamagedVideoError
 
 THRESHOLD = 5
 

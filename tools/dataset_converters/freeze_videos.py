@@ -29,13 +29,8 @@ from conversion import (
     write_pictures,
 )
 
-from stylegan_v_mm.datasets.video_sources import find_videos
-from stylegan_v_mm.tool import (
-    picture_size,
-    positive_int,
-    run_tool,
-    seed_number,
-)
+from stylegan_v_mm.cli import picture_size, positive_int, run_tool, seed_number
+from stylegan_v_mm.datasets.sources.finding import find_videos
 
 
 def write_frozen(

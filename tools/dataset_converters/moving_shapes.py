@@ -18,15 +18,15 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import (
+from stylegan_v_mm.cli import (
     frame_rate,
     run_tool,
     seed_number,
     video_count,
     whole_number,
 )
-from stylegan_v_mm.video_io import write_video
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.video.encoding import write_video
 
 COLOURS = {'red': 0.0, 'green': 1 / 3, 'blue': 2 / 3}  # hues
 SHAPES = ('circle', 'square', 'triangle', 'star')

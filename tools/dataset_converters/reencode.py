@@ -27,13 +27,8 @@ from conversion import (
     write_mp4,
 )
 
-from stylegan_v_mm.datasets.video_sources import find_videos
-from stylegan_v_mm.tool import (
-    picture_size,
-    positive_int,
-    real_number,
-    run_tool,
-)
+from stylegan_v_mm.cli import picture_size, positive_int, real_number, run_tool
+from stylegan_v_mm.datasets.sources.finding import find_videos
 
 
 def plan(args: argparse.Namespace) -> list[Job]:

@@ -24,9 +24,9 @@ from conversion import (
     write_pictures,
 )
 
-from stylegan_v_mm.datasets.video_sources import VideoSource, find_videos
+from stylegan_v_mm.cli import count, picture_size, positive_int, run_tool
+from stylegan_v_mm.datasets.sources.finding import VideoSource, find_videos
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import count, picture_size, positive_int, run_tool
 
 
 def read_square(

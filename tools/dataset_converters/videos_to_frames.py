@@ -24,21 +24,13 @@ from conversion import (
     write_pictures,
 )
 
-from stylegan_v_mm.datasets.video_sources import (
-    FrameFolder,
-    VideoFile,
-    VideoSource,
-    ZippedFrames,
-    find_videos,
-)
+from stylegan_v_mm.cli import frame_rate, picture_size, positive_int, run_tool
+from stylegan_v_mm.datasets.sources.archives import ZippedFrames
+from stylegan_v_mm.datasets.sources.finding import VideoSource, find_videos
+from stylegan_v_mm.datasets.sources.frame_folders import FrameFolder
+from stylegan_v_mm.datasets.sources.video_files import VideoFile
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.tool import (
-    frame_rate,
-    picture_size,
-    positive_int,
-    run_tool,
-)
-from stylegan_v_mm.video_io import VideoIndex
+from stylegan_v_mm.video.index import VideoIndex
 
 #: Of a video that is resampled: damaged time stamps can be any number.
 MAX_FRAMES = 10**7

@@ -11,13 +11,13 @@ compared with the model before the folder appears. See docs/export.md.
 
 from pathlib import Path
 
+from stylegan_v_mm.cli import model_parser, run_tool
 from stylegan_v_mm.inference import find_model, load_gan
 from stylegan_v_mm.inference.export import (
     SUFFIXES,
     check_export,
     export_generator,
 )
-from stylegan_v_mm.tool import model_parser, run_tool
 
 
 def main() -> None:

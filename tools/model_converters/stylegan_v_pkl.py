@@ -18,21 +18,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from stylegan_v_mm.files import sha256_of
 from torch import Tensor
 
-from stylegan_v_mm.checkpoint import save_checkpoint, weight_differences
-from stylegan_v_mm.config import load_config
-from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.files import sha256_of
-from stylegan_v_mm.models.augment import PIPELINES
-from stylegan_v_mm.registry import MODELS
-from stylegan_v_mm.tool import run_tool
-from stylegan_v_mm.unpickle import (
-    Record,
+from stylegan_v_mm.checkpoints.loading import weight_differences
+from stylegan_v_mm.checkpoints.pickled_tensors import (
     network_state,
     network_tensors,
-    read_pickle,
 )
+from stylegan_v_mm.checkpoints.pickles import Record, read_pickle
+from stylegan_v_mm.checkpoints.saving import save_checkpoint
+from stylegan_v_mm.cli import run_tool
+from stylegan_v_mm.config import load_config
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.models.augment import PIPELINES
+from stylegan_v_mm.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = {'generator': 'G', 'generator_ema': 'G_ema', 'discriminator': 'D'}

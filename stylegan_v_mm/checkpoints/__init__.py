@@ -1,0 +1,1 @@
+"""Read, write and convert weights without executing anything in them."""

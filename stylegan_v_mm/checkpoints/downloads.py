@@ -1,0 +1,119 @@
+"""Weight files by path or URL, with a checksum."""
+
+import hashlib
+import os
+import re
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+from urllib.request import HTTPRedirectHandler, build_opener
+
+from tqdm import tqdm
+
+from ..errors import InputError
+from ..files import user_cache
+
+#: Bytes of a download, at most.
+MAX_DOWNLOAD = 2**33
+
+
+#: Seconds that a server may be silent.
+TIMEOUT = 60
+
+
+def local_file(
+    path: str | os.PathLike, hint: str, sha256: str | None = None
+) -> Path:
+    """Find a file, downloading it once if it is a URL.
+
+    Args:
+        path: A path, or ``https://HOST/FILE#sha256=CHECKSUM``. A download is
+            kept in the user's cache folder, and appears there when it is
+            complete and has that checksum.
+        hint: What to do where a file is missing; ends the message.
+        sha256: The checksum, hexadecimal, where the URL has none. Not looked
+            at for a path.
+
+    Returns:
+        Path: Of the file on this machine.
+
+    Raises:
+        InputError: There is no such file; or it cannot be downloaded safely:
+            not https, no checksum or another one, or too large.
+    """
+    if '://' not in str(path):
+        if not Path(path).is_file():
+            raise InputError(f'there is no file {path}: {hint}')
+        return Path(path)
+    try:
+        url = urlparse(str(path))
+    except ValueError as error:
+        raise InputError(f'{path}: {error}') from error
+    if url.scheme != 'https':
+        raise InputError(f'{path}: downloads need https')
+    wanted = (sha256 or url.fragment.removeprefix('sha256=')).lower()
+    if not re.fullmatch('[0-9a-f]{64}', wanted):
+        raise InputError(
+            f'{path}: a download needs its SHA-256 checksum, 64 hexadecimal '
+            'digits: end the address in #sha256=CHECKSUM'
+        )
+    name = f'{wanted[:16]}_{Path(url.path).name[-100:]}'
+    file = user_cache() / 'downloads' / name
+    if not file.exists():
+        _download(str(path), file, wanted)
+    return file
+
+
+class _OnlyToHttps(HTTPRedirectHandler):
+    """Follows a redirection unless it leaves https."""
+
+    def redirect_request(
+        self,
+        request: Any,
+        response: Any,
+        code: int,
+        text: str,
+        headers: Any,
+        url: str,
+    ) -> Any:
+        if urlparse(url).scheme != 'https':
+            raise OSError(f'it leads to {url}, which is not https')
+        return super().redirect_request(
+            request, response, code, text, headers, url
+        )
+
+
+def _download(url: str, file: Path, sha256: str) -> None:
+    """Download a file, complete and with the right checksum or not at all."""
+    temporary = file.with_name(f'.{file.name}.{os.getpid()}.tmp')
+    digest, size = hashlib.sha256(), 0
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            build_opener(_OnlyToHttps).open(url, timeout=TIMEOUT) as response,
+            temporary.open('wb') as target,
+            tqdm(
+                desc=file.name,
+                total=response.length,
+                unit='B',
+                unit_scale=True,
+                disable=None,
+            ) as progress,
+        ):
+            while chunk := response.read(2**20):
+                size += len(chunk)
+                if max(size, response.length or 0) > MAX_DOWNLOAD:
+                    raise OSError(f'it has more than {MAX_DOWNLOAD} bytes')
+                digest.update(chunk)
+                target.write(chunk)
+                progress.update(len(chunk))
+        if digest.hexdigest() != sha256:
+            raise OSError(
+                f'its SHA-256 checksum is {digest.hexdigest()}, not {sha256}'
+            )
+        os.replace(temporary, file)
+    except (OSError, ValueError, HTTPException) as error:
+        raise InputError(f'cannot download {url}: {error}') from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,129 @@
+"""Write checkpoints whole, and find the newest whole one."""
+
+import ast
+import os
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+from mmengine.logging import MMLogger
+from safetensors import SafetensorError
+from safetensors.torch import save
+
+from ..errors import InputError
+
+
+def config_values(text: str) -> dict[str, str]:
+    """Read the values of a config's text, such as a checkpoint holds.
+
+    Args:
+        text (str): mmengine's ``Config.pretty_text``. Damaged text has no
+            values.
+
+    Returns:
+        dict: The values as Python writes them, by their dotted keys.
+    """
+    values = {}
+
+    def visit(key: str, node: ast.expr) -> None:
+        match node:
+            case ast.Call(func=ast.Name(id='dict'), args=[]):
+                for keyword in node.keywords:
+                    visit(f'{key}.{keyword.arg}', keyword.value)
+            case ast.Dict():
+                for name, value in zip(node.keys, node.values):
+                    visit(f'{key}.{name and ast.unparse(name)}', value)
+            case ast.List() | ast.Tuple():
+                for i, value in enumerate(node.elts):
+                    visit(f'{key}.{i}', value)
+            case _:
+                values[key] = ast.unparse(node)
+
+    try:
+        for statement in ast.parse(text).body:
+            if isinstance(statement, ast.Assign):
+                visit(ast.unparse(statement.targets[0]), statement.value)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        # The latter for thousands of brackets.
+        return {}
+    return values
+
+
+def save_checkpoint(checkpoint: dict, path: Path) -> None:
+    """Write a checkpoint, complete or not at all.
+
+    Args:
+        checkpoint (dict): As :func:`load_checkpoint` gives it.
+        path (Path): ``NAME.pth``, or ``NAME.safetensors`` for its
+            ``state_dict`` alone. The folder is made.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Given a path, torch writes its name into the file, and safetensors
+        # makes one that none but its owner may read.
+        with temporary.open('wb') as file:
+            if path.suffix == '.safetensors':
+                # Contiguous, and none sharing memory with another.
+                weights = {
+                    name: value.clone(memory_format=torch.contiguous_format)
+                    for name, value in checkpoint['state_dict'].items()
+                }
+                file.write(save(weights, {'format': 'pt'}))
+            else:
+                torch.save(checkpoint, file)
+        temporary.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # Where the disk is full, torch raises a RuntimeError.
+        raise InputError(f'{path} cannot be written: {error}') from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def numbered_checkpoints(folder: str | Path) -> list[Path]:
+    """List ``iter_N.pth`` of a work dir, the newest first."""
+    paths = {}
+    for path in Path(folder).glob('iter_*.pth'):
+        if match := re.fullmatch('iter_([0-9]+)[.]pth', path.name):
+            paths[int(match[1])] = path
+    return [paths[number] for number in sorted(paths, reverse=True)]
+
+
+def newest_checkpoint(folder: str | Path) -> Path | None:
+    """Find the newest checkpoint of a work dir that is whole.
+
+    Args:
+        folder (str or Path): The work dir.
+
+    Returns:
+        Path, optional: The file; None if there are no checkpoints.
+
+    Raises:
+        InputError: There are checkpoints, and all are damaged.
+    """
+    paths = numbered_checkpoints(folder)
+    for path in paths:
+        if _is_whole(path):
+            return path
+        MMLogger.get_current_instance().warning(
+            f'{path} is damaged: looking for an older one'
+        )
+    if paths:
+        raise InputError(
+            f'all {len(paths)} checkpoints in {folder} are damaged: remove '
+            'them to start anew, or give another --work-dir'
+        )
+    return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether all check sums within a checkpoint file are right."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False

@@ -1,0 +1,257 @@
+"""How every script under ``tools/`` starts and ends."""
+
+import argparse
+import ctypes
+import errno
+import io
+import logging
+import math
+import multiprocessing
+import os
+import re
+import reprlib
+import select
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.distributed as dist
+from mmengine.config import DictAction
+
+from .errors import InputError
+
+# Of a disk, a quota, and the largest size of a file.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def run_tool(main: Callable[[], int | None]) -> None:
+    """Run a script's ``main`` and end the process with its status.
+
+    An :class:`InputError` and what the machine does to a run (a full disk,
+    too little memory, killed processes) become one line on stderr and status
+    2; any other exception is a defect of ours and keeps its traceback. SIGTERM
+    ends the process as an exception would, so that half-written files go. If
+    nobody reads the output any more, as after ``| head``, the process ends
+    quietly, with the status of one that SIGPIPE ended.
+
+    Only here, where the process is ours, is it tuned: the package leaves the
+    memory of a process that imports it alone.
+    """
+    if not torch.cuda.is_available():
+        keep_freed_memory()
+    # What a config imports may lie in the current folder, as projects do.
+    sys.path.append(os.getcwd())
+    # Names of files may be no text.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
+    # A full disk must not fill the terminal with tracebacks of the log.
+    logging.raiseExceptions = False
+    handler_before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        status = main()
+        print(end='', flush=True)
+    except KeyboardInterrupt:
+        print('stopped by the user', file=sys.stderr)
+        status = 130
+    except Exception as error:
+        if _nobody_reads(error):
+            status = 128 + signal.SIGPIPE
+        elif message := _one_line(error):
+            # Names of files can hold what moves a terminal's cursor.
+            shown = (c if c.isprintable() else ascii(c)[1:-1] for c in message)
+            print(f'error: {"".join(shown)}', file=sys.stderr)
+            status = 2
+        else:
+            raise
+    finally:
+        _end_output()
+        signal.signal(signal.SIGTERM, handler_before)
+        # Data workers are deaf to SIGTERM. Where an error still holds on to
+        # them, Python's exit would wait for them for ever.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would complain
+        for child in multiprocessing.active_children():
+            child.kill()
+        # Left to the interpreter's end, gloo's threads now and then abort.
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    sys.exit(status)
+
+
+def import_mmengine() -> None:
+    """Import mmengine's optimizers without transformers, for a quick start.
+
+    mmengine imports it, where it is installed, for one optimizer that then is
+    missing. Parts of mmagic that need transformers find it later.
+    """
+    if 'transformers' not in sys.modules:
+        sys.modules['transformers'] = None  # type: ignore[assignment]
+        try:
+            import mmengine.optim  # noqa: F401
+        finally:
+            del sys.modules['transformers']
+
+
+def _stop(number: int, frame: object) -> None:
+    print('stopped by SIGTERM', file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def _nobody_reads(error: Exception) -> bool:
+    """Whether an error is that the output's reader is gone."""
+    if not isinstance(error.__cause__ or error, BrokenPipeError):
+        return False
+    # Other pipes break, too, such as those of data workers.
+    outputs = select.poll()
+    outputs.register(1, 0)
+    outputs.register(2, 0)
+    return any(event & select.POLLERR for _, event in outputs.poll(0))
+
+
+def _end_output() -> None:
+    """Write out what was printed, or drop it where that fails.
+
+    The interpreter, which tries again at its end, would show a traceback.
+    """
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            print(end='', file=stream, flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
+def _one_line(error: Exception) -> str:
+    """Say what a user can mend; '' if nothing."""
+    text = str(error)
+    if isinstance(error, InputError):
+        # torch puts the traceback of a data worker before its message.
+        return re.sub(
+            r'(?s)^Caught \w+ in .+\n[\w.]+Error: ', '', text
+        ).strip()
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return f'{error.filename or "a file"} cannot be written: {error}'
+    if 'shared memory' in text:
+        return (
+            f'data workers need room in /dev/shm ({text.splitlines()[-1]}): '
+            'give it more, as by docker run --shm-size=1g, or set '
+            'num_workers=0'
+        )
+    if (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "can't allocate memory" in text
+    ):
+        reason = text.partition('\n')[0] or type(error).__name__
+        return f'there is too little memory: {reason}'
+    if isinstance(error, RuntimeError) and re.match('DataLoader worker', text):
+        return f'{text}; was there too little memory?'
+    if isinstance(error, dist.DistError) or 'gloo' in text:
+        return (
+            'another process of this run has ended or hangs, see its own '
+            f'messages ({text.splitlines()[0]})'
+        )
+    return ''
+
+
+def whole_number(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """Make a type for argparse: whole numbers from ``least`` to ``most``."""
+    return _number(int, 'a whole number', least, most)
+
+
+def real_number(least: float, most: float) -> Callable[[str], float]:
+    """Make a type for argparse: numbers from ``least`` to ``most``."""
+    return _number(float, 'a number', least, most)
+
+
+def _number(kind: Callable, word: str, least: float, most: float) -> Callable:
+    def parse(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(
+                f'{reprlib.repr(text)} must be {word} from {least} to {most}'
+            )
+        return number
+
+    return parse
+
+
+# What the options of the tools are, unless they have a range of their own.
+count = whole_number(0)
+positive_int = whole_number(1)
+frame_count = whole_number(1, 10**8)
+video_count = whole_number(1, 10**6)
+picture_size = whole_number(1, 8192)
+seed_number = whole_number(0, 2**63 - 1)
+finite_float = real_number(-1e6, 1e6)
+positive_float = real_number(1e-6, 1e6)
+loss_weight = real_number(0, 1e6)
+frame_rate = real_number(1e-3, 1e3)
+time_offset = real_number(0, 2**50)
+
+
+def read_options(words: Sequence[str]) -> dict:
+    """Read what follows ``--cfg-options``.
+
+    Args:
+        words (sequence): ``KEY=VALUE``, as mmengine reads them.
+
+    Returns:
+        dict: Values by their dotted keys.
+
+    Raises:
+        InputError: A word is of another form.
+    """
+    found = argparse.Namespace()
+    try:
+        DictAction(['--cfg-options'], 'options')(
+            argparse.ArgumentParser(), found, words
+        )
+    except Exception as error:
+        raise InputError(
+            f'--cfg-options: give KEY=VALUE, not {words} ({error})'
+        ) from error
+    return found.options
+
+
+def model_parser(description: str) -> argparse.ArgumentParser:
+    """Start the command line of a script that takes a trained model.
+
+    Args:
+        description (str): Shown as it is.
+
+    Returns:
+        ArgumentParser: With ``model`` and ``checkpoint``, see
+        ``stylegan_v_mm.inference.find_model``.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'model',
+        help='config file, work dir, name of a trained model such as '
+        'rc_track_64, or OWNER/NAME on the hub',
+    )
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='file of a training run, or its work dir; not needed if the '
+        'model is no config',
+    )
+    return parser
+
+
+def keep_freed_memory() -> None:
+    """Make glibc reuse large freed blocks instead of returning them.
+
+    A tensor of several megabytes otherwise gets fresh zeroed pages from the
+    kernel each time, which costs a CPU a sixth of an iteration. Does nothing
+    with another C library.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is not None:
+        trim_threshold, mmap_max = -1, -4  # names in malloc.h
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_max, 0)

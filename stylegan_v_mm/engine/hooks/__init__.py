@@ -1,0 +1,14 @@
+"""Hooks: what training shows of itself, and when it has to stop."""
+
+from .checkpoint import SafeCheckpointHook
+from .divergence import DivergenceHook
+from .preview import VideoPreviewHook
+from .timing import SteadyTimerHook, TrainingSpeedHook
+
+__all__ = [
+    'DivergenceHook',
+    'SafeCheckpointHook',
+    'SteadyTimerHook',
+    'TrainingSpeedHook',
+    'VideoPreviewHook',
+]

@@ -1,0 +1,243 @@
+"""The base of metrics that compare with real clips, and their cache."""
+
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import (
+    broadcast_object_list,
+    is_main_process,
+)
+from mmengine.logging import MMLogger
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
+from tqdm import tqdm
+
+from ...datasets.workers import check_workers
+from ...errors import InputError, check_at_least
+from ...files import user_cache
+from ..frechet import (
+    FeatureRows,
+    FeatureStats,
+)
+from ..real_clips import RealFrames, describe, own_share, real_clips
+from .base import DetectorMetric, cut
+
+# To be raised with every change that moves the statistics of real clips.
+_CACHE_VERSION = 2
+
+
+def _join(items: list[dict], num_frames: int) -> tuple[Tensor, Tensor]:
+    """Cut videos into clips; return these and their labels [N, c_dim]."""
+    clips = [cut(item['video'], num_frames) for item in items]
+    labels = [
+        item['c'].expand(len(part), -1) for item, part in zip(items, clips)
+    ]
+    batch = torch.cat(clips), torch.cat(labels)
+    if get_worker_info() is not None:
+        # The main process would wait for ever if this failed later, in the
+        # thread that sends a worker's batches.
+        for tensor in batch:
+            tensor.share_memory_()
+    return batch
+
+
+class ComparingMetric(DetectorMetric):
+    """What the metrics that compare with real clips have in common.
+
+    Each long enough video gives one clip, at an offset that a fixed seed
+    draws, without flips; at most ``num_real`` videos count, spread evenly
+    over the data set in its order. Of images, all frames of all videos can
+    count, and ``num_real`` are spread evenly over these. Their features are
+    kept in the user's cache folder until the videos, the protocol or the
+    detector change.
+
+    Args:
+        num_frames (int): See :class:`DetectorMetric`, as the other arguments
+            that are not named here.
+        num_real (int, optional): The most real clips. None: all.
+        real_data (dict): ``data_root`` and, optionally, ``labels`` and
+            ``images`` of a ``VideoDataset``; or the config of another data
+            set, see :func:`~stylegan_v_mm.evaluation.real_clips.real_clips`.
+            Without a ``fingerprint`` of it, nothing is cached.
+        first_real (bool): Whether to take the first real videos or frames,
+            instead of spreading them: the published protocols. Defaults to
+            False.
+        batch_size (int): Real clips at a time. Defaults to 8.
+        num_workers (int): Processes that decode real clips, for each GPU.
+            Defaults to 0, none.
+        cache (bool): Whether to read and write the cache. Defaults to True.
+
+    Raises:
+        InputError: See :class:`DetectorMetric`; or the real videos cannot be
+            read or are too few.
+    """
+
+    def __init__(
+        self,
+        num_frames: int,
+        num_real: int | None,
+        resolution: int,
+        real_data: dict,
+        detector: dict,
+        frame_stride: int = 1,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        num_fake: int | None = None,
+        clips_per_video: int = 1,
+        first_real: bool = False,
+        cache: bool = True,
+    ) -> None:
+        super().__init__(
+            num_frames,
+            resolution,
+            detector,
+            num_fake,
+            frame_stride,
+            clips_per_video,
+        )
+        least = self.min_clips
+        if (num_real is not None and num_real < least) or batch_size < 1:
+            raise InputError(
+                f'{type(self).__name__}: num_real={num_real} must be at least '
+                f'{least}, batch_size={batch_size} at least 1'
+            )
+        check_at_least(0, type(self).__name__, num_workers=num_workers)
+        check_workers(num_workers)
+        self.num_real = num_real
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.first_real = first_real
+        self.cache = cache
+        self.real_videos: Any
+        try:
+            if num_frames == 1:
+                self.real_videos = RealFrames(
+                    real_data, resolution, num_real, first_real
+                )
+                available = self.real_videos.total
+            else:
+                self.real_videos = real_clips(
+                    real_data, num_frames, resolution, frame_stride
+                )
+                available = len(self.real_videos)
+        except InputError as error:
+            raise InputError(f'{self.name}: {error}') from error
+        span = (num_frames - 1) * frame_stride + 1
+        if available < least:
+            where = real_data.get('data_root') or real_data['type']
+            raise InputError(
+                f'{where}: {self.name} needs at least {least} videos of '
+                f'{span} frames or more, found {available}'
+            )
+        if available < (num_real or 0):
+            MMLogger.get_current_instance().info(
+                f'{self.name}: {available} real clips, as there are no more '
+                f'videos of {span} frames or more'
+            )
+        #: Real clips that count.
+        self.num_used = min(num_real or available, available)
+        self._real: FeatureRows | FeatureStats | None = None
+
+    def protocol(self, size: int) -> dict:
+        """Name the real clips, too; see :class:`DetectorMetric`."""
+        return super().protocol(size) | dict(
+            **describe(self.real_videos),
+            num_real=self.num_used,
+            first_real=self.first_real,
+        )
+
+    def _new_real(self) -> FeatureRows | FeatureStats:
+        return FeatureRows()
+
+    @property
+    def real(self) -> Any:
+        """What is known of real clips; all processes ask at once."""
+        if self._real is None:
+            self._real = self._load_or_compute()
+        return self._real
+
+    def _cache_key(self) -> dict:
+        return dict(
+            version=_CACHE_VERSION,
+            videos=self.real_videos.fingerprint,
+            num_real=self.num_real,
+            first_real=self.first_real,
+            num_frames=self.num_frames,
+            frame_stride=self.frame_stride,
+            resolution=self.resolution,
+            detector=self.detector.digest,
+            kept=type(self._new_real()).__name__,
+        )
+
+    def _cache_file(self) -> Path:
+        key = json.dumps(self._cache_key())
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        return user_cache() / 'statistics' / f'{digest[:32]}.npz'
+
+    def _load_or_compute(self) -> FeatureRows | FeatureStats:
+        """Read the features of real clips from the cache, or compute them.
+
+        The main process looks for all, as machines may have caches of their
+        own.
+        """
+        if not (self.cache and hasattr(self.real_videos, 'fingerprint')):
+            return self._compute_real()
+        file = self._cache_file()
+        found = [self._load(file) if is_main_process() else None]
+        broadcast_object_list(found)
+        if found[0] is not None:
+            return found[0]
+        real = self._compute_real()
+        if is_main_process():
+            try:
+                real.save(file)
+            except OSError as error:
+                MMLogger.get_current_instance().warning(
+                    f'{file}: statistics cannot be cached: {error}'
+                )
+        return real
+
+    def _load(self, file: Path) -> FeatureRows | FeatureStats | None:
+        if not file.exists():
+            return None
+        try:
+            return type(self._new_real()).load(file)
+        except InputError as error:
+            MMLogger.get_current_instance().warning(
+                f'{error}; computing them again'
+            )
+            return None
+
+    def _compute_real(self) -> FeatureRows | FeatureStats:
+        """Take in this process's share of the real clips, then join all."""
+        real = self._new_real()
+        if self.num_frames == 1:
+            share = own_share(self.real_videos)
+        else:
+            share = own_share(self.real_videos, self.num_real, self.first_real)
+        loader = DataLoader(
+            share,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=partial(_join, num_frames=self.num_frames),
+            # Its own, as a loader draws from torch's global one, which a
+            # training run goes on with.
+            generator=torch.Generator(),
+        )
+        progress = tqdm(
+            loader,
+            desc=f'{self.name}: real clips',
+            unit='batch',
+            # None: only where someone watches.
+            disable=None if is_main_process() else True,
+        )
+        keys = share.indices[:: self.batch_size]
+        for (clips, c), key in zip(progress, keys):
+            if len(clips):
+                real.append(self._row(self._detect(clips), c), int(key))
+        real.all_reduce()
+        return real

@@ -1,0 +1,46 @@
+"""Precision and recall."""
+
+from ...registry import METRICS
+from ..frechet import FeatureRows
+from ..measures import density_coverage, precision_recall
+from .comparing import ComparingMetric
+
+
+@METRICS.register_module()
+class PrecisionRecall(ComparingMetric):
+    """How real generated clips are, and how many of the real ones they cover.
+
+    ``Precision16`` and ``Recall16`` with 3 neighbours, ``Density16`` and
+    ``Coverage16`` with 5, see
+    :mod:`~stylegan_v_mm.evaluation.measures`; without number for images. The
+    standard errors are those of means over clips, with the neighbourhoods
+    fixed. Time grows with the product of the two numbers of clips. For
+    arguments and errors see :class:`ComparingMetric`.
+    """
+
+    names = ('Precision', 'Precision', 'Precision')
+    min_clips = 6
+
+    @property
+    def result_names(self) -> list[str]:
+        """Four, and their standard errors."""
+        names = ('Precision', 'Recall', 'Density', 'Coverage')
+        names = list(map(self._named, names))
+        return [*names, *(f'{name}-se' for name in names)]
+
+    def compute_metrics(self, results: list[FeatureRows]) -> dict[str, float]:
+        """Compare with the real clips.
+
+        Args:
+            results (list): The features of all generated clips, alone.
+        """
+        sets = results[0].features, self.real.features
+        parts = *precision_recall(*sets), *density_coverage(*sets)
+        found = {}
+        for name, values in zip(
+            ('Precision', 'Recall', 'Density', 'Coverage'), parts
+        ):
+            name = self._named(name)
+            found[name] = values.mean().item()
+            found[f'{name}-se'] = values.std().item() / len(values) ** 0.5
+        return found

@@ -1,0 +1,274 @@
+"""Decode chosen frames, or long stretches, of video files."""
+
+import os
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import repeat
+
+import av
+import numpy as np
+
+from .index import VideoIndex, name_damaged
+from .reader import DamagedVideoError, Reader
+
+# Of open files: 64 of 256 x 256 pixels or less, fewer of larger frames. A
+# decoder keeps some ten frames.
+MAX_OPEN_PIXELS = 64 * 256**2
+
+
+def decode_frames(
+    index: VideoIndex, frame_inds: Sequence[int] | np.ndarray
+) -> np.ndarray:
+    """Decode some frames of a video and no more than they depend on.
+
+    Args:
+        index: From :func:`index_video`.
+        frame_inds: [T], integers in [0, index.num_frames), in any order,
+            repetitions allowed.
+
+    Returns:
+        [T, H, W, 3], uint8, RGB, turned upright; pixels as stored (a pixel
+        aspect ratio is not applied).
+
+    Raises:
+        IndexError: If the video has no such frame.
+        DamagedVideoError: If a frame is damaged or cannot be decoded.
+    """
+    frame_inds = np.asarray(frame_inds, dtype=np.int64)
+    if frame_inds.min() < 0 or frame_inds.max() >= index.num_frames:
+        raise IndexError(
+            f'{index.path} has frames 0 to {index.num_frames - 1}, '
+            f'got {frame_inds.tolist()}'
+        )
+    wanted = np.unique(frame_inds)
+    _refuse_damaged(index, wanted)
+    # The key frame before each frame; -1: the start of the file.
+    keys = np.searchsorted(index.key_inds, wanted, side='right') - 1
+    frames: dict[int, np.ndarray] = {}
+    try:
+        with _kept_open(index.path) as reader:
+            for key in np.unique(keys).tolist():
+                group = wanted[keys == key].tolist()
+                frames |= _decode_group(reader, index, key, group)
+    except (av.FFmpegError, OSError) as error:
+        raise DamagedVideoError(
+            f'{index.path}: decoding fails: {error.strerror}'
+        ) from None
+    if len({frame.shape for frame in frames.values()}) > 1:
+        raise DamagedVideoError(f'{index.path}: frames differ in size')
+    return np.stack([frames[i] for i in frame_inds.tolist()])
+
+
+def iter_frames(
+    index: VideoIndex, frame_inds: Sequence[int] | np.ndarray
+) -> Iterator[np.ndarray]:
+    """Decode frames of a video in one pass, in constant memory.
+
+    For long stretches; :func:`decode_frames` is for a few frames anywhere.
+
+    Args:
+        index: From :func:`index_video`.
+        frame_inds: [T], integers in [0, index.num_frames), ascending,
+            repetitions allowed.
+
+    Yields:
+        [H, W, 3], uint8, RGB, turned upright, for each of ``frame_inds``.
+
+    Raises:
+        IndexError: If the video has no such frame.
+        DamagedVideoError: If a frame is damaged or cannot be decoded. Frames
+            that were given before it may depend on it, so that none of them
+            should be used.
+    """
+    wanted, counts = np.unique(frame_inds, return_counts=True)
+    if not len(wanted):
+        return
+    if not 0 <= wanted[0] <= wanted[-1] < index.num_frames:
+        raise IndexError(
+            f'{index.path} has frames 0 to {index.num_frames - 1}, '
+            f'got {wanted[0]} to {wanted[-1]}'
+        )
+    _refuse_damaged(index, wanted)
+    images = _in_one_pass(index, deque(wanted.tolist()))
+    try:
+        # After the last image, what was decoded with it is looked at.
+        for image, count in zip(images, counts, strict=True):
+            yield from repeat(image, count)
+    except (av.FFmpegError, OSError) as error:
+        raise DamagedVideoError(
+            f'{index.path}: decoding fails: {error.strerror}'
+        ) from None
+
+
+_local = threading.local()
+
+
+@contextmanager
+def _kept_open(path: str) -> Iterator[Reader]:
+    """Give a reader of a file, to be used with seeking only."""
+    if not hasattr(_local, 'readers'):
+        #: By path and version, the one used last at the end.
+        _local.readers = OrderedDict()
+    readers = _local.readers
+    stat = os.stat(path)
+    key = path, stat.st_ino, stat.st_size, stat.st_mtime_ns
+    # Out of the way while it is used: after an error it stays out.
+    reader = readers.pop(key, None) or Reader(path)
+    try:
+        yield reader
+    except BaseException:
+        reader.close()
+        raise
+    readers[key] = reader
+    while (
+        len(readers) > 1
+        and sum(r.pixels for r in readers.values()) > MAX_OPEN_PIXELS
+    ):
+        readers.popitem(last=False)[1].close()
+
+
+def _close_readers() -> None:
+    for reader in _local.__dict__.pop('readers', {}).values():
+        reader.close()
+
+
+# Processes that share an open file share the place in it.
+os.register_at_fork(after_in_child=_close_readers)
+
+
+def _refuse_damaged(index: VideoIndex, wanted: np.ndarray) -> None:
+    known = np.intersect1d(wanted, index.damaged)
+    if len(known):
+        raise DamagedVideoError(f'{index.path}: {name_damaged(known)}')
+
+
+def _decode_group(
+    reader: Reader, index: VideoIndex, key: int, group: list[int]
+) -> dict[int, np.ndarray]:
+    """Decode frames that follow one key frame.
+
+    Where that key frame does not give all of them (it is not a clean place
+    to start, or seeking misses it), start at ever earlier ones.
+    """
+    frames: dict[int, np.ndarray] = {}
+    start = int(index.key_inds[key]) if key >= 0 else 0
+    back = 1
+    while key >= 0:
+        found, damage = _collect(
+            reader, index, group, start, int(index.key_pts[key])
+        )
+        if damage and back > 1:
+            # It is there wherever one starts.
+            raise DamagedVideoError(damage)
+        if not damage:
+            frames |= found
+            if len(frames) == len(group):
+                return frames
+        key, back = key - back, back * 2
+    with Reader(index.path) as from_start:
+        found, damage = _collect(from_start, index, group, start)
+    frames |= found
+    if damage:
+        raise DamagedVideoError(damage)
+    if len(frames) < len(group):
+        missing = sorted(set(group) - set(frames))
+        raise DamagedVideoError(
+            f'{index.path}: frames {missing} cannot be decoded'
+        )
+    return frames
+
+
+def _collect(
+    reader: Reader,
+    index: VideoIndex,
+    group: list[int],
+    start: int,
+    from_pts: int | None = None,
+) -> tuple[dict[int, np.ndarray], str]:
+    """Decode until all frames of a group are there or passed.
+
+    Args:
+        reader: Of the file.
+        index: Of the file.
+        group: Numbers of frames.
+        start: Number of the first frame on which they can depend.
+        from_pts: Time stamp to seek to; None if the file was just opened.
+
+    Returns:
+        The frames by their numbers, and what is damaged among all that was
+        decoded for them.
+    """
+    wanted = {int(index.pts[i]): i for i in group}
+    last, first = max(wanted), int(index.pts[start])
+    decoded = reader.frames(from_pts, wanted if index.regular else None)
+    frames: dict[int, np.ndarray] = {}
+    damage = ''
+    for number, frame in enumerate(decoded):
+        pts = frame.pts if len(index.key_pts) else number
+        if pts is None:
+            continue
+        if frame.is_corrupt and (
+            pts in wanted or (index.regular and pts >= first)
+        ):
+            i = np.searchsorted(index.pts, pts)
+            damage = damage or f'{index.path}: frame {i} is damaged'
+        elif pts in wanted:
+            frames[wanted[pts]] = reader.to_image(frame, index.orientation)
+        # A regular file's frames end by themselves when all are there.
+        if len(frames) == len(wanted) and not index.regular:
+            break
+        if len(frames) < len(wanted) and index.regular and pts > last:
+            break
+    return frames, damage
+
+
+def _in_one_pass(index: VideoIndex, left: deque[int]) -> Iterator[np.ndarray]:
+    """Decode ascending frames from the key frame before the first on.
+
+    Where that is no clean place to start, or seeking misses it, single frames
+    are decoded by themselves, and the rest from the start of the file.
+    """
+    number_of: dict[int | None, int] = {
+        int(pts): i for i, pts in enumerate(index.pts)
+    }
+    keys = set(index.key_inds.tolist())
+    only = {int(index.pts[i]) for i in left} if index.regular else None
+    key = np.searchsorted(index.key_inds, left[0], side='right') - 1
+    starts = [int(index.key_pts[key])] if key >= 0 else []
+    for from_pts in [*starts, None]:
+        with Reader(index.path) as reader:
+            # Of the packets since the last key frame: the first damaged one,
+            # and the last one of those whose frames were given.
+            damaged, given = np.inf, -1
+            for count, frame in enumerate(reader.frames(from_pts, only)):
+                pts = frame.pts if len(index.key_pts) else count
+                number, packet = number_of.get(pts, -1), reader.origin(frame)
+                while left and left[0] < number:
+                    yield decode_frames(index, [left.popleft()])[0]
+                wanted = bool(left) and left[0] == number
+                if frame.is_corrupt:
+                    damaged = min(damaged, packet)
+                elif number in keys:
+                    damaged, given = (
+                        damaged if damaged > packet else np.inf,
+                        -1,
+                    )
+                if wanted:
+                    given = max(given, packet)
+                if (damaged <= given and index.regular) or (
+                    wanted and frame.is_corrupt
+                ):
+                    raise DamagedVideoError(
+                        f'{index.path}: frame {number} is damaged'
+                    )
+                if wanted:
+                    left.popleft()
+                    yield reader.to_image(frame, index.orientation)
+                # A regular file's frames end by themselves.
+                if not left and not index.regular:
+                    return
+        if not left:
+            return
+    raise DamagedVideoError(f'{index.path}: frame {left[0]} is not there')

@@ -1,0 +1,220 @@
+"""Write H.264 video files and grids of videos."""
+
+import os
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import ColorRange, Colorspace
+
+from ..errors import InputError
+from .reader import MAX_FPS, MIN_FPS
+
+
+class VideoWriter:
+    """Write an H.264 mp4 file frame by frame, in constant memory.
+
+    The file plays in browsers (yuv420p, BT.709, index at the front). Frames
+    of odd width or height are padded by repeating the last column or row.
+    The same frames give the same bytes. The file appears under its name only
+    when the ``with`` block ends without an error.
+
+    Args:
+        path: File to write, ending in ``.mp4``; its folder is made.
+        fps: Frames per second, from 1e-6 to 1e6, may be fractional.
+        crf: Quality of x264, from 0 (lossless) to 51; 16 looks lossless.
+        gop: Frames from one key frame to the next, at most. Default: 250.
+        pixel_aspect: Width of a pixel divided by its height, for players.
+
+    Raises:
+        InputError: If the file cannot be written.
+
+    Examples:
+        >>> with VideoWriter('out.mp4', fps=25) as writer:
+        ...     for frames in chunks:  # [T, 3, H, W], uint8
+        ...         writer.append(frames)
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        fps: float,
+        crf: float = 16,
+        gop: int = 250,
+        pixel_aspect: float = 1,
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix != '.mp4':
+            raise InputError(f'{path}: a video file must end in .mp4')
+        if not MIN_FPS <= fps <= MAX_FPS:
+            raise InputError(
+                f'{path}: fps must be positive, from {MIN_FPS:g} to '
+                f'{MAX_FPS:g}, got {fps}'
+            )
+        self._fps = _simple_fraction(fps)
+        self._pixel_aspect = _simple_fraction(pixel_aspect)
+        self._crf = crf
+        self._gop = gop
+        self._temporary = self.path.with_name(
+            f'.{self.path.name}.{os.getpid()}.tmp'
+        )
+        self._stream: av.VideoStream | None = None
+
+    def __enter__(self) -> 'VideoWriter':
+        options = {'movflags': '+faststart', 'fflags': '+bitexact'}
+        if self._fps < 1:
+            # FFmpeg would count in less than 1/10000 s, of which a frame can
+            # last 2**31 at most.
+            options['video_track_timescale'] = str(self._fps.numerator)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # PyAV opens the file only with the first frame.
+            self._temporary.touch()
+            self._container = av.open(
+                str(self._temporary),
+                'w',
+                format='mp4',
+                options=options,
+            )
+        except OSError as error:
+            raise self._refusal(error) from None
+        return self
+
+    def _refusal(self, error: Exception) -> InputError:
+        reason = getattr(error, 'strerror', error)
+        return InputError(f'{self.path} cannot be written: {reason}')
+
+    def append(self, frames: torch.Tensor | np.ndarray) -> None:
+        """Append frames.
+
+        Args:
+            frames: [T, 3, H, W] or [3, H, W], uint8, RGB; always of one size.
+        """
+        frames = np.asarray(
+            frames.cpu() if isinstance(frames, torch.Tensor) else frames
+        )
+        if frames.dtype != np.uint8 or frames.shape[-3:-2] != (3,):
+            raise InputError(
+                f'{self.path}: frames must be uint8 [T, 3, H, W], got '
+                f'{frames.dtype} {list(frames.shape)}'
+            )
+        try:
+            for frame in frames.reshape(-1, *frames.shape[-3:]):
+                self._append(frame.transpose(1, 2, 0))
+        except (av.FFmpegError, OSError) as error:
+            raise self._refusal(error) from None
+
+    def _append(self, image: np.ndarray) -> None:
+        height, width = image.shape[:2]
+        if self._stream is None:
+            self._size = height, width
+            self._stream = self._add_stream(
+                width + width % 2, height + height % 2
+            )
+        if (height, width) != self._size:
+            raise InputError(
+                f'{self.path}: frames differ in size: first {self._size}, '
+                f'now {(height, width)} (height, width)'
+            )
+        image = np.pad(
+            image, ((0, height % 2), (0, width % 2), (0, 0)), mode='edge'
+        )
+        frame = av.VideoFrame.from_ndarray(image, format='rgb24').reformat(
+            format='yuv420p',
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+        )
+        self._container.mux(self._stream.encode(frame))
+
+    def _add_stream(self, width: int, height: int) -> av.VideoStream:
+        # The number of threads changes x264's output, and its macroblock tree
+        # makes that of small frames differ now and then.
+        stream = self._container.add_stream(
+            'libx264',
+            rate=self._fps,
+            options={'crf': str(self._crf), 'threads': '1', 'mbtree': '0'},
+        )
+        stream.width, stream.height = width, height
+        stream.pix_fmt = 'yuv420p'
+        context = stream.codec_context
+        context.gop_size = self._gop
+        context.sample_aspect_ratio = self._pixel_aspect
+        context.color_range = ColorRange.MPEG
+        # 1 is BT.709 in all three tables of ITU-T H.273.
+        context.colorspace = context.color_primaries = context.color_trc = 1
+        return stream
+
+    def __exit__(self, error_type: type | None, *others: object) -> None:
+        try:
+            if error_type is None:
+                if self._stream is None:
+                    raise InputError(f'{self.path}: a video needs a frame')
+                self._container.mux(self._stream.encode())
+                self._container.close()
+                os.replace(self._temporary, self.path)
+        except (av.FFmpegError, OSError) as error:
+            raise self._refusal(error) from None
+        finally:
+            with suppress(av.FFmpegError, OSError):
+                self._container.close()
+            self._temporary.unlink(missing_ok=True)
+
+
+def _simple_fraction(number: float | Fraction) -> Fraction:
+    """Approximate a number from 1e-6 to 1e6, to a millionth of it."""
+    if number < 1:
+        return 1 / _simple_fraction(1 / Fraction(number))
+    return Fraction(number).limit_denominator(int(1e6 / number))
+
+
+def write_video(
+    path: str | os.PathLike,
+    frames: torch.Tensor | np.ndarray,
+    fps: float,
+    crf: float = 16,
+) -> None:
+    """Write frames that are all at hand to an H.264 mp4 file.
+
+    Args:
+        path: See :class:`VideoWriter`.
+        frames: [T, 3, H, W], uint8, RGB.
+        fps: See :class:`VideoWriter`.
+        crf: See :class:`VideoWriter`.
+
+    Raises:
+        InputError: If the file cannot be written.
+    """
+    with VideoWriter(path, fps, crf) as writer:
+        writer.append(frames)
+
+
+def video_grid(
+    videos: torch.Tensor, ncols: int, padding: int = 2
+) -> torch.Tensor:
+    """Arrange videos in a grid, row by row; empty cells are black.
+
+    Args:
+        videos: [N, T, 3, H, W], uint8.
+        ncols: Number of columns.
+        padding: Black pixels between neighbours.
+
+    Returns:
+        [T, 3, nrows * (H + padding) - padding, ncols * (W + padding) -
+        padding], uint8.
+    """
+    num_videos, num_frames, channels, height, width = videos.shape
+    nrows = -(-num_videos // ncols)
+    grid = videos.new_zeros(
+        num_frames,
+        channels,
+        nrows * (height + padding) - padding,
+        ncols * (width + padding) - padding,
+    )
+    for i, video in enumerate(videos):
+        y = i // ncols * (height + padding)
+        x = i % ncols * (width + padding)
+        grid[:, :, y : y + height, x : x + width] = video
+    return grid
