@@ -40,7 +40,7 @@ REQUIRED = {'torch.load': ('weights_only', True)}
 
 # File, what is found, and why it may be.
 ALLOWED = {
-    ('stylegan_v_mm/evaluation/detectors.py', 'torch.jit.load'): (
+    ('stylegan_v_mm/evaluation/detectors/torchscript.py', 'torch.jit.load'): (
         'the published detectors are TorchScript; SECURITY.md says what that '
         'means, and the checksum can be demanded'
     ),

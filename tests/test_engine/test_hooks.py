@@ -20,7 +20,7 @@ from stylegan_v_mm.engine import (
     VideoPreviewHook,
     VideoVisualizer,
 )
-from stylegan_v_mm.engine.hooks import write_filmstrip
+from stylegan_v_mm.engine.hooks.preview import write_filmstrip
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.video.encoding import write_video
 

@@ -34,9 +34,9 @@ def test_training(tools, job, disk, tried, moment):
 # Files cannot be large while a preview is written.
 NO_ROOM_FOR_PREVIEWS = """
 import resource
-from stylegan_v_mm.engine import hooks
+from stylegan_v_mm.engine.hooks import preview
 free = resource.getrlimit(resource.RLIMIT_FSIZE)
-class Limited(hooks.VideoWriter):
+class Limited(preview.VideoWriter):
     def __enter__(self):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, free[1]))
         return super().__enter__()
@@ -45,7 +45,7 @@ class Limited(hooks.VideoWriter):
             return super().__exit__(*error)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, free)
-hooks.VideoWriter = Limited
+preview.VideoWriter = Limited
 """
 
 

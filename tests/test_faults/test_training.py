@@ -53,7 +53,9 @@ def test_one_gradient(tools, job, tmp_path, tried, moment, value):
 
 
 def test_gradients_that_stay_bad(tools, job, tmp_path, tried):
-    shorter = 'import stylegan_v_mm.engine.hooks as h; h._WINDOW = 3\n'
+    shorter = (
+        'import stylegan_v_mm.engine.hooks.divergence as h; h._WINDOW = 3\n'
+    )
     harm = BAD_GRADIENTS.format(
         network='discriminator', value='nan', once=False
     )

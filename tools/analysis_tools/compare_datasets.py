@@ -18,7 +18,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from mmengine.evaluator import BaseMetric
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
@@ -27,6 +26,7 @@ from stylegan_v_mm.cli import picture_size, run_tool, whole_number
 from stylegan_v_mm.datasets import VideoDataset
 from stylegan_v_mm.datasets.workers import check_workers
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.evaluation.metrics.base import BaseMetric
 from stylegan_v_mm.evaluation.real_clips import clip_settings
 from stylegan_v_mm.evaluation.results import append_results, format_table
 from stylegan_v_mm.registry import METRICS

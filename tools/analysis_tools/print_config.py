@@ -17,11 +17,9 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from mmengine.config import Config
-
 from stylegan_v_mm.cli import positive_int, read_options, run_tool
-from stylegan_v_mm.config import load_config
 from stylegan_v_mm.config.checks import runner_arguments
+from stylegan_v_mm.config.loading import Config, load_config
 from stylegan_v_mm.errors import InputError, nearest
 
 
