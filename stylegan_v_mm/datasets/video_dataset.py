@@ -12,12 +12,12 @@ from mmengine.dataset import Compose
 from mmengine.logging import MMLogger
 from torch.utils.data import Dataset
 
-from ..errors import InputError
+from ..errors import InputError, check_at_least
 from ..registry import DATASETS, TRANSFORMS
 from ..video.reader import DamagedVideoError
 from .clip_sampler import ClipKey
 from .labels import load_labels
-from .sources.finding import find_videos
+from .sources.finding import Stretch, find_videos
 from .sources.images import find_images
 from .sources.listing import join_some, printable
 
@@ -82,10 +82,13 @@ class VideoDataset(Dataset):
         images: Whether each image is a video of its own, rather than a frame
             of the video that its folder is.
         seed: If given, item i is the same every time.
+        stretch: Cut each video into stretches of so many frames, one after
+            another, each a video of its own; what is left at its end is left
+            out. Default: whole videos.
 
     Raises:
-        InputError: If there are no (long enough) videos, or the labels do
-            not fit them.
+        InputError: If a number does not go with another, there are no (long
+            enough) videos, or the labels do not fit them.
 
     Examples:
         >>> dataset = VideoDataset('data/clips', pipeline=[
@@ -106,7 +109,9 @@ class VideoDataset(Dataset):
         max_num_frames: int = 1024,
         images: bool = False,
         seed: int | None = None,
+        stretch: int | None = None,
     ) -> None:
+        check_at_least(1, 'VideoDataset', stretch=stretch)
         transforms = [
             TRANSFORMS.build(t) if isinstance(t, dict) else t for t in pipeline
         ]
@@ -123,6 +128,18 @@ class VideoDataset(Dataset):
                 f'{data_root}: with images=True a video has one frame, but a '
                 f'clip needs {min_num_frames}: set num_frames=1'
             )
+        if stretch is not None:
+            if images:
+                raise InputError(
+                    f'{data_root}: with images=True a video has one frame, '
+                    f'stretch={stretch} cuts longer ones'
+                )
+            if stretch < min_num_frames:
+                raise InputError(
+                    f'stretch={stretch}, but a clip needs {min_num_frames} '
+                    'frames'
+                )
+            min_num_frames = stretch
         self.data_root = str(data_root)
         self.seed = seed
         self.pipeline = Compose(transforms)
@@ -140,6 +157,14 @@ class VideoDataset(Dataset):
         if not images:
             self._summarize(sources, kept, min_num_frames)
             sources = [sources[i] for i in kept]
+        if stretch is not None:
+            sources = [
+                Stretch(source, start, stretch)
+                for source in sources
+                for start in range(0, len(source) - stretch + 1, stretch)
+            ]
+            kept = kept.repeat(lens[kept] // stretch)
+            lens[kept] = stretch
         self.sources = sources
         #: [V, c_dim], float32, label of each video.
         self.labels = all_labels[kept]

@@ -247,7 +247,8 @@ class MotionReport(BaseMetric):
     The Fréchet video distance hardly notices videos that stand still or
     repeat themselves; this does. Results are named by :func:`compare`, all
     of them means over clips. Each real video counts once, with a stretch as
-    long as the clips, at an offset that a fixed seed draws.
+    long as the clips, at an offset that a fixed seed draws; or with all that
+    follow one another in it, by ``disjoint`` of ``real_data``.
 
     Args:
         num_frames (int): Frames of each clip that count, T, at least 8.

@@ -61,11 +61,12 @@ def real_clips(
 
     Args:
         real_data (dict): ``data_root`` and, optionally, ``labels`` and
-            ``images`` of a ``VideoDataset``; or the config of a data set, by
-            its ``type``. That one, and those in it if it is a wrapper, gets
-            the settings that make such clips, as far as it takes them and
-            the config does not give them: ``pipeline``, ``min_num_frames``,
-            ``max_num_frames`` and ``seed``.
+            ``images`` of a ``VideoDataset``, and ``disjoint``, whether to
+            make all clips that a video holds one after another, instead of
+            one; or the config of a data set, by its ``type``. That one, and
+            those in it if it is a wrapper, gets the settings that make such
+            clips, as far as it takes them and the config does not give them:
+            ``pipeline``, ``min_num_frames``, ``max_num_frames`` and ``seed``.
         num_frames (int): Frames in a clip, T.
         resolution (int): Height and width of the clips in pixels, R.
         frame_stride (int): Take every so many frames. Defaults to 1.
@@ -81,13 +82,17 @@ def real_clips(
     if 'type' in real_data:
         shape = num_frames, 3, resolution, resolution
         return _CheckedClips(_with_settings(real_data, settings), shape)
-    known = {'data_root', 'labels', 'images'}
+    known = {'data_root', 'labels', 'images', 'disjoint'}
     if not {'data_root'} <= set(real_data) <= known:
         raise InputError(
-            'real_data of a metric needs data_root and may have labels and '
-            f'images, or is the config of a data set with its type; got '
-            f'{sorted(real_data)}'
+            'real_data of a metric needs data_root and may have labels, '
+            'images and disjoint, or is the config of a data set with its '
+            f'type; got {sorted(real_data)}'
         )
+    real_data = {**real_data}
+    # Whose frames are measured one by one has them all in any case.
+    if real_data.pop('disjoint', False) and num_frames > 1:
+        settings['stretch'] = settings['min_num_frames']
     return DATASETS.build(
         _with_settings({'type': 'VideoDataset', **real_data}, settings)
     )

@@ -197,7 +197,12 @@ preview_frames = 64
 preview_interval = 834
 published_protocol = False
 randomness = dict(seed=0)
-real_data = dict(data_root='= data_root', images='= images', labels='= labels')
+real_data = dict(
+    data_root='= data_root',
+    disjoint=True,
+    images='= images',
+    labels='= labels',
+)
 resolution = 64
 resume = False
 runner_type = 'VideoGANRunner'

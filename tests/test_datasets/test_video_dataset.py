@@ -186,6 +186,80 @@ def test_window_of_a_long_video(tmp_path):
     assert starts <= set(range(21))
 
 
+@pytest.mark.parametrize('kind', ['files', 'frames', 'zip'])
+def test_stretches_of_videos(tmp_path, kind):
+    """Each is a video: all frames but the rest of each video, once."""
+    root = tmp_path / 'data'
+    for name, first, num_frames in (
+        ('run/a', 0, 10),
+        ('walk/b', 100, 8),
+        ('walk/c', 200, 3),
+        ('walk/d', 300, 4),
+    ):
+        if kind == 'files':
+            encode(root / f'{name}.mp4', num_frames=num_frames, first=first)
+            continue
+        (root / name).mkdir(parents=True)
+        for i in range(num_frames):
+            cv2.imwrite(str(root / name / f'{i}.bmp'), numbered(first + i))
+    if kind == 'zip':
+        shutil.make_archive(str(root), 'zip', root)
+        root = root.with_suffix('.zip')
+    dataset = VideoDataset(
+        root,
+        pipeline=[
+            dict(type='SampleClip', num_frames=4, method='consecutive'),
+            dict(type='LoadClip'),
+            dict(type='PackClip'),
+        ],
+        labels='folder',
+        stretch=4,
+    )
+    shown = [
+        [read_number(image) for image in dataset[i]['video']]
+        for i in range(len(dataset))
+    ]
+    starts = [0, 4, 100, 104, 300]
+    assert shown == [[*range(start, start + 4)] for start in starts]
+    assert dataset.video_lens.tolist() == [4] * 5
+    classes = [0, 0, 1, 1, 1]
+    assert dataset.labels.tolist() == np.eye(2)[classes].tolist()
+    assert [dataset[i]['c'].argmax() for i in range(5)] == classes
+    # Statistics of whole videos, and of other stretches, are others.
+    sets = [VideoDataset(root, stretch=n) for n in (None, 2, 4)]
+    assert len({each.fingerprint for each in sets}) == 3
+    assert len({each.clip_list['digest'] for each in sets}) == 3
+
+
+def test_stretches_change_with_their_frames(tmp_path):
+    (tmp_path / 'clip').mkdir()
+    for i in range(8):
+        cv2.imwrite(str(tmp_path / f'clip/{i}.bmp'), numbered(i))
+        os.utime(tmp_path / f'clip/{i}.bmp', (0, 0))
+
+    def signatures():
+        dataset = VideoDataset(tmp_path, stretch=4)
+        return [source.signature() for source in dataset.sources]
+
+    first, second = signatures()
+    os.utime(tmp_path / 'clip/5.bmp', (0, 1))
+    assert signatures()[0] == first
+    assert signatures()[1] != second
+
+
+def test_stretches_that_hold_no_clip_are_refused(tmp_path):
+    encode(tmp_path / 'a.mp4', num_frames=6)
+    with pytest.raises(InputError, match=r'stretch=2.* needs \d'):
+        make_dataset(tmp_path, stretch=2)
+    with pytest.raises(InputError, match='stretch=0 must be at least 1'):
+        make_dataset(tmp_path, stretch=0)
+    with pytest.raises(InputError, match=r'shorter than 7 frames: a\.mp4'):
+        make_dataset(tmp_path, stretch=7)
+    cv2.imwrite(str(tmp_path / 'a.png'), numbered(0))
+    with pytest.raises(InputError, match='images=True'):
+        VideoDataset(tmp_path, images=True, stretch=1)
+
+
 def test_item(tmp_path):
     for i, name in enumerate(['run/a.mp4', 'walk/b.mp4', 'walk/c.mp4']):
         encode(tmp_path / name, num_frames=4 + i)

@@ -375,6 +375,66 @@ def test_offsets_are_random_but_fixed(videos):
     assert len(offsets) > 3
 
 
+@pytest.mark.parametrize('stride', [1, 2])
+def test_disjoint_clips_are_all_of_the_videos(frames, stride, monkeypatch):
+    """Against clips that numpy cuts from the frames."""
+    span = 2 * stride + 1
+    settings = dict(resolution=SIZE, detector=dict(type='Means'), num_real=99)
+    whole = dict(data_root=str(frames))
+    metric = FrechetVideoDistance(
+        3,
+        frame_stride=stride,
+        real_data=dict(whole, disjoint=True),
+        **settings,
+    )
+    videos = [
+        source.read(range(10)).transpose(0, 3, 1, 2)
+        for source in VideoDataset(frames).sources
+    ]
+    expected = [
+        video[start : start + span : stride]
+        for video in videos
+        for start in range(0, 11 - span, span)
+    ]
+    assert len(expected) == {1: 42, 2: 28}[stride]
+    assert np.array_equal(real_clips(metric), expected)
+    # Fewer are spread over all.
+    some = FrechetVideoDistance(
+        3,
+        frame_stride=stride,
+        real_data=dict(whole, disjoint=True),
+        **{**settings, 'num_real': 14},
+    )
+    shown = []
+    features = type(some.detector).features
+    monkeypatch.setattr(
+        type(some.detector),
+        'features',
+        lambda self, video: shown.extend(video) or features(self, video),
+    )
+    assert some.real.num == 14
+    assert np.array_equal(torch.stack(shown), expected[:: len(expected) // 14])
+    # They are told from one clip of each video.
+    one = FrechetVideoDistance(
+        3, frame_stride=stride, real_data=whole, **settings
+    )
+    numbers = [each.protocol(5)['num_real'] for each in (metric, one)]
+    assert numbers == [len(expected), 14]
+    digests = {each.protocol(5)['data_digest'] for each in (metric, one)}
+    assert len(digests) == 2
+    assert metric._cache_file() != one._cache_file()
+
+
+def test_images_are_the_same_of_disjoint_clips(frames):
+    whole = dict(data_root=str(frames))
+    clips = generated(5, 10)
+    found = [
+        measure_all([distance(1, real_data)], clips)
+        for real_data in (whole, dict(whole, disjoint=True))
+    ]
+    assert found[0] == found[1]
+
+
 def test_what_takes_a_damaged_videos_place_is_fixed(videos, tmp_path):
     """A frame in the middle is no image: seen only when it is read."""
     for i in range(6):
@@ -508,6 +568,12 @@ def test_wrong_settings_are_named(videos, tmp_path):
         fvd(videos, frame_stride=0)
     with pytest.raises(InputError, match='root'):
         fvd(videos, real_data=dict(root='data'))
+    with pytest.raises(InputError, match='shorter than 21 frames'):
+        fvd(
+            videos,
+            num_frames=21,
+            real_data=dict(data_root=str(videos), disjoint=True),
+        )
     with pytest.raises(InputError, match='no_such_folder'):
         fvd(tmp_path / 'no_such_folder')
     with pytest.raises(InputError, match='none of 12 videos'):

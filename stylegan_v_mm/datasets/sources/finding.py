@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -43,6 +44,42 @@ from .listing import (
 from .video_files import VideoFile, index_files, index_or_problem
 
 VideoSource = VideoFile | MovingPicture | FrameFolder | ZippedFrames
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """A part of a video, as a video of its own.
+
+    Attributes:
+        source: The whole video.
+        start: The first frame.
+        num_frames: How many.
+    """
+
+    source: VideoSource
+    start: int
+    num_frames: int
+    problem = ''
+
+    def __len__(self) -> int:
+        return self.num_frames
+
+    @property
+    def name(self) -> str:
+        """Name of the video, and which frames of it."""
+        return f'{self.source.name}[{self.start}:{self.start + len(self)}]'
+
+    def read(self, frame_inds: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Decode frames, [T, H, W, 3], uint8, RGB."""
+        return self.source.read(np.asarray(frame_inds) + self.start)
+
+    def signature(self) -> str:
+        """Text that changes when the content does."""
+        if isinstance(self.source, FrameFolder | ZippedFrames):
+            # Not that of all frames, once for each stretch of them.
+            inds = range(self.start, self.start + len(self))
+            return ' '.join(map(self.source.frame_signature, inds))
+        return self.source.signature()
 
 
 class VideoList(list[VideoSource]):

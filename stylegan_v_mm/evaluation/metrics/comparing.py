@@ -50,10 +50,11 @@ class ComparingMetric(DetectorMetric):
 
     Each long enough video gives one clip, at an offset that a fixed seed
     draws, without flips; at most ``num_real`` videos count, spread evenly
-    over the data set in its order. Of images, all frames of all videos can
-    count, and ``num_real`` are spread evenly over these. Their features are
-    kept in the user's cache folder until the videos, the protocol or the
-    detector change.
+    over the data set in its order. With ``disjoint`` in ``real_data`` it
+    gives all clips that follow one another in it. Of images, all frames of
+    all videos can count, and ``num_real`` are spread evenly over these. Their
+    features are kept in the user's cache folder until the videos, the
+    protocol or the detector change.
 
     Args:
         num_frames (int): See :class:`DetectorMetric`, as the other arguments
