@@ -25,7 +25,6 @@ model = dict(
     discriminator=dict(channel_base=2048, channel_max=128,
                        half_dtype='bfloat16'),
     augment=dict(ada_kimg=50), r1_gamma=20, ema_kimg=5)  # fmt: skip
-# One clip of each of the 176 videos is too few; together they hold 2069.
-real_data = dict(disjoint=True)
+real_data = dict(disjoint=True)  # 2069 clips, not one of each of 176 videos
 num_test_videos = 512
 test_evaluator = ['= fvd2048_16f', '= flow2048_16f', '= motion_16f']
