@@ -9,8 +9,7 @@
 _base_ = ['./ucf101.py']
 data_root = 'data/rc_track/train'
 resolution = 64
-batch_size = 8
-lr = 0.004
+batch_size, lr = 8, 0.004
 total_kimg = 4000
 num_workers = 0  # decoding takes less than sharing the cores
 fps = 20
