@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stylegan_v_mm.files import user_cache
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.detectors.files import (
@@ -23,6 +22,7 @@ from stylegan_v_mm.evaluation.detectors.files import (
     Member,
     make_detector_file,
 )
+from stylegan_v_mm.files import user_cache
 
 # Looked up before tests get a cache of their own.
 DETECTORS = Path(

@@ -5,11 +5,11 @@ import os
 import socket
 
 import pytest
-from stylegan_v_mm.files import sha256_of
 
 from stylegan_v_mm.checkpoints import downloads
 from stylegan_v_mm.checkpoints.downloads import local_file
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import sha256_of
 
 CONTENT = b'weights' * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -6,7 +6,6 @@ import pickle
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from stylegan_v_mm.files import sha256_of
 from torch import nn
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint, load_weights
@@ -15,6 +14,7 @@ from stylegan_v_mm.checkpoints.saving import (
     numbered_checkpoints,
 )
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import sha256_of
 
 
 def test_mmengine_log_history_is_read(tmp_path):

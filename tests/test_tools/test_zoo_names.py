@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 from real_process import ROOT
-from stylegan_v_mm.files import sha256_of
 
 from stylegan_v_mm import zoo
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
+from stylegan_v_mm.files import sha256_of
 
 
 @pytest.fixture(autouse=True)

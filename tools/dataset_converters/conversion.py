@@ -28,7 +28,6 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from stylegan_v_mm.files import alone_in
 from tqdm import tqdm
 
 from stylegan_v_mm.cli import whole_number
@@ -43,6 +42,7 @@ from stylegan_v_mm.datasets.sources.listing import join_some, printable
 from stylegan_v_mm.datasets.sources.video_files import VideoFile
 from stylegan_v_mm.datasets.transforms import ResizeCrop
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import alone_in
 from stylegan_v_mm.inference import save_frames
 from stylegan_v_mm.video.encoding import VideoWriter
 from stylegan_v_mm.video.index import name_damaged

@@ -14,8 +14,6 @@ enough to generate videos, to measure them and to start other runs:
 import argparse
 from pathlib import Path
 
-from stylegan_v_mm.files import sha256_of
-
 from stylegan_v_mm.checkpoints.loading import (
     AVERAGE,
     load_checkpoint,
@@ -25,6 +23,7 @@ from stylegan_v_mm.checkpoints.saving import save_checkpoint
 from stylegan_v_mm.checkpoints.transfer import learned_weights
 from stylegan_v_mm.cli import run_tool
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import sha256_of
 
 
 def main() -> None:

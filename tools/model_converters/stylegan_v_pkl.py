@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from stylegan_v_mm.files import sha256_of
 from torch import Tensor
 
 from stylegan_v_mm.checkpoints.loading import weight_differences
@@ -31,6 +30,7 @@ from stylegan_v_mm.checkpoints.saving import save_checkpoint
 from stylegan_v_mm.cli import run_tool
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import sha256_of
 from stylegan_v_mm.models.augment import PIPELINES
 from stylegan_v_mm.registry import MODELS
 
