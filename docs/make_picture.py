@@ -72,6 +72,7 @@ def main() -> None:
     # Viewers blur what they enlarge themselves.
     grid = grid.repeat_interleave(2, -1).repeat_interleave(2, -2)
     first, *others = pictures([grid])
+    # Lossy, for web pages: write_animation's are lossless and far larger.
     first.save(
         args.out,
         save_all=True,

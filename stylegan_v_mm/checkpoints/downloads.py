@@ -16,8 +16,6 @@ from ..files import user_cache
 
 #: Bytes of a download, at most.
 MAX_DOWNLOAD = 2**33
-
-
 #: Seconds that a server may be silent.
 TIMEOUT = 60
 

@@ -1,5 +1,6 @@
 """Read checkpoints without executing anything in them."""
 
+import ast
 import pickle
 import zipfile
 from collections.abc import Callable, Container
@@ -19,15 +20,9 @@ from .downloads import local_file
 
 # Where a state dict has the average generator.
 AVERAGE = 'generator_ema.'
-
-
 # Where a file may have its state dict, and what others call the networks.
 _PLACES = ('state_dict', 'model')
-
-
 _NETWORKS = {'G_ema': 'generator_ema', 'G': 'generator', 'D': 'discriminator'}
-
-
 # What DistributedDataParallel and torch.compile put into names.
 _WRAPPERS = ('module', '_orig_mod')
 
@@ -40,8 +35,6 @@ def _history_method(owner: type, name: str) -> Callable:
 
 
 _MADE_BY = {'_reconstruct': np.zeros(1), 'scalar': np.float64(0)}
-
-
 # What mmengine's own checkpoints hold besides tensors and plain containers:
 # the log history. Everything else is refused by ``weights_only``.
 LOG_HISTORY: list[Any] = [
@@ -168,6 +161,42 @@ def _is_dense(value: object) -> bool:
         and value.layout is torch.strided
         and not (value.is_meta or value.is_nested or value.is_quantized)
     )
+
+
+def config_values(text: str) -> dict[str, str]:
+    """Read the values of a config's text, such as a checkpoint holds.
+
+    Args:
+        text (str): mmengine's ``Config.pretty_text``. Damaged text has no
+            values.
+
+    Returns:
+        dict: The values as Python writes them, by their dotted keys.
+    """
+    values = {}
+
+    def visit(key: str, node: ast.expr) -> None:
+        match node:
+            case ast.Call(func=ast.Name(id='dict'), args=[]):
+                for keyword in node.keywords:
+                    visit(f'{key}.{keyword.arg}', keyword.value)
+            case ast.Dict():
+                for name, value in zip(node.keys, node.values):
+                    visit(f'{key}.{name and ast.unparse(name)}', value)
+            case ast.List() | ast.Tuple():
+                for i, value in enumerate(node.elts):
+                    visit(f'{key}.{i}', value)
+            case _:
+                values[key] = ast.unparse(node)
+
+    try:
+        for statement in ast.parse(text).body:
+            if isinstance(statement, ast.Assign):
+                visit(ast.unparse(statement.targets[0]), statement.value)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        # The latter for thousands of brackets.
+        return {}
+    return values
 
 
 def weight_differences(ours: dict, theirs: dict) -> list[str]:

@@ -14,10 +14,7 @@ from .pickles import Record, interpret
 
 _LONGEST_NAME = 200  # of a module, such as synthesis.b4.conv1
 
-
 _STORAGE_MAGIC, _STORAGE_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-
-
 _DTYPES: dict[object, np.dtype] = {
     'torch.FloatStorage': np.dtype('<f4'),
     'torch.DoubleStorage': np.dtype('<f8'),
@@ -25,8 +22,6 @@ _DTYPES: dict[object, np.dtype] = {
     'torch.LongStorage': np.dtype('<i8'),
     'torch.IntStorage': np.dtype('<i4'),
 }
-
-
 _ARRAY_KINDS = tuple(dtype.str[1:] for dtype in _DTYPES.values())
 
 

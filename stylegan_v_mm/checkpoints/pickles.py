@@ -42,18 +42,12 @@ _KNOWN = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
-
-
 # What is nothing but a dict to us.
 _DICTS = ('OrderedDict', 'defaultdict', 'EasyDict')
 
-
 # A snapshot with its optimizers has some 300,000; each may cost 100 bytes.
 _MOST_INSTRUCTIONS = 2_000_000
-
-
 _MOST_IN_A_STORAGE = 200
-
 
 # First bytes -> what a file is, if it is no pickle.
 _OTHER_FILES = {

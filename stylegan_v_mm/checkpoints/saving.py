@@ -1,6 +1,5 @@
 """Write checkpoints whole, and find the newest whole one."""
 
-import ast
 import os
 import re
 import zipfile
@@ -12,42 +11,6 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 
 from ..errors import InputError
-
-
-def config_values(text: str) -> dict[str, str]:
-    """Read the values of a config's text, such as a checkpoint holds.
-
-    Args:
-        text (str): mmengine's ``Config.pretty_text``. Damaged text has no
-            values.
-
-    Returns:
-        dict: The values as Python writes them, by their dotted keys.
-    """
-    values = {}
-
-    def visit(key: str, node: ast.expr) -> None:
-        match node:
-            case ast.Call(func=ast.Name(id='dict'), args=[]):
-                for keyword in node.keywords:
-                    visit(f'{key}.{keyword.arg}', keyword.value)
-            case ast.Dict():
-                for name, value in zip(node.keys, node.values):
-                    visit(f'{key}.{name and ast.unparse(name)}', value)
-            case ast.List() | ast.Tuple():
-                for i, value in enumerate(node.elts):
-                    visit(f'{key}.{i}', value)
-            case _:
-                values[key] = ast.unparse(node)
-
-    try:
-        for statement in ast.parse(text).body:
-            if isinstance(statement, ast.Assign):
-                visit(ast.unparse(statement.targets[0]), statement.value)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        # The latter for thousands of brackets.
-        return {}
-    return values
 
 
 def save_checkpoint(checkpoint: dict, path: Path) -> None:

@@ -37,8 +37,6 @@ _OPERATORS: dict[type, Callable] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-
-
 _FUNCTIONS: dict[str, Callable] = {
     'min': min,
     'max': max,

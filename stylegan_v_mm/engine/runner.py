@@ -25,12 +25,12 @@ from mmengine.runner import BaseLoop, Priority, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..checkpoints.loading import load_checkpoint, load_weights
-from ..checkpoints.saving import (
+from ..checkpoints.loading import (
     config_values,
-    newest_checkpoint,
-    numbered_checkpoints,
+    load_checkpoint,
+    load_weights,
 )
+from ..checkpoints.saving import newest_checkpoint, numbered_checkpoints
 from ..checkpoints.transfer import transfer_weights
 from ..datasets.workers import check_workers
 from ..errors import InputError, refusals

@@ -20,14 +20,11 @@ ANY_METADATA: dict[str, Any] = (
     else {}
 )
 
-
 #: Frames per second that a file can have.
 MIN_FPS, MAX_FPS = 1e-6, 1e6
 
-
 #: Of one frame or image: a small file can claim to hold a huge one.
 MAX_FRAME_PIXELS = 2**26
-
 
 # FFmpeg's readers of files. It has others, of playlists, scripts and streams,
 # by which a file could name other files or machines to read from. A raw
@@ -39,7 +36,6 @@ _CONTAINERS = (
     'mpegvideo,mxf,nsv,nut,nuv,obu,ogg,pva,rm,roq,smk,swf,ty,vc1,vivo,'
     'vvc,webm,wtv,yuv4mpegpipe'
 )
-
 
 # Decoders that may be told before each packet to skip it if no other frame
 # depends on it. Others read this once, as they are opened (AV1), skip frames

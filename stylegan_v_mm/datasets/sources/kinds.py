@@ -13,8 +13,6 @@ IMAGE_SUFFIXES = frozenset([
     '.bmp', '.dib', '.jfif', '.jif', '.jpe', '.jpeg', '.jpg', '.pbm', '.pgm',
     '.png', '.pnm', '.ppm', '.tif', '.tiff', '.webp',
 ])
-
-
 VIDEO_SUFFIXES = frozenset([
     '.264', '.265', '.3g2', '.3gp', '.3gpp', '.asf', '.avi', '.divx', '.f4v',
     '.flv', '.gif', '.h261', '.h263', '.h264', '.h265', '.hevc', '.ivf',
@@ -22,41 +20,24 @@ VIDEO_SUFFIXES = frozenset([
     '.mp4', '.mpe', '.mpeg', '.mpg', '.mts', '.mxf', '.ogm', '.ogv', '.qt',
     '.rm', '.rmvb', '.ts', '.vob', '.webm', '.wmv', '.y4m',
 ])
-
-
 KNOWN_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-
-
 # Files called so can hold several pictures.
 _MOVING_SUFFIXES = frozenset(['.png', '.tif', '.tiff', '.webp'])
-
 
 # fmt: on
 
 #: What is left out: names, those of folders with a slash behind, and reasons.
 LeftOut = list[tuple[str, str]]
-
-
 HIDDEN, SYSTEM, TEXT = 'hidden', "a system's own", 'text'
-
-
 LEADS_OUT = 'a name that leads out'
-
-
 AGAIN = 'a link to what counts already'
-
-
 LMDB, OUTSIDE = 'an LMDB', 'images in no folder of frames'
-
-
 #: Reasons by name alone: not what was to be packed or kept.
 NOBODYS = (HIDDEN, SYSTEM, LEADS_OUT)
-
 
 #: Kinds of files: a still image; several pictures, for Pillow; what FFmpeg is
 #: to try. Any other kind is the reason why a file is left out.
 IMAGE, MOVING, VIDEO = 'an image', 'a moving picture', 'a video'
-
 
 # How files begin. FFmpeg takes whatever holds some JPEGs, such as a tar, for a
 # video and reads it to its end: it only gets what begins as a video does.
@@ -66,8 +47,6 @@ _IMAGE_HEAD = re.compile(
     rb'|P[1-6]\s(?:\s|#[^\n]*\n)*[0-9]+\s(?:\s|#[^\n]*\n)*[0-9]+\s',
     re.DOTALL,
 )
-
-
 _VIDEO_HEAD = re.compile(
     # mp4, mov; Matroska; AVI and its kin; Ogg; ASF; Flash;
     rb'....(ftyp|moov|mdat|moof|free|skip|wide|pnot|styp|sidx|uuid)'
@@ -80,24 +59,15 @@ _VIDEO_HEAD = re.compile(
     rb'|....[\x11\x12\x44]\xaf|\x84\x10\xff\xff',
     re.DOTALL,
 )
-
-
 _OTHER_HEADS = {
     'an archive': rb'PK\x03\x04|PK\x05\x06|\x1f\x8b|7z\xbc\xaf|Rar!|BZh'
     rb'|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar',
     LMDB: rb'.{16}\xde\xc0\xef\xbe',
     'a HEIF picture': rb'....ftyp(avif|hei[cxms]|mif1|miaf)',
 }
-
-
 _HEAD = 1024  # bytes
-
-
 #: Bytes of an image file, and of a file of labels.
 MAX_FILE = 2**28
-
-
-# Kinds of files
 
 
 def kinds_of_files(

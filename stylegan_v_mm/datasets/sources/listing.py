@@ -60,11 +60,8 @@ _SYSTEM_NAMES = frozenset(
     ]
 )
 
-
 # The dot of a suffix that starts with a digit is no decimal point.
 _DIGIT_SUFFIXES = '|'.join(s[1:] for s in VIDEO_SUFFIXES if s[1].isdigit())
-
-
 _NUMBER = re.compile(
     r'((?:(?<![^/\s_=:,;(\[])-)?[0-9]+'
     rf'(?:\.(?!(?:{_DIGIT_SUFFIXES})$)[0-9]+)*)',

@@ -15,8 +15,6 @@ from ...registry import HOOKS
 
 # Between the mean logits of real and fake clips.
 _LARGEST_GAP = 1e4
-
-
 _WINDOW = 50  # iterations in which something must last
 
 

@@ -22,7 +22,6 @@ from ..frechet import (
 # its memory.
 _MAX_FRAMES = 64
 
-
 # Those in use, by their configs.
 _detectors: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
 

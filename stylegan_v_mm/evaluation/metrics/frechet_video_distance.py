@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import (
-    is_main_process,
-)
+from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 from torch import Tensor
 from tqdm import tqdm
@@ -22,9 +20,7 @@ from ..frechet import (
     frechet_distance,
     frechet_distances,
 )
-from ..measures import (
-    jackknife_error,
-)
+from ..measures import jackknife_error
 from .comparing import ComparingMetric
 
 
