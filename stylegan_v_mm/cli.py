@@ -47,7 +47,16 @@ def run_tool(main: Callable[[], int | None]) -> None:
         sys.stdout.reconfigure(errors='backslashreplace')
     # A full disk must not fill the terminal with tracebacks of the log.
     logging.raiseExceptions = False
-    handler_before = signal.signal(signal.SIGTERM, _stop)
+    stopped = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal stopped
+        stopped = True
+        # print() raises if the signal arrives inside another print().
+        os.write(2, b'stopped by SIGTERM\n')
+        sys.exit(128 + number)
+
+    handler_before = signal.signal(signal.SIGTERM, stop)
     try:
         status = main()
         print(end='', flush=True)
@@ -55,7 +64,9 @@ def run_tool(main: Callable[[], int | None]) -> None:
         print('stopped by the user', file=sys.stderr)
         status = 130
     except Exception as error:
-        if _nobody_reads(error):
+        if stopped:  # A library turned the exit into an error of its own.
+            status = 128 + signal.SIGTERM
+        elif _nobody_reads(error):
             status = 128 + signal.SIGPIPE
         elif message := _one_line(error):
             # Names of files can hold what moves a terminal's cursor.
@@ -90,11 +101,6 @@ def import_mmengine() -> None:
             import mmengine.optim  # noqa: F401
         finally:
             del sys.modules['transformers']
-
-
-def _stop(number: int, frame: object) -> None:
-    print('stopped by SIGTERM', file=sys.stderr)
-    sys.exit(128 + number)
 
 
 def _nobody_reads(error: Exception) -> bool:

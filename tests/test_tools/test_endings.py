@@ -91,3 +91,43 @@ def test_too_little_memory_is_one_line(main, capsys):
     err = capsys.readouterr().err
     assert err.startswith('error: there is too little memory: ')
     assert err.count('\n') == 1
+
+
+# Sends itself SIGTERM while it prints, or where a library turns any end of
+# the process into an error of its own.
+STOPPED = """
+import io, os, signal, sys
+from stylegan_v_mm.cli import run_tool
+
+class Terminal(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if not killed:
+            killed.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return len(data)
+
+killed = []
+
+def printing():
+    sys.stderr = io.TextIOWrapper(io.BufferedWriter(Terminal()))
+    print('50 %', file=sys.stderr, flush=True)
+
+def converting():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except SystemExit:
+        raise ValueError('callback failed')
+
+run_tool({main})
+"""
+
+
+@pytest.mark.parametrize('main', ['printing', 'converting'])
+def test_sigterm_at_any_moment(main, tmp_path):
+    script = tmp_path / 'stopped.py'
+    script.write_text(STOPPED.format(main=main))
+    result = run_script([script], tmp_path)
+    assert (result.returncode, result.stderr) == (143, 'stopped by SIGTERM\n')
