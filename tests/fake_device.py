@@ -7,7 +7,7 @@ real all the while::
 
     with FakeDevice() as device:
         gan.to('gpu')
-        list(gan.render_videos(ws, motions, t))
+        list(sampler.render(latents, t))
     print(device.peak, device.reads)
 
 What raises within a backward pass ends the process, with PyTorch's message.

@@ -21,9 +21,12 @@ LAYERS = [
     {'engine', 'evaluation', 'inference'},
     {'', '__main__'},
 ]
-# Within models: networks come from the registry, so stylegan_v imports none.
+# Within models: networks come from the registry, so stylegan_v and sampler
+# import none.
 NETWORKS = [
     {'models.losses', 'models.noise', 'models.ops'},
+    {'models.latents'},
+    {'models.sampler'},
     {'models.augment', 'models.layers', 'models.stylegan_v'},
     {'models.discriminator', 'models.motion'},
     {'models.generator'},

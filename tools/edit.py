@@ -43,6 +43,7 @@ from stylegan_v_mm.inference.directions import (
 from stylegan_v_mm.inference.editing import render_edit, write_edit
 from stylegan_v_mm.inference.regions import read_mask
 from stylegan_v_mm.inference.writing import check_writable, video_path
+from stylegan_v_mm.models.sampler import Sampler
 from stylegan_v_mm.video.encoding import video_grid
 from stylegan_v_mm.video.pixels import to_bytes
 
@@ -130,21 +131,21 @@ def parse_args() -> argparse.Namespace:
 
 
 def find_directions(
-    args: argparse.Namespace, network: torch.nn.Module, layers: range
+    args: argparse.Namespace, sampler: Sampler, layers: range
 ) -> Tensor:
     """Find the directions [K, w_dim] that are asked for."""
-    num = args.num_components
+    num, w_dim = args.num_components, sampler.generator.w_dim
     if args.component is not None:
-        if args.component >= network.w_dim:
+        if args.component >= w_dim:
             raise InputError(
                 f'--component {args.component}: choose one from 0 to '
-                f'{network.w_dim - 1}'
+                f'{w_dim - 1}'
             )
         num = args.component + 1
-    num = min(num, network.w_dim)
+    num = min(num, w_dim)
     if args.method == 'sefa':
-        return sefa_directions(network, num, layers)
-    return pca_directions(network, num)
+        return sefa_directions(sampler, num, layers)
+    return pca_directions(sampler, num)
 
 
 def draw_sliders(
@@ -171,7 +172,7 @@ def draw_sliders(
             )
         )
     grid = video_grid(to_bytes(torch.cat(rows)).cpu(), len(strengths), 0)[0]
-    size = gan.gan.generator_ema.resolution
+    size = gan.sampler.generator.resolution
     height = 1.1 * len(rows) + 0.7
     figure = Figure((1.1 * len(strengths) + 0.9, height), dpi=100)
     axes = figure.add_axes((0.09, 0.02, 0.89, 0.98 - 0.65 / height))
@@ -198,7 +199,7 @@ def main() -> None:
     """Parse the command line and edit."""
     args = parse_args()
     gan = VideoGANInferencer(args.model, args.checkpoint, args.device)
-    network = gan.gan.generator_ema
+    network = gan.sampler.generator
     layers = read_layers('--layers', args.layers, network.num_ws)
     t = gan.times(args.num_frames, args.time_offset, args.slow_motion)
     if args.latents is not None:
@@ -218,7 +219,7 @@ def main() -> None:
             )
 
     if args.sliders:
-        directions = find_directions(args, network, layers)
+        directions = find_directions(args, gan.sampler, layers)
         for i, name in enumerate(names):
             path = args.out / f'sliders_{name:06d}.png'
             draw_sliders(
@@ -235,7 +236,7 @@ def main() -> None:
                 f'{len(before)}'
             )
     else:
-        direction = find_directions(args, network, layers)[args.component]
+        direction = find_directions(args, gan.sampler, layers)[args.component]
         ws = move(before.ws, direction, args.strength, layers)
         after = Latents(ws, before.motions, before.c)
     before.save(args.out / 'before.safetensors')
@@ -255,7 +256,7 @@ def main() -> None:
         for i, name in enumerate(names):
             one = slice(i, i + 1)
             pieces = render_edit(
-                gan.gan, before[one], after[one], t, mask, args.chunk
+                gan.sampler, before[one], after[one], t, mask, args.chunk
             )
             path = video_path(args.out, name)
             report = write_edit(counted(pieces), path, args.fps)

@@ -38,7 +38,6 @@ from stylegan_v_mm.cli import (
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import Latents, VideoGANInferencer, save_video
 from stylegan_v_mm.inference.directions import read_layers
-from stylegan_v_mm.inference.latents import decompose
 from stylegan_v_mm.inference.writing import (
     FORMATS,
     SINGLE_FILES,
@@ -46,6 +45,7 @@ from stylegan_v_mm.inference.writing import (
     grids,
     video_path,
 )
+from stylegan_v_mm.models.latents import decompose
 from stylegan_v_mm.registry import DATASETS
 
 
@@ -244,9 +244,10 @@ def find_labels(
         raise InputError(
             f"--label {args.label}: give a class from 0 on, 'random' or 'data'"
         )
-    if int(args.label) >= gan.gan.c_dim:
+    c_dim = gan.sampler.generator.c_dim
+    if int(args.label) >= c_dim:
         raise InputError(
-            f'--label {args.label}: the model has {gan.gan.c_dim} classes'
+            f'--label {args.label}: the model has {c_dim} classes'
         )
     return int(args.label)
 
@@ -265,7 +266,7 @@ def find_latents(
 ) -> Latents:
     """Find what fixes the videos to render."""
     if args.latents is not None:
-        latents = Latents.load(args.latents, gan.gan.generator_ema)
+        latents = Latents.load(args.latents, gan.sampler.generator)
         latents.motions = [
             dataclasses.replace(motion, period=loop_codes or motion.period)
             for motion in latents.motions
@@ -285,14 +286,14 @@ def find_latents(
         layers = read_layers(
             '--mix-layers', args.mix_layers, latents.ws.shape[1]
         )
-        other = gan.gan.content(
+        other = gan.sampler.latents(
             [args.mix_seed],
-            None if latents.c is None else latents.c[:1],
-            args.truncation_psi,
-            args.truncation_cutoff,
+            c=None if latents.c is None else latents.c[:1],
+            truncation_psi=args.truncation_psi,
+            truncation_cutoff=args.truncation_cutoff,
         )
         latents.ws = latents.ws.clone()
-        latents.ws[:, layers] = other[:, layers]
+        latents.ws[:, layers] = other.ws[:, layers]
     if args.save_latents is not None:
         latents.save(args.save_latents)
     return decompose(latents) if args.decomposition else latents
@@ -309,7 +310,7 @@ def main() -> None:
         read_options(args.cfg_options),
     )
     if args.noise_mode is not None:
-        synthesis = gan.gan.generator_ema.synthesis
+        synthesis = gan.sampler.generator.synthesis
         if not synthesis.use_noise:
             raise InputError(
                 f'--noise-mode {args.noise_mode}: this generator adds no '

@@ -148,7 +148,7 @@ def main() -> None:
     args = parse_args()
     lpips = read_lpips() if args.loss == 'lpips' else None
     gan = VideoGANInferencer(args.model, args.checkpoint, args.device)
-    resolution = gan.gan.generator_ema.resolution
+    resolution = gan.sampler.generator.resolution
     targets = {
         path: read_target(path, resolution, args) for path in args.input
     }
@@ -190,7 +190,7 @@ def main() -> None:
 
             with bar:
                 result = invert(
-                    gan.gan,
+                    gan.sampler,
                     target,
                     times[path],
                     None if labels is None else labels[0],

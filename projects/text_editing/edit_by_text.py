@@ -136,7 +136,7 @@ def main() -> None:
     """Parse the command line and edit."""
     args = parse_args()
     gan = VideoGANInferencer(args.model, args.checkpoint, args.device)
-    network = gan.gan.generator_ema
+    network = gan.sampler.generator
     layers = read_layers('--layers', args.layers, network.num_ws)
     if args.latents is not None:
         before = Latents.load(args.latents, network)
@@ -146,7 +146,7 @@ def main() -> None:
         before = gan.latents(
             names, args.label, truncation_psi=args.truncation_psi
         )
-    clip = Clip(args.clip, args.clip_model, next(network.parameters()).device)
+    clip = Clip(args.clip, args.clip_model, gan.sampler.device)
     t = gan.times(args.num_frames)
     progress = tqdm(
         total=len(args.texts) * len(before) * args.steps, unit='step'
@@ -173,11 +173,11 @@ def main() -> None:
                 one = slice(i, i + 1)
                 video = before[one]
                 result = edit_by_text(
-                    gan.gan, video, clip, edit, args.num_frames, step_done
+                    gan.sampler, video, clip, edit, args.num_frames, step_done
                 )
                 after.ws[one] = result.ws.to(after.ws)
                 path = video_path(args.out / folder, name)
-                pieces = render_edit(gan.gan, video, after[one], t)
+                pieces = render_edit(gan.sampler, video, after[one], t)
                 report = write_edit(pieces, path, args.fps)
                 progress.write(
                     f'{path}, "{prompt}": {result.before:.3f} -> '

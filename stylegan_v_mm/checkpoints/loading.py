@@ -241,6 +241,52 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
     parts = {name.partition('.')[0] for name in theirs}
     if 'generator_ema' in parts and 'generator' not in parts:
         ours = {x: ours[x] for x in ours if x.partition('.')[0] in parts}
+    _check_architecture(ours, theirs, path)
+    load_state_dict(model, model.state_dict() | theirs, strict=True)
+
+
+def average_weights(checkpoint: dict) -> dict:
+    """Pick the weights of the average generator.
+
+    Args:
+        checkpoint (dict): From :func:`load_checkpoint`.
+
+    Returns:
+        dict: Those whose names start with :data:`AVERAGE`.
+    """
+    weights = plain_names(checkpoint['state_dict'])
+    return {
+        name: value
+        for name, value in weights.items()
+        if name.startswith(AVERAGE)
+    }
+
+
+@torch.no_grad()
+def load_average(generator: nn.Module, weights: dict, path: str) -> None:
+    """Load the weights of the average generator, all of them or none.
+
+    Args:
+        generator (nn.Module): Whose names and shapes are wanted.
+        weights (dict): From :func:`average_weights`.
+        path (str): Of the file, for messages.
+
+    Raises:
+        InputError: Names or shapes differ: another architecture.
+    """
+    state = generator.state_dict()
+    ours = plain_names({AVERAGE + name: x for name, x in state.items()})
+    _check_architecture(ours, weights, path)
+    for name, value in ours.items():
+        value.copy_(weights[name])
+
+
+def _check_architecture(ours: dict, theirs: dict, path: str) -> None:
+    """Check that the weights in a file are those that a model takes.
+
+    Raises:
+        InputError: Names or shapes differ.
+    """
     problems = weight_differences(ours, theirs)
     if problems:
         shown = '; '.join(problems[:3])
@@ -249,4 +295,3 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
             f'{len(problems)} differences, such as: {shown}. Use the config '
             'that it was trained with'
         )
-    load_state_dict(model, model.state_dict() | theirs, strict=True)

@@ -4,10 +4,11 @@ import re
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError
-from .latents import random_labels
+from ..models.latents import random_labels
+from ..models.sampler import Sampler
 
 
 def read_layers(option: str, text: str, num_ws: int) -> range:
@@ -35,11 +36,11 @@ def read_layers(option: str, text: str, num_ws: int) -> range:
     )
 
 
-def style_weights(generator: nn.Module) -> list[Tensor]:
+def style_weights(sampler: Sampler) -> list[Tensor]:
     """Gather what each style vector is multiplied with.
 
     Args:
-        generator (nn.Module): A ``StyleGANVGenerator``.
+        sampler (Sampler): Of the generator.
 
     Returns:
         list: For each of the ``num_ws`` style vectors the weights of all the
@@ -47,6 +48,7 @@ def style_weights(generator: nn.Module) -> list[Tensor]:
         float64. They are as large as they act, with the gains of equalised
         learning and of the layers to colours.
     """
+    generator = sampler.generator
     synthesis = generator.synthesis
     rows: list[list[Tensor]] = [[] for _ in range(generator.num_ws)]
     first = 0
@@ -64,16 +66,17 @@ def style_weights(generator: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def sample_w(generator: nn.Module, num_samples: int) -> Tensor:
+def sample_w(sampler: Sampler, num_samples: int) -> Tensor:
     """Map random contents, the same ones at each call, to ``w``.
 
     Args:
-        generator (nn.Module): A ``StyleGANVGenerator``.
+        sampler (Sampler): Of the generator.
         num_samples (int): How many, N.
 
     Returns:
         Tensor: [N, w_dim], float64. Classes are equally likely.
     """
+    generator = sampler.generator
     source = torch.Generator().manual_seed(0)
     z = torch.randn(num_samples, generator.z_dim, generator=source)
     z = z.to(next(generator.parameters()))
@@ -82,7 +85,7 @@ def sample_w(generator: nn.Module, num_samples: int) -> Tensor:
 
 
 def sefa_directions(
-    generator: nn.Module,
+    sampler: Sampler,
     num: int | None = None,
     layers: Sequence[int] | None = None,
     num_samples: int = 10000,
@@ -94,7 +97,7 @@ def sefa_directions(
     eigenvalues, where A is all weights that ``w`` is multiplied with.
 
     Args:
-        generator (nn.Module): A ``StyleGANVGenerator``.
+        sampler (Sampler): Of the generator.
         num (int, optional): How many, K. Defaults to None, ``w_dim``.
         layers (sequence, optional): Style vectors that count, from 0.
             Defaults to None, all. Move the same ones.
@@ -109,15 +112,15 @@ def sefa_directions(
     Raises:
         InputError: ``num`` is out of range.
     """
-    weights = style_weights(generator)
+    weights = style_weights(sampler)
     if layers is not None:
         weights = [weights[layer] for layer in layers]
     matrix = torch.cat(weights)
-    return _directions(generator, matrix.T @ matrix, num, num_samples)
+    return _directions(sampler, matrix.T @ matrix, num, num_samples)
 
 
 def pca_directions(
-    generator: nn.Module, num: int | None = None, num_samples: int = 10000
+    sampler: Sampler, num: int | None = None, num_samples: int = 10000
 ) -> Tensor:
     """Find the directions along which ``w`` varies most.
 
@@ -125,7 +128,7 @@ def pca_directions(
     of ``w`` over random contents.
 
     Args:
-        generator (nn.Module): A ``StyleGANVGenerator``.
+        sampler (Sampler): Of the generator.
         num (int, optional): How many, K. Defaults to None, ``w_dim``.
         num_samples (int): Contents to take, from a fixed seed. Defaults to
             10000.
@@ -136,12 +139,12 @@ def pca_directions(
     Raises:
         InputError: ``num`` is out of range.
     """
-    w = sample_w(generator, num_samples)
-    return _directions(generator, w.T.cov(), num, num_samples)
+    w = sample_w(sampler, num_samples)
+    return _directions(sampler, w.T.cov(), num, num_samples)
 
 
 def _directions(
-    generator: nn.Module, matrix: Tensor, num: int | None, num_samples: int
+    sampler: Sampler, matrix: Tensor, num: int | None, num_samples: int
 ) -> Tensor:
     """Scale the first eigenvectors of a matrix to the spread of ``w``."""
     num = len(matrix) if num is None else num
@@ -153,7 +156,7 @@ def _directions(
     # Libraries differ in the signs of eigenvectors.
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
     vectors = vectors * largest.sign()
-    spread = (sample_w(generator, num_samples) @ vectors.T).std(0)
+    spread = (sample_w(sampler, num_samples) @ vectors.T).std(0)
     return (vectors * spread[:, None]).float()
 
 

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..models.latents import Latents
+from ..models.sampler import Sampler
 from ..video.encoding import VideoWriter, video_grid
 from ..video.pixels import to_bytes
-from .latents import Latents
 from .regions import render_region
 
 
@@ -90,7 +91,7 @@ class EditReport:
 
 
 def render_edit(
-    gan: nn.Module,
+    sampler: Sampler,
     before: Latents,
     after: Latents,
     t: Tensor,
@@ -100,7 +101,7 @@ def render_edit(
     """Render a video and the edited one, piece by piece.
 
     Args:
-        gan (nn.Module): A ``StyleGANV``.
+        sampler (Sampler): Of the generator.
         before (Latents): Of one video.
         after (Latents): The edited ones.
         t (Tensor): Times [T], in frames.
@@ -113,14 +114,11 @@ def render_edit(
         there is a mask those of it, [<= chunk, H, W] in [0, 1]; on the CPU.
     """
     if mask is not None:
-        for piece in render_region(gan, before, after.ws, mask, t, chunk):
+        for piece in render_region(sampler, before, after.ws, mask, t, chunk):
             frames = [to_bytes(each).cpu() for each in piece[:2]]
             yield *frames, piece.masks.cpu()
         return
-    videos = [
-        gan.render_videos(each.ws, each.motions, t, each.c, chunk)
-        for each in (before, after)
-    ]
+    videos = [sampler.render(each, t, chunk) for each in (before, after)]
     for pair in zip(*videos):
         yield tuple(to_bytes(piece[0]).cpu() for piece in pair)
 

@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..models.sampler import Sampler
 from .writing import check_writable
 
 #: Formats, and how the names of their files end.
@@ -111,16 +112,16 @@ class Motion(Part):
         aten.leaky_relu.default: _leaky_relu,
     }
 
-    def __init__(self, generator: nn.Module):
+    def __init__(self, encoder: nn.Module):
         super().__init__()
-        self.encoder = copy.deepcopy(generator.motion_encoder).double()
+        self.encoder = copy.deepcopy(encoder).cpu().requires_grad_(False)
         self.axes = {'N': 1, 'T': 1, 'L': self.encoder.extra_codes + 2}
         self.shapes = {
             'motion_z': ('N', 'L', self.encoder.motion_z_dim),
             'first_code': ('N',),
             't': ('N', 'T'),
         }
-        self.add_label(generator.c_dim)
+        self.add_label(encoder.c_dim)
 
     def draw(self, more: int) -> dict[str, Tensor]:
         """Draw inputs, with times for which there are codes."""
@@ -191,7 +192,7 @@ def check_export(out: Path, formats: Sequence[str]) -> None:
 
 
 def export_generator(
-    generator: nn.Module, out: Path, formats: Sequence[str] = ('torch',)
+    sampler: Sampler, out: Path, formats: Sequence[str] = ('torch',)
 ) -> list[ExportedFile]:
     """Write a generator as files that run without this package.
 
@@ -203,7 +204,7 @@ def export_generator(
     it is right.
 
     Args:
-        generator (nn.Module): A ``StyleGANVGenerator`` in eval mode.
+        sampler (Sampler): Of the generator.
         out (Path): Folder to make; must not exist yet.
         formats (sequence): Of 'torch' and 'onnx'. Defaults to 'torch'.
 
@@ -215,16 +216,16 @@ def export_generator(
             an LSTM; or a file computes something else than the model.
     """
     check_export(out, formats)
-    encoder = generator.motion_encoder
+    encoder = sampler.motion_encoder
     if encoder is not None and encoder.recurrent:
         raise InputError(
             'LSTM motion codes cannot be exported: torch.export would fix '
             'their number'
         )
-    generator = copy.deepcopy(generator).cpu().requires_grad_(False)
+    generator = copy.deepcopy(sampler.generator).cpu().requires_grad_(False)
     parts = {'mapping': Mapping(generator), 'synthesis': Synthesis(generator)}
     if encoder is not None:
-        parts['motion'] = Motion(generator)
+        parts['motion'] = Motion(encoder)
     temporary = out.with_name(f'.{out.name}.{os.getpid()}.tmp')
     files = []
     try:

@@ -8,14 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from mmengine.infer import BaseInferencer
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config.loading import load_config
 from ..errors import InputError
+from ..models.latents import Latents, random_labels
 from ..models.noise import MotionNoise
+from ..models.sampler import Sampler
 from ..video.pixels import to_bytes
-from .latents import Latents, random_labels
-from .loading import build_gan, find_model
+from .loading import build_sampler, find_model
 from .writing import SINGLE_FILES, check_writable, save_video, video_path
 
 
@@ -83,8 +84,8 @@ class VideoGANInferencer(BaseInferencer):
     # mmengine builds these from parts of a config that generators lack.
     def _init_model(
         self, cfg: dict, weights: str, device: str = 'cpu'
-    ) -> nn.Module:
-        return build_gan(cfg, weights, device)
+    ) -> Sampler:
+        return build_sampler(cfg, weights, device)
 
     def _init_pipeline(self, cfg: dict) -> None:
         return None
@@ -96,14 +97,14 @@ class VideoGANInferencer(BaseInferencer):
         return None
 
     @property
-    def gan(self) -> nn.Module:
-        """The ``StyleGANV``, in eval mode."""
+    def sampler(self) -> Sampler:
+        """The generator, as the functions beside this class take it."""
         return self.model
 
     @property
     def motion_z_distance(self) -> float:
         """Frames from one motion code to the next; 1 without motion."""
-        encoder = self.gan.generator_ema.motion_encoder
+        encoder = self.sampler.motion_encoder
         return 1 if encoder is None else encoder.motion_z_distance
 
     def loop_codes(self, num_frames: float) -> int:
@@ -205,17 +206,20 @@ class VideoGANInferencer(BaseInferencer):
         if loop_codes is not None and loop_codes < 1:
             raise InputError(f'loop_codes={loop_codes} must be at least 1')
         c = self._label_vectors(labels, seeds)
-        ws = self.gan.content(seeds, c, truncation_psi, truncation_cutoff)
-        motions = [
-            MotionNoise(int(seed), period=loop_codes) for seed in motion_seeds
-        ]
-        return Latents(ws, motions, c)
+        return self.sampler.latents(
+            seeds,
+            c=c,
+            motion_seeds=[int(seed) for seed in motion_seeds],
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+            period=loop_codes,
+        )
 
     def _label_vectors(
         self, labels: int | Sequence[int] | Tensor | None, seeds: list[int]
     ) -> Tensor | None:
         """Turn what :meth:`latents` takes for labels into [N, c_dim]."""
-        c_dim = self.gan.c_dim
+        c_dim = self.sampler.generator.c_dim
         if labels is None:
             return random_labels(seeds, c_dim)
         labels = torch.as_tensor(labels)
@@ -249,10 +253,7 @@ class VideoGANInferencer(BaseInferencer):
             Tensor: The next frames, uint8 [N, <= T, 3, H, W], on the CPU; at
             least one of each video.
         """
-        pieces = self.gan.render_videos(
-            latents.ws, latents.motions, t, latents.c, chunk
-        )
-        for videos in pieces:
+        for videos in self.sampler.render(latents, t, chunk):
             yield to_bytes(videos).cpu()
 
     def render(
@@ -280,9 +281,8 @@ class VideoGANInferencer(BaseInferencer):
         """
         if isinstance(motions, Tensor):
             motions = [MotionNoise(0, codes) for codes in motions]
-        pieces = self.gan.render_videos(
-            ws, motions, torch.as_tensor(t), c, chunk
-        )
+        latents = Latents(ws, motions, c)
+        pieces = self.sampler.render(latents, torch.as_tensor(t), chunk)
         return torch.cat(list(pieces), 1)
 
     def sample(
@@ -416,9 +416,9 @@ class VideoGANInferencer(BaseInferencer):
         Yields:
             Tensor: The next frames, uint8 [<= T, 3, H, W], on the CPU.
         """
-        gan, n = self.gan, len(latents)
-        network = gan.generator_ema
-        styles = latents.ws.to(next(network.parameters()).device)
+        sampler, n = self.sampler, len(latents)
+        network = sampler.generator
+        styles = latents.ws.to(sampler.device)
         chunk = min(chunk, network.frames_at_once())
         stations, last = (n, len(t)) if closed else (n - 1, len(t) - 1)
         places = torch.arange(len(t)).double() * stations / max(last, 1)
@@ -429,12 +429,11 @@ class VideoGANInferencer(BaseInferencer):
             end = (start + 1) % n
             if what == 'content':
                 ws = styles[start].lerp(styles[end], share[:, None, None])
-                first = latents[:1]
-                motion_v = gan.motion_codes(first.motions, times, first.c)
+                motion_v = sampler.motion_codes(latents[:1], times)
                 motion_v = motion_v if motion_v is None else motion_v[0]
                 frames = network.render(ws, motion_v, 1)[:, 0]
             else:
-                motion_v = gan.motion_codes(latents.motions, times, latents.c)
+                motion_v = sampler.motion_codes(latents, times)
                 if motion_v is not None:
                     i = torch.arange(len(times))
                     motion_v = motion_v[start, i].lerp(

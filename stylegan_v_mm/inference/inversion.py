@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import InputError
+from ..models.latents import Latents
 from ..models.noise import MotionNoise
+from ..models.sampler import Sampler
 from ..video.pixels import from_bytes, to_bytes
-from .latents import Latents
 
 # Of VGG's first map. All that it keeps for the gradient is 16 times as much.
 _MOST_VGG_ELEMENTS = 2**25
@@ -110,7 +111,7 @@ def _in_pieces(
 
 
 def invert(
-    gan: nn.Module,
+    sampler: Sampler,
     target: Tensor,
     t: Tensor,
     c: Tensor | None = None,
@@ -139,7 +140,7 @@ def invert(
     float32.
 
     Args:
-        gan (nn.Module): A ``StyleGANV``; its average generator is used.
+        sampler (Sampler): Of the generator.
         target (Tensor): Video, uint8 [T, 3, H, W]; or a picture, T = 1.
         t (Tensor): Times of its frames [T], in frames, at least 0.
         c (Tensor, optional): Label [c_dim].
@@ -164,9 +165,8 @@ def invert(
     Raises:
         InputError: A value is out of range, or the sizes do not fit.
     """
-    network = gan.generator_ema
+    network, device = sampler.generator, sampler.device
     encoder = network.motion_encoder
-    device = next(network.parameters()).device
     size = network.resolution
     if target.ndim != 4 or target.shape[1:] != (3, size, size):
         raise InputError(
@@ -323,7 +323,7 @@ def invert(
         [MotionNoise(seed, codes, first)],
         c,
     )
-    pieces = gan.render_videos(latents.ws, latents.motions, t, c)
+    pieces = sampler.render(latents, t)
     frames = torch.cat([to_bytes(piece[0]).cpu() for piece in pieces])
     return Inversion(latents, frames, history)
 

@@ -7,12 +7,16 @@ from typing import NamedTuple
 
 import torch
 from mmengine.registry import DefaultScope
-from torch import nn
 
-from ..checkpoints.loading import load_checkpoint, load_weights
+from ..checkpoints.loading import (
+    average_weights,
+    load_average,
+    load_checkpoint,
+)
 from ..checkpoints.saving import newest_checkpoint
 from ..config.loading import load_config
 from ..errors import InputError, refusals
+from ..models.sampler import Sampler
 from ..registry import MODELS
 from ..zoo import zoo_model, zoo_models
 
@@ -186,13 +190,13 @@ def download_from_hub(name: str) -> Path:
     return Path(folder)
 
 
-def load_gan(
+def load_sampler(
     config: str,
     checkpoint: str,
     device: str | None = None,
     options: dict | None = None,
-) -> nn.Module:
-    """Build the model of a config and load its weights.
+) -> Sampler:
+    """Build the generator of a config and load its average weights.
 
     Args:
         config (str): Config file.
@@ -202,30 +206,34 @@ def load_gan(
         options (dict, optional): Config settings to override.
 
     Returns:
-        nn.Module: A ``StyleGANV`` in eval mode.
+        Sampler: Of the generator.
 
     Raises:
         InputError: A file is missing or damaged, the device is not there, or
             the checkpoint is of another architecture.
     """
-    return build_gan(load_config(config, options), checkpoint, device)
+    return build_sampler(load_config(config, options), checkpoint, device)
 
 
-def build_gan(
+def build_sampler(
     config: dict, checkpoint: str, device: str | None = None
-) -> nn.Module:
-    """Build the model of a config that is read already; see above."""
+) -> Sampler:
+    """Build the generator of a loaded config; see :func:`load_sampler`."""
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    if 'type' not in config.get('model', {}):
+    model = config.get('model', {})
+    if 'type' not in model:
         raise InputError('model must be a dict with a type')
-    weights = load_checkpoint(checkpoint)
+    if 'type' not in (model.get('generator') or {}):
+        raise InputError('model.generator must be a dict with a type')
+    weights = average_weights(load_checkpoint(checkpoint))
     # Another library's run may have left its scope behind.
     scope = config.get('default_scope', MODELS.scope)
     with DefaultScope.overwrite_default_scope(scope), refusals('model'):
-        gan = MODELS.build(config['model'])
-    load_weights(gan, weights, checkpoint)
+        generator = MODELS.build(model['generator'])
+    load_average(generator, weights, checkpoint)
     try:
-        return gan.to(device).eval()
+        generator.to(device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f'device {device} cannot be used: {error}') from error
+    return Sampler(generator.eval().requires_grad_(False))

@@ -7,6 +7,7 @@ same thing has like features at any other time.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .latents import Latents
+from ..models.latents import Latents
+from ..models.sampler import Sampler
 
 # Features are compared at most at this resolution: the number of pairs of
 # places grows with its fourth power.
@@ -159,7 +161,7 @@ def changed_blocks(network: nn.Module, change: Callable) -> Iterator[None]:
 
 @torch.no_grad()
 def render_region(
-    gan: nn.Module,
+    sampler: Sampler,
     latents: Latents,
     ws: Tensor,
     mask: Tensor,
@@ -173,7 +175,7 @@ def render_region(
     it sees around.
 
     Args:
-        gan (nn.Module): A ``StyleGANV``.
+        sampler (Sampler): Of the generator.
         latents (Latents): Of one video.
         ws (Tensor): Its edited style vectors [1, num_ws, w_dim].
         mask (Tensor): The region at time 0, [H, W] in [0, 1].
@@ -184,21 +186,18 @@ def render_region(
     Yields:
         RegionFrames: The next frames, at most ``chunk``.
     """
-    network = gan.generator_ema
-    device = next(network.parameters()).device
+    network = sampler.generator
+    edited = replace(latents, ws=ws)
     size = min(network.resolution, MAX_RESOLUTION)
-    mask = resize(mask[None].to(device), size)[0]
+    mask = resize(mask[None].to(sampler.device), size)[0]
 
-    def render(ws: Tensor, times: Tensor, change: Callable) -> Tensor:
-        motion_v = gan.motion_codes(latents.motions, times, latents.c)
-        if motion_v is not None:
-            motion_v = motion_v.flatten(0, 1)
+    def render(video: Latents, times: Tensor, change: Callable) -> Tensor:
         with changed_blocks(network, change):
-            return network.render(ws.to(device), motion_v, len(times))[0]
+            return sampler.frames(video, times)[0]
 
     def plain(times: Tensor) -> tuple[Tensor, list, Tensor]:
         outputs = []
-        frames = render(latents.ws, times, lambda _, *out: outputs.append(out))
+        frames = render(latents, times, lambda _, *out: outputs.append(out))
         features = next(x for x, rgb in outputs if x.shape[-1] == size)
         return frames, outputs, features
 
@@ -214,5 +213,5 @@ def render_region(
     for times in t.split(min(chunk, network.frames_at_once(2))):
         before, outputs, features = plain(times)
         masks = carry_mask(mask, reference, features)
-        after = render(ws, times, partial(blend, outputs, masks))
+        after = render(edited, times, partial(blend, outputs, masks))
         yield RegionFrames(before, after, resize(masks, network.resolution))

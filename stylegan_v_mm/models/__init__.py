@@ -3,9 +3,11 @@
 from .augment import VideoAugment
 from .discriminator import StyleGANVDiscriminator
 from .generator import StyleGANVGenerator
+from .sampler import Sampler
 from .stylegan_v import StyleGANV
 
 __all__ = [
+    'Sampler',
     'StyleGANV',
     'StyleGANVDiscriminator',
     'StyleGANVGenerator',

@@ -1,4 +1,4 @@
-"""StyleGANV: how the two networks train each other, and how they sample.
+"""StyleGANV: how the two networks train each other.
 
 Skorokhodov et al., "StyleGAN-V" (CVPR 2022), on the training of StyleGAN2-ADA
 (Karras et al. 2020).
@@ -6,9 +6,8 @@ Skorokhodov et al., "StyleGAN-V" (CVPR 2022), on the training of StyleGAN2-ADA
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
-from itertools import groupby
 from typing import NamedTuple, NoReturn
 
 import torch
@@ -19,9 +18,10 @@ from torch import Tensor, nn
 
 from ..errors import InputError, check_at_least
 from ..registry import MODELS
-from ..video.pixels import from_bytes, to_bytes
+from ..video.pixels import from_bytes
 from .losses import GAN_LOSSES
-from .noise import CONTENT, MotionNoise, own_rows, seeded_noise
+from .noise import own_rows
+from .sampler import Sampler
 
 
 class Fakes(NamedTuple):
@@ -576,172 +576,12 @@ class StyleGANV(BaseModel):
         for average, current in pairs:
             average.copy_(current)
 
-    @torch.no_grad()
-    def content(
-        self,
-        seeds: Sequence[int],
-        c: Tensor | None = None,
-        truncation_psi: float = 1,
-        truncation_cutoff: int | None = None,
-    ) -> Tensor:
-        """Compute the style vectors of seeds, with the average generator.
-
-        Args:
-            seeds (sequence): N integers, at least 0.
-            c (Tensor, optional): One-hot labels [N, c_dim].
-            truncation_psi (float): See the generator's ``map``. Defaults to
-                1. A conditional model truncates towards its class's mean.
-            truncation_cutoff (int, optional): See there.
-
-        Returns:
-            Tensor: ``ws`` [N, num_ws, w_dim].
-        """
-        network = self.generator_ema
-        device = next(network.parameters()).device
-        z = [seeded_noise(s, CONTENT, 0, 1, network.z_dim) for s in seeds]
-        z = torch.cat(z).to(device)
-        center = None
-        if c is not None:
-            c = c.to(device, torch.float32)
-        if network.c_dim > 0 and truncation_psi != 1:
-            center = network.class_center(c)
-        return network.map(z, c, truncation_psi, truncation_cutoff, center)
-
-    def exact_encoder(self) -> nn.Module | None:
-        """Copy the average generator's motion encoder to float64.
-
-        None for a generator of images.
-        """
-        encoder = self.generator_ema.motion_encoder
-        return None if encoder is None else copy.deepcopy(encoder).double()
-
-    @torch.no_grad()
-    def motion_codes(
-        self,
-        motions: Sequence[MotionNoise],
-        t: Tensor,
-        c: Tensor | None = None,
-        encoder: nn.Module | None = None,
-    ) -> Tensor | None:
-        """Compute motion codes of the average generator.
-
-        In float64: codes are the same however the times are chunked, and
-        their phases stay accurate for millions of frames.
-
-        Args:
-            motions (sequence): Motion noise of N videos.
-            t (Tensor): Times [T], or [N, T] for times of their own; in
-                frames, at least 0, any order.
-            c (Tensor, optional): One-hot labels [N, c_dim].
-            encoder (nn.Module, optional): Its motion encoder in float64, for
-                many calls. Defaults to None, made for this one.
-
-        Returns:
-            Tensor, optional: ``motion_v`` [N, T, out_dim], float32; None
-            for a generator of images.
-
-        Raises:
-            InputError: A time is negative, or LSTM motion codes are to loop.
-        """
-        encoder = encoder or self.exact_encoder()
-        if encoder is None:
-            return None
-        device = next(encoder.parameters()).device
-        t = t.to(device, torch.float64).expand(len(motions), -1)
-        t = encoder.wrap(t, [motion.period for motion in motions])
-        first, count = encoder.code_range(t)
-        rows = [
-            motion.rows(place, count, encoder.motion_z_dim)
-            for motion, place in zip(motions, first.tolist())
-        ]
-        motion_z = torch.stack(rows).to(device)
-        if c is not None:
-            c = c.to(device)
-        motion_v = encoder(c, t, motion_z, first).float()
-        return motion_v.unflatten(0, t.shape)
-
-    @torch.no_grad()
-    def render_videos(
-        self,
-        ws: Tensor,
-        motions: Sequence[MotionNoise],
-        t: Tensor,
-        c: Tensor | None = None,
-        chunk: int = 16,
-    ) -> Iterator[Tensor]:
-        """Render videos of the average generator, chunk by chunk.
-
-        Every frame depends on its styles, noise, label and time alone. Memory
-        does not depend on the length, nor does the time for a frame depend
-        on where it lies (but for LSTM motion codes, whose states are computed
-        from time 0).
-
-        Args:
-            ws (Tensor): Style vectors [N, num_ws, w_dim].
-            motions (sequence): See :meth:`motion_codes`.
-            t (Tensor): See :meth:`motion_codes`.
-            c (Tensor, optional): See :meth:`motion_codes`.
-            chunk (int): Frames rendered at a time, of all videos together;
-                fewer where they would take more than 4 GiB. Defaults to 16.
-
-        Yields:
-            Tensor: The next frames, float32 [N, <= T, 3, H, W], about
-            [-1, 1]; at least one of each video.
-
-        Raises:
-            InputError: See :meth:`motion_codes`.
-        """
-        network = self.generator_ema
-        device = next(network.parameters()).device
-        chunk = min(chunk, network.frames_at_once())
-        # Videos alone have one weight a layer, which a CPU likes better, and
-        # there nothing depends on what else is rendered, not even rounding.
-        together = 1 if device.type == 'cpu' else chunk
-        encoder = self.exact_encoder()
-        for times in t.split(max(1, chunk // len(ws)), -1):
-            motion_v = self.motion_codes(motions, times, c, encoder)
-            videos = []
-            for i in range(0, len(ws), together):
-                part = slice(i, i + together)
-                codes = motion_v
-                if codes is not None:
-                    codes = codes[part].flatten(0, 1)
-                styles = ws[part].to(device)
-                videos.append(network.render(styles, codes, times.shape[-1]))
-            yield torch.cat(videos)
-
-    def sample_video(
-        self,
-        seed: int,
-        t: Tensor,
-        c: Tensor | None = None,
-        motion_seed: int | None = None,
-        truncation_psi: float = 1,
-        truncation_cutoff: int | None = None,
-        chunk: int = 16,
-    ) -> Iterator[Tensor]:
-        """Render the video of a seed, chunk by chunk.
-
-        Args:
-            seed (int): Fixes content and motion.
-            t (Tensor): Times [T], in frames, at least 0, any order.
-            c (Tensor, optional): One-hot label [c_dim].
-            motion_seed (int, optional): Fixes the motion instead of ``seed``.
-            truncation_psi (float): See :meth:`content`. Defaults to 1.
-            truncation_cutoff (int, optional): See there.
-            chunk (int): Frames rendered at a time. Defaults to 16.
-
-        Yields:
-            Tensor: The next frames, uint8 [<= chunk, 3, H, W], on the CPU.
-        """
-        c = None if c is None else c[None]
-        ws = self.content([seed], c, truncation_psi, truncation_cutoff)
-        motion = MotionNoise(seed if motion_seed is None else motion_seed)
-        for videos in self.render_videos(ws, [motion], t, c, chunk):
-            yield to_bytes(videos[0]).cpu()
+    def sampler(self) -> Sampler:
+        """Sample from the average generator as it is now."""
+        return Sampler(self.generator_ema)
 
     def test_step(self, data: dict) -> list[dict]:
-        """Render the clips that seeds stand for.
+        """Render the clips of seeds, for mmengine's loops.
 
         Args:
             data (dict): Batch of a ``SeedDataset``: ``seed`` [N], ``t``
@@ -750,41 +590,11 @@ class StyleGANV(BaseModel):
         Returns:
             list: For each seed ``video`` uint8 [T, 3, H, W] and ``seed``.
         """
-        device = next(self.generator_ema.parameters()).device
-        clips = list(zip(map(int, data['seed']), data['t'], data['c']))
-        # A CPU likes one video better, see render_videos.
-        at_once = 1 if device.type == 'cpu' else len(clips)
+        seeds = [int(seed) for seed in data['seed']]
+        clips = self.sampler().sample_clips(seeds, data['t'], data['c'])
         return [
-            clip
-            for _, same in groupby(clips, lambda clip: len(clip[1]))
-            for clip in self.clips_of_seeds(list(same), at_once)
+            dict(video=video, seed=seed) for seed, video in zip(seeds, clips)
         ]
-
-    def clips_of_seeds(
-        self, clips: list[tuple[int, Tensor, Tensor]], at_once: int
-    ) -> Iterator[dict]:
-        """Render clips of one length, so many at a time.
-
-        Args:
-            clips (list): Of each its seed, times [T] and label [c_dim].
-            at_once (int): How many share a chunk of frames.
-
-        Yields:
-            dict: See :meth:`test_step`.
-        """
-        for i in range(0, len(clips), at_once):
-            seeds, t, c = zip(*clips[i : i + at_once])
-            labels = torch.stack(c)
-            chunks = self.render_videos(
-                self.content(seeds, labels),
-                [MotionNoise(seed) for seed in seeds],
-                torch.stack(t),
-                labels,
-                chunk=16 * len(seeds),
-            )
-            videos = torch.cat([to_bytes(each).cpu() for each in chunks], 1)
-            for seed, video in zip(seeds, videos):
-                yield dict(video=video, seed=seed)
 
     val_step = test_step
 
@@ -793,5 +603,5 @@ class StyleGANV(BaseModel):
     ) -> NoReturn:
         """Not used: a GAN has two networks to call, see the ``*_step``."""
         raise NotImplementedError(
-            'call train_step, test_step or sample_video of StyleGANV'
+            'call train_step, test_step or sampler of StyleGANV'
         )

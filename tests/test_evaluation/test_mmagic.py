@@ -218,8 +218,9 @@ def test_a_generator_by_config(mmagic, monkeypatch):
         'FID/fid', 'FID/mean', 'FID/cov', 'IS/is', 'IS/is_std',
         'PR/precision', 'PR/recall',
     }  # fmt: skip
+    sampler = runner.model.sampler()
     videos = [
-        torch.cat(list(runner.model.sample_video(seed, torch.arange(2))))
+        torch.cat(list(sampler.sample_video(seed, torch.arange(2))))
         for seed in range(5)
     ]
     fake = torch.cat(videos).double().mean([2, 3]).numpy()

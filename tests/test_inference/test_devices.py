@@ -20,8 +20,9 @@ from stylegan_v_mm.inference import (
     regions,
 )
 from stylegan_v_mm.inference.inversion import invert
-from stylegan_v_mm.inference.latents import Latents
+from stylegan_v_mm.models import Sampler
 from stylegan_v_mm.models import generator as generator_module
+from stylegan_v_mm.models.latents import Latents
 from stylegan_v_mm.models.noise import MotionNoise
 from stylegan_v_mm.registry import MODELS
 
@@ -58,27 +59,17 @@ def test_frames_of_a_pass_by_hand(resolution, channels, frames):
         assert 128 * channels * 512**2 == 2**31
 
 
-def make_gan(resolution):
+def make_sampler(resolution):
     """A network on the device, whose weights are never drawn."""
     with torch.device('gpu'):
-        return MODELS.build(
+        generator = MODELS.build(
             dict(
-                type='StyleGANV',
-                generator=dict(
-                    type='StyleGANVGenerator',
-                    resolution=resolution,
-                    channel_base=channel_base(resolution),
-                ),
-                discriminator=dict(
-                    type='StyleGANVDiscriminator',
-                    resolution=resolution,
-                    channel_base=1024,
-                    channel_max=8,
-                    num_frames=2,
-                ),
-                r1_gamma=1,
+                type='StyleGANVGenerator',
+                resolution=resolution,
+                channel_base=channel_base(resolution),
             )
-        ).eval()
+        )
+    return Sampler(generator.eval().requires_grad_(False))
 
 
 @pytest.fixture
@@ -87,15 +78,16 @@ def device():
         yield device
 
 
-def as_inferencer(gan):
+def as_inferencer(sampler):
     inferencer = VideoGANInferencer.__new__(VideoGANInferencer)
-    inferencer.model = gan
+    inferencer.model = sampler
     return inferencer
 
 
-def latents_on_the_cpu(gan, count):
+def latents_on_the_cpu(sampler, count):
     """As those of a file, or made by hand."""
-    shape = count, gan.generator.num_ws, gan.generator.w_dim
+    network = sampler.generator
+    shape = count, network.num_ws, network.w_dim
     motions = [MotionNoise(seed) for seed in range(count)]
     return Latents(torch.randn(shape), motions)
 
@@ -110,14 +102,14 @@ def measure(device, run):
 
 @needs_fake_device
 def test_sampling_stays_within_its_memory(device):
-    gan = make_gan(1024)
-    latents = latents_on_the_cpu(gan, 9)
+    sampler = make_sampler(1024)
+    latents = latents_on_the_cpu(sampler, 9)
     shapes = []
 
     def run():
         # Three frames of nine videos at once are more than there may be.
         t = torch.arange(3)
-        for videos in gan.render_videos(*latents_of(latents), t, chunk=128):
+        for videos in sampler.render(latents, t, chunk=128):
             shapes.append(tuple(videos.shape))
             assert videos.device.type == 'gpu'
 
@@ -128,19 +120,15 @@ def test_sampling_stays_within_its_memory(device):
     assert added < 4 * GIB
 
 
-def latents_of(latents):
-    return latents.ws, latents.motions
-
-
 @needs_fake_device
 @pytest.mark.parametrize('what', ['content', 'motion'])
 def test_walks_stay_within_their_memory(device, what):
-    gan = make_gan(1024)
-    latents = latents_on_the_cpu(gan, 3)
+    sampler = make_sampler(1024)
+    latents = latents_on_the_cpu(sampler, 3)
     frames = []
 
     def run():
-        walk = as_inferencer(gan).walk(
+        walk = as_inferencer(sampler).walk(
             latents, torch.arange(9), what, chunk=128
         )
         frames.extend(len(piece) for piece in walk)
@@ -153,9 +141,9 @@ def test_walks_stay_within_their_memory(device, what):
 
 @needs_fake_device
 def test_short_videos_that_share_a_pass_are_whole(device):
-    gan = make_gan(1024)
-    latents = latents_on_the_cpu(gan, 2)
-    videos = as_inferencer(gan).videos(latents, torch.arange(5), 128)
+    sampler = make_sampler(1024)
+    latents = latents_on_the_cpu(sampler, 2)
+    videos = as_inferencer(sampler).videos(latents, torch.arange(5), 128)
     assert [sum(map(len, video)) for video in videos] == [5, 5]
 
 
@@ -167,8 +155,8 @@ def test_region_edits_stay_within_their_memory(device, monkeypatch):
         'carry_mask',
         lambda mask, reference, features: mask.expand(len(features), -1, -1),
     )
-    gan = make_gan(1024)
-    latents = latents_on_the_cpu(gan, 1)
+    sampler = make_sampler(1024)
+    latents = latents_on_the_cpu(sampler, 1)
     mask = torch.zeros(1024, 1024)
     mask[:99, :99] = 1
     shapes = []
@@ -176,7 +164,7 @@ def test_region_edits_stay_within_their_memory(device, monkeypatch):
     def run():
         t = torch.arange(5)
         pieces = regions.render_region(
-            gan, latents, latents.ws + 1, mask, t, 128
+            sampler, latents, latents.ws + 1, mask, t, 128
         )
         shapes.extend(tuple(piece.after.shape) for piece in pieces)
 
@@ -198,13 +186,13 @@ def random_lpips():
 
 @needs_fake_device
 def test_inversion_stays_within_its_memory(device):
-    gan = make_gan(512)
+    sampler = make_sampler(512)
     lpips = random_lpips()
     told = []
 
     def run():
         found = invert(
-            gan,
+            sampler,
             torch.zeros(9, 3, 512, 512, dtype=torch.uint8),
             torch.arange(9),
             num_steps=1,
@@ -233,13 +221,13 @@ def test_inversion_in_pieces_is_the_same(
     inferencer, monkeypatch, num_frames, most
 ):
     target = inferencer.sample(seeds=[3], num_frames=num_frames)[0]
-    assert inferencer.gan.generator_ema.frames_at_once(5) > 3 * 5
+    assert inferencer.sampler.generator.frames_at_once(5) > 3 * 5
     lpips = random_lpips()
 
     def run():
         told = []
         found = invert(
-            inferencer.gan,
+            inferencer.sampler,
             target,
             torch.arange(num_frames),
             num_steps=4,
@@ -299,8 +287,9 @@ def files(work_dir, tmp_path):
 
 @needs_fake_device
 def test_latents_of_a_file_go_to_the_device(device, work_dir, files):
-    gan = VideoGANInferencer(work_dir, device='gpu').gan
-    loaded = Latents.load(files / 'latents.safetensors', gan.generator_ema)
+    sampler = VideoGANInferencer(work_dir, device='gpu').sampler
+    file = files / 'latents.safetensors'
+    loaded = Latents.load(file, sampler.generator)
     assert loaded.ws.device.type == 'gpu'
 
 

@@ -16,7 +16,7 @@ from stylegan_v_mm.inference.directions import (
     style_weights,
 )
 from stylegan_v_mm.inference.editing import EditReport
-from stylegan_v_mm.models import StyleGANVGenerator
+from stylegan_v_mm.models import Sampler, StyleGANVGenerator
 from stylegan_v_mm.video.pixels import to_bytes
 
 
@@ -38,12 +38,12 @@ def spread():
     std = torch.tensor([0.5, 4, 0.1, 2, 1, 0.3, 0.2, 8])
     network = StyleGANVGenerator(16, z_dim=8, w_dim=8, channel_max=8)
     network.mapping = Linear(torch.diag(std))
-    return std, network
+    return std, Sampler(network)
 
 
 def test_principal_components_are_those_of_the_distribution(spread):
-    std, network = spread
-    directions = pca_directions(network, 4, num_samples=20000)
+    std, sampler = spread
+    directions = pca_directions(sampler, 4, num_samples=20000)
     expected = torch.zeros(4, 8)
     for row, axis in enumerate((7, 1, 3, 4)):
         expected[row, axis] = std[axis]
@@ -55,8 +55,8 @@ def test_principal_components_are_those_of_the_distribution(spread):
 
 @pytest.mark.parametrize('layers', [None, [2, 3], [5]])
 def test_sefa_is_the_svd_of_the_weights(spread, layers):
-    std, network = spread
-    state = network.synthesis.state_dict()
+    std, sampler = spread
+    state = sampler.generator.synthesis.state_dict()
     # Which affine layers a style vector goes through, at 16 px.
     table = [
         ['b4.conv1'],
@@ -74,7 +74,7 @@ def test_sefa_is_the_svd_of_the_weights(spread, layers):
                 weight = weight / np.sqrt(len(weight))
             rows.append(weight)
     vectors = np.linalg.svd(np.concatenate(rows).astype(float))[2]
-    directions = sefa_directions(network, 3, layers, 100000).double().numpy()
+    directions = sefa_directions(sampler, 3, layers, 100000).double().numpy()
     lengths = np.linalg.norm(directions, axis=1)
     cosines = (directions * vectors[:3]).sum(1) / lengths
     assert abs(cosines) == pytest.approx([1, 1, 1], abs=1e-5)
@@ -114,7 +114,7 @@ def test_style_weights_say_how_styles_change(cond_type):
 
     ws, step = torch.randn(1, 6, 8), torch.randn(8)
     before = all_styles(ws)
-    for layer, weights in enumerate(style_weights(network)):
+    for layer, weights in enumerate(style_weights(Sampler(network))):
         moved = ws.clone()
         moved[0, layer] += step
         after = all_styles(moved)
@@ -138,11 +138,11 @@ def test_an_edit_changes_all_frames_and_keeps_the_motion(inferencer):
         return to_bytes(inferencer.render(ws, motions, t)[0])
 
     before = frames(latents.ws, latents.motions)
-    network = inferencer.gan.generator_ema
-    layers = range(2, network.num_ws)
+    sampler = inferencer.sampler
+    layers = range(2, sampler.generator.num_ws)
     for direction in (
-        sefa_directions(network, 1, layers)[0],
-        pca_directions(network, 1)[0],
+        sefa_directions(sampler, 1, layers)[0],
+        pca_directions(sampler, 1)[0],
     ):
         ws = move(latents.ws, direction, 3, layers)
         report = EditReport()
@@ -166,14 +166,14 @@ def test_move_leaves_other_layers_and_its_input_alone():
 
 
 def test_all_classes_count(conditional):
-    network = conditional.gan.generator_ema
-    w = sample_w(network, 300)
-    known = copy.deepcopy(network)
-    known.mapping.embed.weight.data.zero_()
-    known.mapping.embed.bias.data.zero_()
-    assert w.shape == (300, network.w_dim)
+    sampler, w_dim = conditional.sampler, conditional.sampler.generator.w_dim
+    w = sample_w(sampler, 300)
+    known = copy.deepcopy(sampler)
+    known.generator.mapping.embed.weight.data.zero_()
+    known.generator.mapping.embed.bias.data.zero_()
+    assert w.shape == (300, w_dim)
     assert (w - sample_w(known, 300)).abs().amax(1).min() > 1e-3
-    assert sefa_directions(network, 2).shape == (2, network.w_dim)
+    assert sefa_directions(sampler, 2).shape == (2, w_dim)
 
 
 def test_more_directions_than_there_are_is_an_error(spread):

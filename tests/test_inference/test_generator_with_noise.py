@@ -43,7 +43,7 @@ def test_sampling_without_noise(noisy):
     other = VideoGANInferencer(folder, device='cpu', options=options)
     without = other.sample(seeds=[4], num_frames=2)
     assert not same_pictures(without, with_noise)
-    other.gan.generator_ema.synthesis.noise_mode = 'const'
+    other.sampler.generator.synthesis.noise_mode = 'const'
     assert torch.equal(other.sample(seeds=[4], num_frames=2), with_noise)
 
 
@@ -63,7 +63,7 @@ def test_a_region_is_edited_and_the_rest_is_not(noisy):
     ws = noisy.latents([8]).ws
     mask = torch.zeros(32, 32)
     mask[8:20, 4:16] = 1
-    (piece,) = render_region(noisy.gan, latents, ws, mask, t)
+    (piece,) = render_region(noisy.sampler, latents, ws, mask, t)
     plain = noisy.render(latents.ws, latents.motions, t)[0]
     torch.testing.assert_close(piece.before, plain)
     change = (piece.after - plain).abs().amax(1)
@@ -76,7 +76,7 @@ def test_what_it_made_is_found_back(noisy):
     t = torch.arange(4)
     target = noisy.sample(seeds=[77], num_frames=4)[0]
     found = invert(
-        noisy.gan,
+        noisy.sampler,
         target,
         t,
         num_steps=60,

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.models.latents import Latents
 from stylegan_v_mm.models.noise import CONTENT, MOTION, seeded_noise
 
 
@@ -50,7 +51,7 @@ def test_videos_have_times_of_their_own(inferencer):
 
 
 def test_a_frame_far_away_is_exact_and_takes_no_memory(inferencer):
-    network = copy.deepcopy(inferencer.gan.generator_ema).double()
+    network = copy.deepcopy(inferencer.sampler.generator).double()
     t, first = 1_000_000, 1_000_000 // 16
     with torch.no_grad():
         expected = network(
@@ -138,9 +139,8 @@ def test_a_walk_passes_its_stations(conditional, what):
 
     def station(content, motion, time):
         styles, moves = latents[content - 1 :], latents[motion - 1 :]
-        pieces = conditional.gan.render_videos(
-            styles.ws[:1], moves.motions[:1], time[None], moves.c[:1]
-        )
+        latents_of_one = Latents(styles.ws[:1], moves.motions[:1], moves.c[:1])
+        pieces = conditional.sampler.render(latents_of_one, time[None])
         frame = (127.5 * next(pieces)[0, 0] + 128).clamp(0, 255)
         return frame.byte().int()
 

@@ -29,7 +29,7 @@ def target(inferencer):
 def result(inferencer, target):
     told = []
     found = invert(
-        inferencer.gan,
+        inferencer.sampler,
         target,
         torch.arange(T),
         num_steps=120,
@@ -72,7 +72,7 @@ def test_motion_goes_on_from_the_seed(result):
 
 def quick(inferencer, target, t, **options):
     options = dict(num_steps=2, num_candidates=4, num_starts=2) | options
-    return invert(inferencer.gan, target, torch.as_tensor(t), **options)
+    return invert(inferencer.sampler, target, torch.as_tensor(t), **options)
 
 
 def test_times_and_labels_are_obeyed(conditional, target):
@@ -120,7 +120,7 @@ def test_stopping_keeps_what_is_found(inferencer, target):
 def test_bad_values_are_named(inferencer, target, options, words):
     options = {'target': target, 't': torch.arange(T), **options}
     with pytest.raises(InputError, match=words):
-        invert(inferencer.gan, **options)
+        invert(inferencer.sampler, **options)
 
 
 def test_pyramid_loss_by_hand():

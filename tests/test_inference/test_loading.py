@@ -21,7 +21,7 @@ from stylegan_v_mm.checkpoints.loading import load_checkpoint, load_weights
 from stylegan_v_mm.checkpoints.transfer import transfer_weights
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import find_model, load_gan
+from stylegan_v_mm.inference import find_model, load_sampler
 from stylegan_v_mm.registry import MODELS
 
 
@@ -46,15 +46,18 @@ def test_a_config_of_another_kind(folder):
     Config.fromfile(folder / 'small.py').dump(config)
     files = str(config), str(folder / 'iter_1.pth')
     assert find_model(*files) == files
-    ours, theirs = load_gan(*files), load_gan(*find_model(str(folder)))
-    for name, value in theirs.state_dict().items():
-        assert torch.equal(ours.state_dict()[name], value)
+    ours, theirs = load_sampler(*files), load_sampler(*find_model(str(folder)))
+    ours, theirs = (each.generator.state_dict() for each in (ours, theirs))
+    for name, value in theirs.items():
+        assert torch.equal(ours[name], value)
 
 
 def test_in_a_process_that_has_used_another_library(folder):
     with DefaultScope.overwrite_default_scope('mmengine'):
-        gan = load_gan(str(folder / 'small.py'), str(folder / 'iter_1.pth'))
-    assert not gan.training
+        sampler = load_sampler(*find_model(str(folder)))
+    generator = sampler.generator
+    assert not any(module.training for module in generator.modules())
+    assert not any(param.requires_grad for param in generator.parameters())
 
 
 def test_the_newest_checkpoint_or_the_best(folder):
@@ -284,9 +287,9 @@ def test_weights_as_others_save_them(
         torch.save(content, file)
     else:
         save_file(content, file)
-    expected = inferencer.gan.generator_ema.state_dict()
-    gan = load_gan(str(work_dir / 'small.py'), str(file))
-    for name, value in gan.generator_ema.state_dict().items():
+    expected = inferencer.sampler.generator.state_dict()
+    sampler = load_sampler(str(work_dir / 'small.py'), str(file))
+    for name, value in sampler.generator.state_dict().items():
         assert torch.equal(value, expected[name]), name
     # The same as where a run starts from it.
     torch.manual_seed(1)

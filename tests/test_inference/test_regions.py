@@ -82,14 +82,14 @@ def test_a_faint_mask_is_carried_too():
 def edit(inferencer):
     """Latents of a video, edited styles, and a mask."""
     latents = inferencer.latents([3])
-    direction = pca_directions(inferencer.gan.generator_ema, 1)[0]
+    direction = pca_directions(inferencer.sampler, 1)[0]
     mask = torch.zeros(32, 32)
     mask[6:20, 10:26] = 1
     return latents, move(latents.ws, direction, 3), mask
 
 
 def rendered(inferencer, edit, t, **options):
-    pieces = render_region(inferencer.gan, *edit, t, **options)
+    pieces = render_region(inferencer.sampler, *edit, t, **options)
     return [torch.cat(parts) for parts in zip(*pieces)]
 
 
@@ -114,9 +114,9 @@ def test_the_region_changes_and_the_rest_does_not(inferencer, edit):
 def test_features_are_blended_after_each_block(inferencer, edit):
     """At time 0, where the mask is known, block by block."""
     latents, ws, mask = edit
-    network = inferencer.gan.generator_ema
+    network = inferencer.sampler.generator
     t = torch.zeros(1)
-    motion_v = inferencer.gan.motion_codes(latents.motions, t)[0]
+    motion_v = inferencer.sampler.motion_codes(latents, t)[0]
     old = new = (network.synthesis.b4.input(1, motion_v), None)
     first = 0
     with torch.no_grad():

@@ -9,10 +9,9 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import nn
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.models import StyleGANV
-from stylegan_v_mm.models.noise import CONTENT, MOTION, seeded_noise
-from stylegan_v_mm.models.stylegan_v import from_bytes, to_bytes
+from stylegan_v_mm.models import Sampler, StyleGANV
 from stylegan_v_mm.registry import MODELS
+from stylegan_v_mm.video.pixels import from_bytes
 
 SHARED = dict(resolution=16, channel_base=128, channel_max=8)
 GENERATOR = dict(
@@ -95,25 +94,6 @@ def unchanged(network, before):
 
 def softplus(x):
     return np.logaddexp(0, x.detach().double().numpy())
-
-
-# Bytes
-
-
-def test_bytes():
-    values = torch.tensor([-9, -1.01, -1, -0.5, 0, 0.5, 0.999, 1, 1.01, 9])
-    expected = [0, 0, 0, 64, 128, 191, 255, 255, 255, 255]
-    assert to_bytes(values).tolist() == expected
-    assert to_bytes(values).dtype == torch.uint8
-
-
-def test_bytes_and_back():
-    every = torch.arange(256).to(torch.uint8)
-    values = from_bytes(every)
-    assert values.dtype == torch.float32
-    assert (values[0], values[255]) == (-1, 1)
-    np.testing.assert_allclose(values, np.arange(256) / 127.5 - 1, atol=1e-6)
-    assert torch.equal(to_bytes(values), every)
 
 
 # Training step
@@ -603,159 +583,7 @@ def test_the_average_stays_in_eval_mode_and_gets_no_gradient():
     assert not gan.generator.training
 
 
-# Sampling
-
-
-def sample(gan, seed, t, **options):
-    t = torch.as_tensor(t, dtype=torch.float64)
-    return torch.cat(list(gan.sample_video(seed, t, **options)))
-
-
-def assert_same_pictures(ours, theirs):
-    """Equal but for pixels that lie on the border of two bytes."""
-    assert ours.dtype == theirs.dtype == torch.uint8
-    difference = (ours.int() - theirs.int()).abs()
-    assert difference.max() <= 1
-    assert (difference > 0).float().mean() < 1e-3
-
-
-VARIANTS = {
-    'stylegan-v': {},
-    'mocogan': dict(
-        generator=dict(
-            motion_type='lstm',
-            fourier=False,
-            motion_z_distance=1,
-            cond_type='concat_w',
-        )
-    ),
-    'image': dict(generator=dict(motion_v_dim=0)),
-    'conditional': dict(c_dim=3),
-    'noise': dict(generator=dict(use_noise=True)),
-}
-
-
-def label(gan, index=1):
-    return torch.eye(3)[index] if gan.c_dim else None
-
-
-@pytest.mark.parametrize('variant', VARIANTS)
-def test_a_video_is_what_the_average_makes_of_its_seed(variant):
-    gan = make(**VARIANTS[variant])
-    for param in gan.generator.parameters():
-        nn.init.normal_(param)  # not this one
-    t = torch.tensor([0.0, 3.3, 16, 29.5]).double()
-    video = sample(gan, 5, t, c=label(gan))
-    assert video.shape == (4, 3, 16, 16)
-    c = None if label(gan) is None else label(gan)[None]
-    with torch.no_grad():
-        expected = gan.generator_ema(
-            seeded_noise(5, CONTENT, 0, 1, 6),
-            c,
-            t[None],
-            seeded_noise(5, MOTION, 0, 50, 5)[None],
-        )[0]
-    expected = np.clip(127.5 * expected.numpy() + 128, 0, 255).astype(np.uint8)
-    assert_same_pictures(video, torch.from_numpy(expected))
-
-
-@pytest.mark.parametrize('variant', VARIANTS)
-def test_chunks_and_order_do_not_matter(variant):
-    gan = make(**VARIANTS[variant])
-    t = np.arange(21) * 1.7
-    whole = sample(gan, 3, t, c=label(gan), chunk=64)
-    assert len(whole) == 21
-    assert_same_pictures(sample(gan, 3, t, c=label(gan), chunk=4), whole)
-    order = [17, 2, 9, 9]
-    some = sample(gan, 3, t[order], c=label(gan), chunk=3)
-    assert_same_pictures(some, whole[order])
-
-
-def test_chunks_come_one_by_one():
-    gan = make()
-    video = gan.sample_video(0, torch.arange(10), chunk=4)
-    assert [len(chunk) for chunk in video] == [4, 4, 2]
-
-
-def test_a_video_does_not_touch_training():
-    gan = make()
-    before, noise = copy.deepcopy(gan.state_dict()), torch.get_rng_state()
-    sample(gan, 0, [0, 1, 2])
-    assert torch.equal(torch.get_rng_state(), noise)
-    for name, value in gan.state_dict().items():
-        assert torch.equal(value, before[name]), name
-    assert next(gan.generator_ema.parameters()).dtype == torch.float32
-    assert gan.generator.training
-
-
-def test_seeds_of_content_and_motion():
-    gan = make()
-    t = np.arange(0, 40, 5)
-    video = sample(gan, 1, t)
-    assert torch.equal(sample(gan, 1, t), video)
-    assert torch.equal(sample(gan, 1, t, motion_seed=1), video)
-    assert not torch.equal(sample(gan, 2, t), video)
-    other_motion = sample(gan, 1, t, motion_seed=2)
-    assert not torch.equal(other_motion, video)
-    with torch.no_grad():
-        expected = gan.generator_ema(
-            seeded_noise(1, CONTENT, 0, 1, 6),
-            None,
-            torch.from_numpy(t)[None],
-            seeded_noise(2, MOTION, 0, 20, 5)[None],
-        )[0]
-    assert_same_pictures(other_motion, to_bytes(expected))
-
-
-def test_far_away_times_are_accurate():
-    gan = make()
-    t = torch.from_numpy(1e6 + np.arange(6))
-    video = sample(gan, 1, t)
-    assert_same_pictures(sample(gan, 1, t[2:3]), video[2:3])
-    assert not torch.equal(video[0], video[5])
-    # All in float64, where a float32 phase would be off by a tenth.
-    network = copy.deepcopy(gan.generator_ema).double()
-    first = 10**6 // 8
-    noise = seeded_noise(1, MOTION, first, 10, 5)[None]
-    with torch.no_grad():
-        z = seeded_noise(1, CONTENT, 0, 1, 6).double()
-        expected = network(z, None, t[None], noise, first_code=first)[0]
-    assert_same_pictures(video, to_bytes(expected))
-
-
-def test_truncation():
-    gan = make()
-    gan.generator_ema.mapping.w_avg.normal_()
-    t = [0, 7.5]
-    # All contents are the mean one, the motions stay.
-    one, other = (
-        sample(gan, seed, t, motion_seed=9, truncation_psi=0)
-        for seed in (1, 2)
-    )
-    assert torch.equal(one, other)
-    assert not torch.equal(sample(gan, 1, t, motion_seed=9), one)
-    assert not torch.equal(
-        sample(gan, 1, t, motion_seed=8, truncation_psi=0), one
-    )
-    cut = sample(
-        gan, 1, t, motion_seed=9, truncation_psi=0, truncation_cutoff=0
-    )
-    assert torch.equal(cut, sample(gan, 1, t, motion_seed=9))
-
-
-def test_truncation_goes_to_the_mean_of_the_class():
-    gan = make(c_dim=3)
-    network = gan.generator_ema
-    c, t = torch.eye(3), torch.tensor([0.0, 7.5]).double()
-    video = sample(gan, 1, t, c=c[2], truncation_psi=0)
-    with torch.no_grad():
-        center = network.class_center(c[2:])
-        motion_v = network.motion_encoder(
-            c[2:], t[None], seeded_noise(1, MOTION, 0, 20, 5)[None]
-        )
-        ws = center[:, None].expand(1, network.num_ws, -1)
-        expected = to_bytes(network.render(ws, motion_v, 2)[0])
-    assert_same_pictures(video, expected)
+# Evaluation
 
 
 def test_test_step_renders_clips_of_seeds():
@@ -764,42 +592,32 @@ def test_test_step_renders_clips_of_seeds():
     data = dict(seed=torch.tensor([4, 2]), t=t, c=torch.eye(3)[[0, 2]])
     clips = gan.test_step(data)
     assert [clip['seed'] for clip in clips] == [4, 2]
+    sampler = Sampler(gan.generator_ema)
     for i, clip in enumerate(clips):
-        expected = sample(gan, clip['seed'], t[i], c=data['c'][i])
-        assert torch.equal(clip['video'], expected)
+        chunks = sampler.sample_video(clip['seed'], t[i], data['c'][i])
+        assert torch.equal(clip['video'], torch.cat(list(chunks)))
     assert torch.equal(gan.val_step(data)[1]['video'], clips[1]['video'])
 
 
-def test_clips_that_share_chunks_are_those_rendered_alone():
-    """As on a GPU; clips of another length do not share."""
-    gan = make(c_dim=3)
-    lengths = [20, 20, 20, 3, 20]
-    clips = [
-        (seed, torch.arange(float(length)).double(), torch.eye(3)[seed % 3])
-        for seed, length in enumerate(lengths)
-    ]
-    data = dict(zip(('seed', 't', 'c'), zip(*clips)))
-    found = gan.test_step(data)
-    assert [len(clip['video']) for clip in found] == lengths
-    alone = [sample(gan, seed, t, c=c) for seed, t, c in clips]
-    for clip, expected in zip(found, alone):
-        assert torch.equal(clip['video'], expected)
-    together = list(gan.clips_of_seeds(clips[:3], 2))
-    assert [clip['seed'] for clip in together] == [0, 1, 2]
-    for clip, expected in zip(together, alone):
-        assert_same_pictures(clip['video'], expected)
-
-
-def test_the_exact_motion_encoder_is_made_once_a_video(monkeypatch):
-    gan, made = make(), []
-    encoder = gan.exact_encoder
-    monkeypatch.setattr(
-        gan, 'exact_encoder', lambda: made.append(encoder()) or made[-1]
-    )
-    video = sample(gan, 1, np.arange(40))
-    assert len(video) == 40
-    assert len(made) == 1
-    assert {p.dtype for p in made[0].parameters()} == {torch.float64}
+def test_sampling_follows_the_average_and_leaves_training_alone():
+    gan = make(ema_kimg=0)
+    data = dict(seed=[0], t=torch.arange(3.0)[None], c=torch.empty(1, 0))
+    before = gan.test_step(data)[0]['video']
+    for param in gan.generator.motion_encoder.parameters():
+        nn.init.normal_(param)
+    assert torch.equal(gan.test_step(data)[0]['video'], before)
+    gan.update_ema(4)
+    state, noise = copy.deepcopy(gan.state_dict()), torch.get_rng_state()
+    after = gan.test_step(data)[0]['video']
+    assert not torch.equal(after, before)
+    network = copy.deepcopy(gan.generator).eval()
+    (expected,) = Sampler(network).sample_video(0, data['t'][0])
+    assert torch.equal(after, expected)
+    assert torch.equal(torch.get_rng_state(), noise)
+    for name, value in gan.state_dict().items():
+        assert torch.equal(value, state[name]), name
+        assert value.dtype == state[name].dtype
+    assert gan.generator.training
 
 
 # Construction
@@ -857,7 +675,7 @@ def test_networks_of_different_labels_are_refused():
 
 
 def test_calling_it_says_what_to_call():
-    with pytest.raises(NotImplementedError, match='sample_video'):
+    with pytest.raises(NotImplementedError, match='sampler'):
         make()({})
 
 

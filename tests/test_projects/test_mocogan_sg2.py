@@ -448,7 +448,7 @@ def test_a_generator_with_noise_trains_and_does_not_flicker():
             layer.noise_strength.data.fill_(1)
     gan.generator_ema.load_state_dict(gan.generator.state_dict())
     # A time of its own for each frame, but the same noise.
-    (frames,) = gan.sample_video(3, torch.tensor([2.0, 5, 2, 2]))
+    (frames,) = gan.sampler().sample_video(3, torch.tensor([2.0, 5, 2, 2]))
     assert torch.equal(frames[0], frames[2])
     assert torch.equal(frames[0], frames[3])
     assert not torch.equal(frames[0], frames[1])

@@ -99,7 +99,7 @@ def edit(gan, clip):
         latents = gan.latents([1])
         losses = []
         result = edit_by_text(
-            gan.gan,
+            gan.sampler,
             latents,
             clip,
             settings._replace(**options),

@@ -199,7 +199,7 @@ def test_a_video_is_that_of_its_seeds(site, gan, tmp_path):
     # x264 keeps half of the colours' resolution.
     expected = expected.permute(0, 2, 3, 1).numpy().astype(float)
     assert abs(frames_of(path) - expected).mean() < 4
-    loaded = Latents.load(latents['value'], gan.gan.generator_ema)
+    loaded = Latents.load(latents['value'], gan.sampler.generator)
     (again,) = gan.stream(loaded, gan.times(20, 5.5, 2))
     assert torch.equal(
         again[0].permute(0, 2, 3, 1), torch.from_numpy(expected).byte()

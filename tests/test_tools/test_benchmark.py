@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stylegan_v_mm.cli import keep_freed_memory
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.models.noise import MotionNoise
 from stylegan_v_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -137,13 +136,12 @@ class Convolutions(TorchDispatchMode):
     ],
 )
 def test_the_baseline_renders_our_frames(benchmark, generator):
-    ours, theirs = (gan.eval() for gan in both(benchmark, **generator))
+    ours, theirs = (gan.sampler() for gan in both(benchmark, **generator))
     c = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    ws = ours.content([3, 4], c)
-    motions = [MotionNoise(3), MotionNoise(5)]
+    latents = ours.latents([3, 4], c, motion_seeds=[3, 5])
     t = torch.tensor([0.0, 1.5, 40, 1030, 7, 8, 9])
-    found = torch.cat(list(ours.render_videos(ws, motions, t, c)), 1)
-    chunks = list(theirs.render_videos(ws, motions, t, c, chunk=4))
+    found = torch.cat(list(ours.render(latents, t)), 1)
+    chunks = list(theirs.render(latents, t, chunk=4))
     assert [chunk.shape[1] for chunk in chunks] == [4, 3, 4, 3]
     expected = torch.cat(chunks, 1).unflatten(1, (2, 7))[0]
     assert expected.std() > 0.1
@@ -194,11 +192,10 @@ def test_the_baseline_trains_alike(benchmark):
 
 
 def test_the_baseline_computes_frame_by_frame(benchmark):
-    ours, theirs = (gan.eval() for gan in both(benchmark))
-    c = torch.tensor([[1.0, 0.0]])
-    ws, t = ours.content([0], c), torch.arange(5)
+    ours, theirs = (gan.sampler() for gan in both(benchmark))
+    latents = ours.latents([0], torch.tensor([[1.0, 0.0]]))
     with Convolutions() as seen:
-        list(theirs.render_videos(ws, [MotionNoise(0)], t, c))
+        list(theirs.render(latents, torch.arange(5)))
     # 3x3 and 1x1: one group and one modulated weight for each frame.
     modulated = [
         (x, weight, groups)

@@ -5,7 +5,7 @@ import torch
 from real_process import ROOT, run_tool
 
 from stylegan_v_mm.datasets import VideoDataset
-from stylegan_v_mm.inference import load_gan
+from stylegan_v_mm.inference import load_sampler
 
 CONFIG = f"""
 _base_ = ['{ROOT}/configs/stylegan_v/demo_three_classes.py']
@@ -44,11 +44,11 @@ def test_clips_look_like_their_class(tmp_path):
     labels = torch.from_numpy(videos.labels)
     means = labels.T @ pictures / labels.sum(0)[:, None]
 
-    gan = load_gan(str(config), str(tmp_path / 'work/iter_1000.pth'))
+    sampler = load_sampler(str(config), str(tmp_path / 'work/iter_1000.pth'))
     t, right = torch.arange(16), 0
     for label, c in enumerate(torch.eye(3)):
         for seed in range(20):
-            clip = torch.cat(list(gan.sample_video(seed, t, c))).float()
+            clip = torch.cat(list(sampler.sample_video(seed, t, c))).float()
             picture = clip.mean(0).permute(1, 2, 0).flatten()
             nearest = (means - picture).square().sum(1).argmin()
             right += int(nearest) == label

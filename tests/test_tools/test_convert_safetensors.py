@@ -5,12 +5,13 @@ import torch
 from golden import ROOT
 from safetensors import safe_open
 from safetensors.torch import load_file
+from small_model import load_whole
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.checkpoints.transfer import transfer_weights
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import VideoGANInferencer, load_gan
+from stylegan_v_mm.inference import VideoGANInferencer, load_sampler
 from stylegan_v_mm.registry import MODELS
 
 
@@ -47,7 +48,7 @@ def test_videos_are_those_of_the_checkpoint(job, tmp_path, convert):
     assert convert(job.checkpoint, average, '--ema-only').returncode == 0
     assert average.stat().st_size < whole.stat().st_size / 2
     videos = [
-        torch.cat([*load_gan(job.config, str(path)).sample_video(3, t)])
+        torch.cat([*load_sampler(job.config, str(path)).sample_video(3, t)])
         for path in (job.checkpoint, whole, average)
         for t in [torch.arange(4)]
     ]
@@ -62,7 +63,7 @@ def test_the_average_alone_starts_a_run(job, tmp_path, convert):
     before = model.discriminator.state_dict()['b4.fc.weight'].clone()
     table = transfer_weights(model, load_checkpoint(average), 'a')
     assert 'generator_ema.mapping' in table
-    source = load_gan(job.config, str(job.checkpoint)).generator_ema
+    source = load_sampler(job.config, str(job.checkpoint)).generator
     same(model.generator.state_dict(), source.state_dict())
     same(model.generator_ema.state_dict(), source.state_dict())
     assert torch.equal(model.discriminator.b4.fc.weight, before)
@@ -111,11 +112,11 @@ def test_videos_of_half_the_precision_are_the_same(start, job, small):
 def test_it_starts_both_networks_of_a_run(job, small):
     model = MODELS.build(load_config(job.config).model)
     transfer_weights(model, load_checkpoint(small), 'small')
-    source = load_gan(job.config, str(small))
+    source = load_whole(job.config, small)
     same(model.generator.state_dict(), source.generator_ema.state_dict())
     same(model.generator_ema.state_dict(), source.generator_ema.state_dict())
     same(model.discriminator.state_dict(), source.discriminator.state_dict())
-    whole = load_gan(job.config, str(job.checkpoint))
+    whole = load_whole(job.config, job.checkpoint)
     for name, value in whole.discriminator.named_parameters():
         found = source.discriminator.get_parameter(name)
         assert found.dtype == torch.float32
@@ -138,7 +139,7 @@ def test_another_architecture_is_named(job, tmp_path, convert):
     assert convert(job.checkpoint, average, '--ema-only').returncode == 0
     options = {'model.generator.w_dim': 6}
     with pytest.raises(InputError, match='another architecture'):
-        load_gan(job.config, str(average), options=options)
+        load_sampler(job.config, str(average), options=options)
 
 
 @pytest.mark.parametrize('damage', ['cut', 'empty', 'header'])

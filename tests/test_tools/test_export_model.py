@@ -14,9 +14,9 @@ from golden import ROOT
 from PIL import Image, ImageSequence
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import export, load_gan
+from stylegan_v_mm.inference import export, load_sampler
 from stylegan_v_mm.inference.export import export_generator
-from stylegan_v_mm.models import StyleGANVGenerator
+from stylegan_v_mm.models import Sampler, StyleGANVGenerator
 
 TOOL = ROOT / 'tools/model_converters/export_model.py'
 SIZES = dict(resolution=16, z_dim=6, w_dim=8, channel_base=64, channel_max=6)
@@ -110,8 +110,8 @@ def test_the_script_in_the_docs_renders_the_videos_of_the_package(
     )
     with Image.open(tmp_path / 'video.webp') as video:
         frames = [x.convert('RGB') for x in ImageSequence.Iterator(video)]
-    gan = load_gan(job.config, str(job.checkpoint))
-    videos = gan.sample_video(9, torch.arange(128), truncation_psi=0.8)
+    sampler = load_sampler(job.config, str(job.checkpoint))
+    videos = sampler.sample_video(9, torch.arange(128), truncation_psi=0.8)
     theirs = torch.cat(list(videos)).permute(0, 2, 3, 1).numpy()
     ours = np.stack(frames)
     assert ours.shape == theirs.shape
@@ -123,14 +123,14 @@ def test_the_script_in_the_docs_renders_the_videos_of_the_package(
 def test_torch_files_compute_what_the_network_does(tmp_path):
     settings = dict(c_dim=3, fourier=False, cond_type='sum_w', use_noise=True)
     generator = make(**SHORT, **settings)
-    export_generator(generator, tmp_path / 'out')
+    export_generator(Sampler(generator), tmp_path / 'out')
     compare(generator, tmp_path / 'out', '.pt2', far=0)
 
 
 def test_half_precision_becomes_float32_of_images_too(tmp_path):
     settings = dict(motion_v_dim=0, coord_dim=2)
     half = make(**settings, num_fp16_res=2, half_dtype='bfloat16')
-    export_generator(half, tmp_path / 'out')
+    export_generator(Sampler(half), tmp_path / 'out')
     compare(make(**settings), tmp_path / 'out', '.pt2', far=0)
 
 
@@ -140,7 +140,7 @@ def test_onnx_files_compute_what_the_network_does(tmp_path):
     settings = dict(c_dim=3, cond_type='concat_w', use_noise=True)
     generator = make(**SHORT | dict(motion_v_dim=7), **settings)
     out = tmp_path / 'out'
-    export_generator(generator, out, ['onnx'])
+    export_generator(Sampler(generator), out, ['onnx'])
     compare(generator, out, '.onnx', far=1e7)
     files = json.loads((out / 'model.json').read_text())['files']
     for name, file in files.items():
@@ -161,17 +161,17 @@ def test_a_wrong_file_is_an_error_and_nothing_is_left(tmp_path, monkeypatch):
     with pytest.raises(
         InputError, match=r'mapping\.pt2 differs .* by 0\.0002'
     ):
-        export_generator(make(motion_v_dim=0), tmp_path / 'out')
+        export_generator(Sampler(make(motion_v_dim=0)), tmp_path / 'out')
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_exported_is_refused_first(tmp_path, monkeypatch):
     lstm = make(**MOTION, motion_type='lstm')
     with pytest.raises(InputError, match='LSTM'):
-        export_generator(lstm, tmp_path / 'out')
+        export_generator(Sampler(lstm), tmp_path / 'out')
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(InputError, match=r'pip install .* onnxscript'):
-        export_generator(lstm, tmp_path / 'out', ['onnx'])
+        export_generator(Sampler(lstm), tmp_path / 'out', ['onnx'])
     assert list(tmp_path.iterdir()) == []
 
 

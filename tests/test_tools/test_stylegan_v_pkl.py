@@ -13,12 +13,12 @@ import torch
 from golden import ROOT, golden_file
 from published_pickle import Call, publish
 from real_process import run_tool
+from small_model import load_whole
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.checkpoints.transfer import transfer_weights
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference import load_gan
 from stylegan_v_mm.models import StyleGANV
 from stylegan_v_mm.registry import MODELS
 
@@ -122,7 +122,7 @@ def test_the_published_snapshot(tmp_path):
     out = tmp_path / 'new/snapshot.pth'
     result = run_tool(TOOL, source, out)
     assert result.returncode == 0, result.stderr
-    gan = load_gan(str(out.with_suffix('.py')), str(out))
+    gan = load_whole(out.with_suffix('.py'), out)
     with np.load(golden_file(source.stem + '_expected.npz')) as file:
         expected = {name: file[name] for name in file.files}
     check_outputs(gan, **expected)
@@ -158,7 +158,7 @@ def test_a_snapshot_comes_back_as_it_was(c_dim, tmp_path, convert):
     assert rows['motion_period'] == '8'
     assert rows['num_classes'] == str(c_dim)
 
-    loaded = load_gan(str(out.with_suffix('.py')), str(out))
+    loaded = load_whole(out.with_suffix('.py'), out)
     theirs = loaded.state_dict()
     ours = gan.state_dict() | dict(iteration=17, frames_seen=5000)
     assert theirs.keys() == ours.keys()
@@ -214,7 +214,7 @@ def test_the_average_alone_is_enough(tmp_path, convert):
     result = convert(source, out)
     assert result.returncode == 0, result.stderr
     assert 'at random' in result.stdout
-    loaded = load_gan(str(out.with_suffix('.py')), str(out))
+    loaded = load_whole(out.with_suffix('.py'), out)
     assert loaded.augment is None
     for network in ('generator', 'generator_ema'):
         theirs = getattr(loaded, network).state_dict()
@@ -262,7 +262,7 @@ def test_the_baseline_with_lstm_codes(tmp_path, convert, monkeypatch):
     publish(gan, source, cfg)
     result = convert(source, out)
     assert result.returncode == 0, result.stderr
-    loaded = load_gan(str(out.with_suffix('.py')), str(out))
+    loaded = load_whole(out.with_suffix('.py'), out)
     assert loaded.state_dict().keys() == gan.state_dict().keys()
     for name, value in gan.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
@@ -288,7 +288,7 @@ def test_the_published_snapshot_of_images(tmp_path):
     out = tmp_path / 'images.pth'
     result = run_tool(TOOL, source, out)
     assert result.returncode == 0, result.stderr
-    gan = load_gan(str(out.with_suffix('.py')), str(out))
+    gan = load_whole(out.with_suffix('.py'), out)
     with np.load(golden_file(source.stem + '_expected.npz')) as file:
         expected = {k: torch.from_numpy(file[k]) for k in file.files}
 
@@ -334,7 +334,7 @@ def test_an_image_gan_comes_back_and_starts_a_video_gan(
     config = load_config(str(tmp_path / 'a.py'))
     assert config.images
     assert config.data_root == 'data/x.zip'
-    loaded = load_gan(str(tmp_path / 'a.py'), str(out)).state_dict()
+    loaded = load_whole(tmp_path / 'a.py', out).state_dict()
     assert loaded.keys() == gan.state_dict().keys()
     for name, value in gan.state_dict().items():
         assert torch.equal(loaded[name], value), name
@@ -384,7 +384,7 @@ def test_noise_of_a_video_gan_and_codes_of_another_width(tmp_path, convert):
     publish(gan, source, cfg)
     result = convert(source, out)
     assert result.returncode == 0, result.stderr
-    loaded = load_gan(str(out.with_suffix('.py')), str(out)).state_dict()
+    loaded = load_whole(out.with_suffix('.py'), out).state_dict()
     assert loaded.keys() == gan.state_dict().keys()
     for name, value in gan.state_dict().items():
         assert torch.equal(loaded[name], value), name

@@ -60,7 +60,6 @@ from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import FeatureStats, RandomI3D, frechet_distance
 from stylegan_v_mm.evaluation.results import format_table
 from stylegan_v_mm.models import StyleGANV
-from stylegan_v_mm.models.noise import MotionNoise
 from stylegan_v_mm.registry import MODELS
 from stylegan_v_mm.version import __version__
 
@@ -476,12 +475,11 @@ def measure_sampling(options: Options) -> tuple[list[Row], dict]:
     models = {**dict.fromkeys(ways(options.device), baseline), OURS: ours}
     seeds = range(options.batch)
     c = one_hot(torch.zeros(len(seeds)), ours.c_dim).to(options.device)
-    ws = ours.content(seeds, c)
+    latents = ours.sampler().latents(seeds, c)
 
     def render(gan: StyleGANV) -> Iterator[Tensor]:
-        motions = [MotionNoise(seed) for seed in seeds]
         t = torch.arange(options.num_frames, dtype=torch.float64)
-        return gan.render_videos(ws, motions, t, c, options.chunk)
+        return gan.sampler().render(latents, t, options.chunk)
 
     rows = {way: Row(name, way, [], options.chunk) for way in models}
     frames: dict[str, list[Tensor]] = {way: [] for way in models}
@@ -610,9 +608,9 @@ def peak_of_sampling(options: Options) -> int:
 def render_one(gan: StyleGANV, num_frames: int, options: Options) -> None:
     """Render a video, chunk by chunk, and keep nothing of it."""
     c = one_hot(torch.zeros(1), gan.c_dim).to(options.device)
-    ws = gan.content([0], c)
+    sampler = gan.sampler()
     t = torch.arange(num_frames, dtype=torch.float64)
-    for _ in gan.render_videos(ws, [MotionNoise(0)], t, c, options.chunk):
+    for _ in sampler.render(sampler.latents([0], c), t, options.chunk):
         pass
 
 

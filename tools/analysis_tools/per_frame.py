@@ -19,7 +19,7 @@ are in the published code. Written from the paper and StyleGAN2's.
 
 import ctypes
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 from stylegan_v_mm.cli import keep_freed_memory
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.models import StyleGANV
+from stylegan_v_mm.models import Sampler, StyleGANV
+from stylegan_v_mm.models.latents import Latents
 from stylegan_v_mm.models.layers import block_dtype, minibatch_stddev
-from stylegan_v_mm.models.noise import MotionNoise
 from stylegan_v_mm.models.ops import compiled_ops, fir_filter
 from stylegan_v_mm.video.pixels import from_bytes
 
@@ -425,33 +425,38 @@ class PerFrameGAN(StyleGANV):
         for average, current in zip(averages.buffers(), currents.buffers()):
             average.copy_(current)
 
+    def sampler(self) -> Sampler:
+        """Sample from the average generator, frame by frame."""
+        return PerFrameSampler(self.generator_ema)
+
+
+class PerFrameSampler(Sampler):
+    """The sampler, its generator computed frame by frame, in float32."""
+
+    def __init__(self, generator: nn.Module):
+        super().__init__(generator)
+        self.videos_at_once = 1
+
     @torch.no_grad()
-    def render_videos(
-        self,
-        ws: Tensor,
-        motions: Sequence[MotionNoise],
-        t: Tensor,
-        c: Tensor | None = None,
-        chunk: int = 16,
+    def render(
+        self, latents: Latents, t: Tensor, chunk: int = 16
     ) -> Iterator[Tensor]:
         """Render each video alone, chunk by chunk.
 
         Args:
-            ws: [N, num_ws, w_dim].
-            motions: Motion noise of the N videos.
+            latents: Of N videos.
             t: Times [T], or [N, T] for times of their own, in frames.
-            c: Labels [N, c_dim].
             chunk: Frames at a time.
 
         Yields:
             The next frames of a video [1, <= chunk, 3, H, W], float32; those
             of the next video follow the last ones of a video.
         """
-        network = self.generator_ema
+        network, ws = self.generator, latents.ws
         encoder = network.motion_encoder
-        c = ws.new_zeros(len(ws), 0) if c is None else c
-        each_t = t.to(ws.device).expand(len(motions), -1)
-        for i, (motion, t) in enumerate(zip(motions, each_t)):
+        c = ws.new_zeros(len(ws), 0) if latents.c is None else latents.c
+        each_t = t.to(ws.device).expand(len(ws), -1)
+        for i, (motion, t) in enumerate(zip(latents.motions, each_t)):
             for times in t.split(chunk):
                 motion_v = None
                 if encoder is not None:

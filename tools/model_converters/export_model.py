@@ -12,7 +12,7 @@ compared with the model before the folder appears. See docs/export.md.
 from pathlib import Path
 
 from stylegan_v_mm.cli import model_parser, run_tool
-from stylegan_v_mm.inference import find_model, load_gan
+from stylegan_v_mm.inference import find_model, load_sampler
 from stylegan_v_mm.inference.export import (
     SUFFIXES,
     check_export,
@@ -33,8 +33,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     check_export(args.out, args.format)
-    gan = load_gan(*find_model(args.model, args.checkpoint), 'cpu')
-    files = export_generator(gan.generator_ema, args.out, args.format)
+    sampler = load_sampler(*find_model(args.model, args.checkpoint), 'cpu')
+    files = export_generator(sampler, args.out, args.format)
     print(f'wrote {args.out}')
     print('file            MB       largest difference from the model')
     for path, difference in files:

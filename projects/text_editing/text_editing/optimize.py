@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from stylegan_v_mm.inference import Latents
+from stylegan_v_mm.models.sampler import Sampler
 
 from .clip import Clip
 
@@ -73,7 +75,7 @@ def spread_times(num_frames: float, count: int, shift: float) -> Tensor:
 
 
 def edit_by_text(
-    gan: nn.Module,
+    sampler: Sampler,
     latents: Latents,
     clip: Clip,
     edit: TextEdit,
@@ -86,7 +88,7 @@ def edit_by_text(
     the video, each time at others.
 
     Args:
-        gan (nn.Module): A ``StyleGANV``.
+        sampler (Sampler): Of the generator.
         latents (Latents): Of one video.
         clip (Clip): On the model's device.
         edit (TextEdit): What to do.
@@ -96,7 +98,6 @@ def edit_by_text(
     Returns:
         Result: Where it got.
     """
-    network = gan.generator_ema
     start = latents.ws.to(clip.device)
     delta = torch.zeros_like(start[:, list(edit.layers)], requires_grad=True)
     optimizer = torch.optim.Adam([delta], edit.lr, betas=(0.9, 0.999))
@@ -110,10 +111,8 @@ def edit_by_text(
         )
 
     def encode(ws: Tensor, t: Tensor) -> Tensor:
-        motion_v = gan.motion_codes(latents.motions, t, latents.c)
-        if motion_v is not None:
-            motion_v = motion_v.flatten(0, 1)
-        return clip.frames(network.render(ws, motion_v, len(t))[0])
+        video = replace(latents, ws=ws)
+        return clip.frames(sampler.frames(video, t)[0])
 
     source = torch.Generator().manual_seed(0)
     for step in range(edit.num_steps):

@@ -13,8 +13,8 @@ from torch import Tensor
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import Latents, VideoGANInferencer, save_video
 from stylegan_v_mm.inference.directions import move, sefa_directions
-from stylegan_v_mm.inference.latents import decompose
 from stylegan_v_mm.inference.writing import grids, pictures
+from stylegan_v_mm.models.latents import decompose
 
 #: Pixels of all frames and videos of a request: 1024 frames at 256 px.
 MAX_PIXELS = 2**26
@@ -89,7 +89,7 @@ class Studio:
         self.gan = gan
         self.folder = folder
         self.time_limit = time_limit
-        network = gan.gan.generator_ema
+        network = gan.sampler.generator
         self.resolution = network.resolution
         self.num_classes = network.c_dim
         encoder = network.motion_encoder
@@ -97,10 +97,11 @@ class Studio:
         recurrent = encoder is not None and encoder.recurrent
         self.can_loop = not recurrent
         count = min(NUM_DIRECTIONS, network.w_dim)
+        directions = sefa_directions(gan.sampler, count)
         #: [w_dim] each, by the names of their controls.
         self.directions = {
             f'direction_{i}': direction
-            for i, direction in enumerate(sefa_directions(network, count), 1)
+            for i, direction in enumerate(directions, 1)
         }
         #: What each control of the page takes, by its name.
         self.ranges = {

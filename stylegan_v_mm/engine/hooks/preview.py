@@ -78,12 +78,13 @@ class VideoPreviewHook(Hook):
             c_dim = runner.model.c_dim
             labels = np.eye(max(c_dim, 1), c_dim, dtype=np.float32)
         t = torch.arange(self.num_frames)
+        sampler = runner.model.sampler()
 
         def grid(motion_seed: int | None) -> torch.Tensor:
             videos = [
                 torch.cat(
                     list(
-                        runner.model.sample_video(
+                        sampler.sample_video(
                             seed,
                             t,
                             torch.from_numpy(labels[seed % len(labels)]),

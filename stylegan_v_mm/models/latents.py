@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
-from ..models.noise import MotionNoise
+from .noise import MotionNoise
 
 
 @dataclass(eq=False)
@@ -74,9 +74,7 @@ class Latents:
             temporary.unlink(missing_ok=True)
 
     @classmethod
-    def load(
-        cls, path: str | os.PathLike, generator: torch.nn.Module
-    ) -> 'Latents':
+    def load(cls, path: str | os.PathLike, generator: nn.Module) -> 'Latents':
         """Read a file of :meth:`save`.
 
         Args:

@@ -1,0 +1,237 @@
+"""The only way from latents and times to frames."""
+
+import copy
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+
+from ..video.pixels import to_bytes
+from .latents import Latents
+from .noise import CONTENT, MotionNoise, seeded_noise
+
+
+class Sampler:
+    """Render videos with a trained generator.
+
+    Every frame depends on its styles, motion noise, label and time alone.
+    Motion codes are computed in float64, so that they do not depend on how
+    the times are chunked, and phases stay accurate for millions of frames.
+
+    Args:
+        generator (nn.Module): A ``StyleGANVGenerator`` in eval mode. The
+            sampler copies its motion encoder; make a new sampler after a
+            change of the weights.
+
+    Attributes:
+        generator (nn.Module): The generator.
+        motion_encoder (nn.Module, optional): The copy of its motion encoder,
+            float64; None for a generator of images.
+        device (torch.device): Where both are.
+        videos_at_once (int): How many videos may share a pass: one on a CPU,
+            any number on a GPU.
+    """
+
+    def __init__(self, generator: nn.Module):
+        self.generator = generator
+        encoder = generator.motion_encoder
+        self.motion_encoder = (
+            None if encoder is None else copy.deepcopy(encoder).double()
+        )
+        self.device = next(generator.parameters()).device
+        # A video alone has one weight a layer, which a CPU computes faster;
+        # and its frames then do not depend on other videos, not even in their
+        # rounding.
+        self.videos_at_once = 1 if self.device.type == 'cpu' else sys.maxsize
+
+    @torch.no_grad()
+    def latents(
+        self,
+        seeds: Sequence[int],
+        c: Tensor | None = None,
+        motion_seeds: Sequence[int] | None = None,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        period: int | None = None,
+    ) -> Latents:
+        """Map the noise of seeds to styles.
+
+        Args:
+            seeds (sequence): N integers, at least 0.
+            c (Tensor, optional): One-hot labels [N, c_dim].
+            motion_seeds (sequence, optional): N integers, at least 0.
+                Defaults to None, ``seeds``.
+            truncation_psi (float): See the generator's ``map``. Defaults to
+                1. A conditional model truncates towards its class's mean.
+            truncation_cutoff (int, optional): See there.
+            period (int, optional): Motion codes until the noise repeats
+                itself, which makes a loop. Defaults to None, never.
+
+        Returns:
+            Latents: Of N videos, ``ws`` on the generator's device.
+        """
+        network = self.generator
+        z = [seeded_noise(s, CONTENT, 0, 1, network.z_dim) for s in seeds]
+        z = torch.cat(z).to(self.device)
+        if c is not None:
+            c = c.to(self.device, torch.float32)
+        center = None
+        if network.c_dim > 0 and truncation_psi != 1:
+            center = network.class_center(c)
+        ws = network.map(z, c, truncation_psi, truncation_cutoff, center)
+        motion_seeds = seeds if motion_seeds is None else motion_seeds
+        motions = [MotionNoise(s, period=period) for s in motion_seeds]
+        return Latents(ws, motions, c)
+
+    @torch.no_grad()
+    def motion_codes(self, latents: Latents, t: Tensor) -> Tensor | None:
+        """Compute the motion codes of videos.
+
+        Args:
+            latents (Latents): Of N videos.
+            t (Tensor): Times [T], or [N, T] for times of their own; in
+                frames, at least 0, in any order.
+
+        Returns:
+            Tensor, optional: ``motion_v`` [N, T, out_dim], float32; None for
+            a generator of images.
+
+        Raises:
+            InputError: A time is negative, or LSTM motion codes are to loop.
+        """
+        encoder, motions = self.motion_encoder, latents.motions
+        if encoder is None:
+            return None
+        t = t.to(self.device, torch.float64).expand(len(motions), -1)
+        t = encoder.wrap(t, [motion.period for motion in motions])
+        first, count = encoder.code_range(t)
+        rows = [
+            motion.rows(place, count, encoder.motion_z_dim)
+            for motion, place in zip(motions, first.tolist())
+        ]
+        motion_z = torch.stack(rows).to(self.device)
+        c = None if latents.c is None else latents.c.to(self.device)
+        motion_v = encoder(c, t, motion_z, first).float()
+        return motion_v.unflatten(0, t.shape)
+
+    def frames(self, latents: Latents, t: Tensor) -> Tensor:
+        """Render videos in one pass, with gradients of ``latents.ws``.
+
+        Args:
+            latents (Latents): Of N videos.
+            t (Tensor): See :meth:`motion_codes`.
+
+        Returns:
+            Tensor: Float32 [N, T, 3, H, W], about [-1, 1].
+
+        Raises:
+            InputError: See :meth:`motion_codes`.
+        """
+        motion_v = self.motion_codes(latents, t)
+        if motion_v is not None:
+            motion_v = motion_v.flatten(0, 1)
+        ws = latents.ws.to(self.device)
+        return self.generator.render(ws, motion_v, t.shape[-1])
+
+    @torch.no_grad()
+    def render(
+        self, latents: Latents, t: Tensor, chunk: int = 16
+    ) -> Iterator[Tensor]:
+        """Render videos, chunk by chunk.
+
+        Memory does not depend on the length, nor does the time for a frame
+        depend on where it lies (but for LSTM motion codes, whose states are
+        computed from time 0).
+
+        Args:
+            latents (Latents): Of N videos.
+            t (Tensor): See :meth:`motion_codes`.
+            chunk (int): Frames rendered at a time, of all videos together;
+                fewer where they would take more than 4 GiB. Defaults to 16.
+
+        Yields:
+            Tensor: The next frames, float32 [N, <= T, 3, H, W], about
+            [-1, 1]; at least one of each video.
+
+        Raises:
+            InputError: See :meth:`motion_codes`.
+        """
+        network = self.generator
+        ws = latents.ws.to(self.device)
+        chunk = min(chunk, network.frames_at_once())
+        together = min(chunk, self.videos_at_once)
+        for times in t.split(max(1, chunk // len(ws)), -1):
+            motion_v = self.motion_codes(latents, times)
+            videos = []
+            for i in range(0, len(ws), together):
+                part = slice(i, i + together)
+                codes = motion_v
+                if codes is not None:
+                    codes = codes[part].flatten(0, 1)
+                videos.append(network.render(ws[part], codes, times.shape[-1]))
+            yield torch.cat(videos)
+
+    def sample_video(
+        self,
+        seed: int,
+        t: Tensor,
+        c: Tensor | None = None,
+        motion_seed: int | None = None,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        chunk: int = 16,
+    ) -> Iterator[Tensor]:
+        """Render the video of a seed, chunk by chunk.
+
+        Args:
+            seed (int): Fixes content and motion.
+            t (Tensor): Times [T], in frames, at least 0, in any order.
+            c (Tensor, optional): One-hot label [c_dim].
+            motion_seed (int, optional): Fixes the motion instead of ``seed``.
+            truncation_psi (float): See :meth:`latents`. Defaults to 1.
+            truncation_cutoff (int, optional): See there.
+            chunk (int): Frames rendered at a time. Defaults to 16.
+
+        Yields:
+            Tensor: The next frames, uint8 [<= chunk, 3, H, W], on the CPU.
+        """
+        latents = self.latents(
+            [seed],
+            c=None if c is None else c[None],
+            motion_seeds=None if motion_seed is None else [motion_seed],
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+        )
+        for videos in self.render(latents, t, chunk):
+            yield to_bytes(videos[0]).cpu()
+
+    def sample_clips(
+        self, seeds: Sequence[int], t: Sequence[Tensor], c: Sequence[Tensor]
+    ) -> Iterator[Tensor]:
+        """Render a clip for each seed.
+
+        Args:
+            seeds (sequence): N integers, at least 0.
+            t (sequence): Times [T] of each clip, in frames. Clips of one
+                length that follow one another may share chunks.
+            c (sequence): One-hot label [c_dim] of each clip.
+
+        Yields:
+            Tensor: The next clip, uint8 [T, 3, H, W], on the CPU.
+        """
+        clips = zip(seeds, t, c)
+        for _, group in groupby(clips, lambda clip: len(clip[1])):
+            same_length = list(group)
+            at_once = min(len(same_length), self.videos_at_once)
+            for i in range(0, len(same_length), at_once):
+                some, times, labels = zip(*same_length[i : i + at_once])
+                chunks = self.render(
+                    self.latents(some, torch.stack(labels)),
+                    torch.stack(times),
+                    chunk=16 * len(some),
+                )
+                yield from torch.cat(
+                    [to_bytes(each).cpu() for each in chunks], 1
+                )
