@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from ..config.loading import load_config
 from ..errors import InputError
+from ..files import check_writable
 from ..models.noise import MotionNoise
 from ..video.pixels import to_bytes
 from .latents import Latents, random_labels
 from .loading import build_gan, find_model
-from .writing import SINGLE_FILES, check_writable, save_video, video_path
+from .writing import SINGLE_FILES, save_video, video_path
 
 
 class VideoGANInferencer(BaseInferencer):
