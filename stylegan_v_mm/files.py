@@ -1,23 +1,26 @@
-"""The user's cache, checksums and locks."""
+"""Files that are complete or absent, locks, checksums, the user's cache."""
 
 import fcntl
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 from .errors import InputError
 
 
 def user_cache() -> Path:
-    """Folder of this package in the user's cache; may not exist yet."""
+    """Return this package's folder in the user's cache; it may not exist."""
     cache = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     return Path(cache, 'stylegan_v_mm')
 
 
 def sha256_of(file: Path) -> str:
-    """Checksum of a file, hexadecimal."""
+    """Return the SHA-256 checksum of a file in hexadecimal digits."""
     digest = hashlib.sha256()
     with file.open('rb') as stream:
         while chunk := stream.read(2**20):
@@ -26,21 +29,114 @@ def sha256_of(file: Path) -> str:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, where the file system can lock.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Write a file or a folder that appears only when it is complete.
+
+    If the block ends early, by an error or by SIGTERM in one of our tools,
+    what it has written is removed. After a kill or a power cut, a hidden
+    file is left, see :func:`remove_unfinished`.
+
+    Args:
+        path (Path): File to write or replace, or folder to make. The folders
+            above it are made.
+
+    Yields:
+        Path: Where the block writes: a hidden name beside ``path``, with
+        nothing there yet.
 
     Raises:
-        InputError: Another process holds it.
+        InputError: ``path`` cannot be written, for instance because the disk
+            is full.
+
+    Examples:
+        >>> with atomic_write(Path('report.json')) as temporary:
+        ...     temporary.write_text('{}')
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    # Random, as threads, processes and machines may write the same file, and
+    # short, as the name of ``path`` may be as long as the system allows.
+    temporary = path.with_name(f'.{token_hex(4)}.tmp')
     try:
-        with suppress(OSError):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f'another process is at work in {folder}'
-                ) from None
-        yield
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f'{path} cannot be written: {error.strerror or error}'
+        ) from error
     finally:
-        os.close(descriptor)
+        _remove(temporary)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left of :func:`atomic_write` in a folder.
+
+    The caller must know that no other process writes there.
+    """
+    for path in folder.glob('.*.tmp'):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and check that files can be written into it.
+
+    Raises:
+        InputError: They cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f'the folder {folder} is not writable: {error.strerror}'
+        ) from error
+
+
+@contextmanager
+def file_lock(path: Path, wait: bool = False) -> Iterator[None]:
+    """Hold a lock that only one process at a time can hold.
+
+    The operating system releases it when the process ends, however it ends;
+    forked data workers do not inherit it. Where the file system cannot lock
+    or the file cannot be made, the block runs without a lock.
+
+    Args:
+        path (Path): The lock file. It is made if needed, names the process
+            that holds the lock, and stays when the lock is released.
+        wait (bool): Wait until the lock is free. Defaults to False.
+
+    Raises:
+        InputError: Another process holds the lock, and ``wait`` is False.
+    """
+    file = None
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open('a+b', buffering=0)
+    if file is None:
+        yield
+        return
+    with file:
+        # Not flock(): forked processes would share that lock.
+        mode = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+        try:
+            fcntl.lockf(file, mode)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            holder = file.read().decode().strip() or 'another process'
+            raise InputError(
+                f'{path.parent} is in use by {holder}: wait for its end or '
+                'stop it, or choose another folder'
+            ) from None
+        except OSError:
+            pass
+        with suppress(OSError):
+            file.truncate(0)
+            file.write(
+                f'process {os.getpid()} on {os.uname().nodename}\n'.encode()
+            )
+        yield
+        file.truncate(0)

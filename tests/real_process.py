@@ -8,9 +8,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from stylegan_v_mm.files import file_lock
 
 ROOT = Path(__file__).parents[1]
 # What takes seconds to import, and most scripts do.
@@ -23,6 +26,27 @@ PRELOADED = [
     'stylegan_v_mm.inference',
     'torchvision',
 ]
+
+
+@contextmanager
+def held_elsewhere(path):
+    """Hold a file lock in another process; yield that process."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context('fork').Process(
+        target=_hold, args=(path, theirs)
+    )
+    process.start()
+    assert ours.recv() == 'held'
+    yield process
+    ours.send('release')
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def _hold(path, pipe):
+    with file_lock(path):
+        pipe.send('held')
+        pipe.recv()
 
 
 def run_tool(tool, *args, cwd=ROOT, **env):

@@ -9,7 +9,6 @@ one of them; with --mask in a region of the picture only.
 """
 
 import argparse
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -33,6 +32,7 @@ from stylegan_v_mm.cli import (
     video_count,
 )
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import atomic_write, check_writable
 from stylegan_v_mm.inference import Latents, VideoGANInferencer
 from stylegan_v_mm.inference.directions import (
     move,
@@ -42,7 +42,7 @@ from stylegan_v_mm.inference.directions import (
 )
 from stylegan_v_mm.inference.editing import render_edit, write_edit
 from stylegan_v_mm.inference.regions import read_mask
-from stylegan_v_mm.inference.writing import check_writable, video_path
+from stylegan_v_mm.inference.writing import video_path
 from stylegan_v_mm.models.sampler import Sampler
 from stylegan_v_mm.video.encoding import video_grid
 from stylegan_v_mm.video.pixels import to_bytes
@@ -190,9 +190,8 @@ def draw_sliders(
     axes.set_xlabel('strength')
     axes.set_ylabel('component')
     axes.tick_params(length=0)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    figure.savefig(temporary, format='png')
-    temporary.replace(path)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format='png')
 
 
 def main() -> None:

@@ -36,12 +36,12 @@ from stylegan_v_mm.cli import (
     whole_number,
 )
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import check_writable
 from stylegan_v_mm.inference import Latents, VideoGANInferencer, save_video
 from stylegan_v_mm.inference.directions import read_layers
 from stylegan_v_mm.inference.writing import (
     FORMATS,
     SINGLE_FILES,
-    check_writable,
     grids,
     video_path,
 )

@@ -11,8 +11,6 @@ and report.json.
 
 import argparse
 import json
-import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -37,9 +35,9 @@ from stylegan_v_mm.datasets.sources.frame_folders import FrameFolder
 from stylegan_v_mm.datasets.transforms import ResizeCrop
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.detectors.lpips import load_lpips
+from stylegan_v_mm.files import atomic_write, check_writable
 from stylegan_v_mm.inference import Latents, VideoGANInferencer
 from stylegan_v_mm.inference.inversion import invert, motion_correlation, psnr
-from stylegan_v_mm.inference.writing import check_writable
 from stylegan_v_mm.video.encoding import video_grid, write_video
 from stylegan_v_mm.video.pixels import to_bytes
 
@@ -166,9 +164,8 @@ def main() -> None:
         times[path] = t
     labels = gan.latents([args.seed], args.label).c
 
-    temporary = args.out.with_name(f'.{args.out.name}.{os.getpid()}.tmp')
     found, report = [], {}
-    try:
+    with atomic_write(args.out) as temporary:
         temporary.mkdir()
         for path, target in targets.items():
             shown: list[Tensor] = []
@@ -239,13 +236,6 @@ def main() -> None:
             torch.cat(cs) if cs else None,
         ).save(temporary / 'latents.safetensors')
         (temporary / 'report.json').write_text(json.dumps(report) + '\n')
-        temporary.rename(args.out)
-    except OSError as error:
-        raise InputError(
-            f'--out {args.out} cannot be written: {error}'
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     print(f'wrote {args.out}')
 
 

@@ -24,6 +24,7 @@ from stylegan_v_mm.evaluation.results import (
     format_table,
     protocols,
 )
+from stylegan_v_mm.files import atomic_write
 from stylegan_v_mm.inference import find_model
 
 
@@ -216,7 +217,8 @@ def main() -> None:
         print(name_the_best(results))
     if out is not None:
         content = results if len(results) > 1 else metrics
-        out.write_text(json.dumps(content) + '\n')
+        with atomic_write(out) as temporary:
+            temporary.write_text(json.dumps(content) + '\n')
 
 
 if __name__ == '__main__':

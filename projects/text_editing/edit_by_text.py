@@ -28,10 +28,11 @@ from stylegan_v_mm.cli import (
     video_count,
 )
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import check_writable
 from stylegan_v_mm.inference import Latents, VideoGANInferencer
 from stylegan_v_mm.inference.directions import read_layers
 from stylegan_v_mm.inference.editing import render_edit, write_edit
-from stylegan_v_mm.inference.writing import check_writable, video_path
+from stylegan_v_mm.inference.writing import video_path
 
 
 def parse_args() -> argparse.Namespace:

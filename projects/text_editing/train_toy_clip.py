@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from tqdm import tqdm
 
+from stylegan_v_mm.checkpoints.saving import save_checkpoint
 from stylegan_v_mm.cli import positive_int, run_tool
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.inference.writing import check_writable
+from stylegan_v_mm.files import atomic_write, check_writable
 from stylegan_v_mm.video.decoding import decode_frames
 from stylegan_v_mm.video.index import index_video
 
@@ -104,9 +104,10 @@ def main() -> None:
         optimizer.step()
         progress.set_postfix(loss=f'{loss.item():.3f}', refresh=False)
     config = dict(model_cfg=CONFIG, preprocess_cfg=NORMALIZATION)
-    (args.out / 'open_clip_config.json').write_text(json.dumps(config))
-    weights = {k: v.contiguous() for k, v in model.state_dict().items()}
-    save_file(weights, args.out / 'open_clip_model.safetensors')
+    with atomic_write(args.out / 'open_clip_config.json') as temporary:
+        temporary.write_text(json.dumps(config))
+    weights = {'state_dict': model.state_dict()}
+    save_checkpoint(weights, args.out / 'open_clip_model.safetensors')
     print(f'wrote {args.out}, which knows: {", ".join(texts)}')
 
 

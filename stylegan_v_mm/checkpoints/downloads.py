@@ -12,7 +12,7 @@ from urllib.request import HTTPRedirectHandler, build_opener
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..files import user_cache
+from ..files import atomic_write, user_cache
 
 #: Bytes of a download, at most.
 MAX_DOWNLOAD = 2**33
@@ -83,35 +83,37 @@ class _OnlyToHttps(HTTPRedirectHandler):
 
 
 def _download(url: str, file: Path, sha256: str) -> None:
-    """Download a file, complete and with the right checksum or not at all."""
-    temporary = file.with_name(f'.{file.name}.{os.getpid()}.tmp')
+    """Download a file, which appears when its checksum is right."""
+    with atomic_write(file) as temporary:
+        try:
+            digest = _fetch(url, temporary, file.name)
+            if digest != sha256:
+                raise OSError(
+                    f'its SHA-256 checksum is {digest}, not {sha256}'
+                )
+        except (OSError, ValueError, HTTPException) as error:
+            raise InputError(f'cannot download {url}: {error}') from error
+
+
+def _fetch(url: str, file: Path, name: str) -> str:
+    """Write what an address holds to a file; return its checksum."""
     digest, size = hashlib.sha256(), 0
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            build_opener(_OnlyToHttps).open(url, timeout=TIMEOUT) as response,
-            temporary.open('wb') as target,
-            tqdm(
-                desc=file.name,
-                total=response.length,
-                unit='B',
-                unit_scale=True,
-                disable=None,
-            ) as progress,
-        ):
-            while chunk := response.read(2**20):
-                size += len(chunk)
-                if max(size, response.length or 0) > MAX_DOWNLOAD:
-                    raise OSError(f'it has more than {MAX_DOWNLOAD} bytes')
-                digest.update(chunk)
-                target.write(chunk)
-                progress.update(len(chunk))
-        if digest.hexdigest() != sha256:
-            raise OSError(
-                f'its SHA-256 checksum is {digest.hexdigest()}, not {sha256}'
-            )
-        os.replace(temporary, file)
-    except (OSError, ValueError, HTTPException) as error:
-        raise InputError(f'cannot download {url}: {error}') from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        build_opener(_OnlyToHttps).open(url, timeout=TIMEOUT) as response,
+        file.open('wb') as target,
+        tqdm(
+            desc=name,
+            total=response.length,
+            unit='B',
+            unit_scale=True,
+            disable=None,
+        ) as progress,
+    ):
+        while chunk := response.read(2**20):
+            size += len(chunk)
+            if max(size, response.length or 0) > MAX_DOWNLOAD:
+                raise OSError(f'it has more than {MAX_DOWNLOAD} bytes')
+            digest.update(chunk)
+            target.write(chunk)
+            progress.update(len(chunk))
+    return digest.hexdigest()

@@ -1,20 +1,19 @@
 """Write checkpoints whole, and find the newest whole one."""
 
-import os
 import re
 import zipfile
 from pathlib import Path
 
 import torch
 from mmengine.logging import MMLogger
-from safetensors import SafetensorError
 from safetensors.torch import save
 
 from ..errors import InputError
+from ..files import atomic_write
 
 
 def save_checkpoint(checkpoint: dict, path: Path) -> None:
-    """Write a checkpoint, complete or not at all.
+    """Write a checkpoint, which appears when it is complete.
 
     Args:
         checkpoint (dict): As :func:`load_checkpoint` gives it.
@@ -24,27 +23,23 @@ def save_checkpoint(checkpoint: dict, path: Path) -> None:
     Raises:
         InputError: It cannot be written.
     """
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Given a path, torch writes its name into the file, and safetensors
-        # makes one that none but its owner may read.
-        with temporary.open('wb') as file:
-            if path.suffix == '.safetensors':
-                # Contiguous, and none sharing memory with another.
-                weights = {
-                    name: value.clone(memory_format=torch.contiguous_format)
-                    for name, value in checkpoint['state_dict'].items()
-                }
-                file.write(save(weights, {'format': 'pt'}))
-            else:
+    # Given a path, torch writes its name into the file, and safetensors makes
+    # one that none but its owner may read.
+    with atomic_write(path) as temporary, temporary.open('wb') as file:
+        if path.suffix == '.safetensors':
+            # Contiguous, and none sharing memory with another.
+            weights = {
+                name: value.clone(memory_format=torch.contiguous_format)
+                for name, value in checkpoint['state_dict'].items()
+            }
+            file.write(save(weights, {'format': 'pt'}))
+        else:
+            try:
                 torch.save(checkpoint, file)
-        temporary.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        # Where the disk is full, torch raises a RuntimeError.
-        raise InputError(f'{path} cannot be written: {error}') from error
-    finally:
-        temporary.unlink(missing_ok=True)
+            except RuntimeError as error:  # as torch says that a disk is full
+                raise InputError(
+                    f'{path} cannot be written: {error}'
+                ) from error
 
 
 def numbered_checkpoints(folder: str | Path) -> list[Path]:

@@ -1,11 +1,10 @@
 """The runner."""
 
-import fcntl
 import inspect
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from ..checkpoints.saving import newest_checkpoint, numbered_checkpoints
 from ..checkpoints.transfer import transfer_weights
 from ..datasets.workers import check_workers
 from ..errors import InputError, refusals
+from ..files import atomic_write, file_lock
 from ..registry import RUNNERS
 from .optim import param_groups
 
@@ -236,7 +236,9 @@ class VideoGANRunner(Runner):
                 checkpoints that this run would overwrite, or nothing in the
                 file fits.
         """
-        with _alone_in(Path(self.work_dir)):
+        # The main process holds the lock for all.
+        lock = file_lock(Path(self.work_dir, 'train.lock'))
+        with lock if is_main_process() else nullcontext():
             held = numbered_checkpoints(self.work_dir)
             if held and not self._resume:
                 raise InputError(
@@ -374,19 +376,12 @@ class VideoGANRunner(Runner):
             InputError: The file cannot be written.
         """
         path = Path(out_dir, filename)
-        temporary = path.with_name(f'.{filename}.tmp')
         kwargs['meta'] = {**(kwargs.get('meta') or {}), 'clips': self._clips()}
-        try:
+        with atomic_write(path) as temporary:
             super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
-            with open(temporary, 'rb') as file:
+            # Older checkpoints may be removed next, so it must be on the disk.
+            with temporary.open('rb') as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise InputError(
-                f'the checkpoint {path} cannot be written: {error.strerror}; '
-                'older ones are as they were'
-            ) from error
 
     def load_checkpoint(
         self,
@@ -438,34 +433,3 @@ def _after_earlier_runs(timestamp: str, work_dir: Path) -> str:
         return timestamp
     after = datetime.strptime(newest, form) + timedelta(seconds=1)
     return after.strftime(form)
-
-
-@contextmanager
-def _alone_in(work_dir: Path) -> Iterator[None]:
-    """Hold a lock on a work dir, where the file system can lock.
-
-    The main process holds it for all. The system lets go of it when that
-    ends, however it ends; forked data workers do not inherit it.
-
-    Raises:
-        InputError: Another process holds it.
-    """
-    if not is_main_process():
-        yield
-        return
-    with (work_dir / 'train.lock').open('a+') as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            file.seek(0)
-            raise InputError(
-                f'{work_dir} is in use by {file.read().strip()}: wait for its '
-                'end or stop it, or give another --work-dir'
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        file.truncate(0)
-        file.write(f'process {os.getpid()} on {os.uname().nodename}\n')
-        file.flush()
-        yield
-        file.truncate(0)

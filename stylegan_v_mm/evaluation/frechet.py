@@ -1,7 +1,6 @@
 """Features of clips, summed or kept, and the Frechet distance of two sets."""
 
 import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,19 +10,12 @@ from mmengine.dist import all_gather_object, all_reduce
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import atomic_write
 
 
 def _write(path: str | os.PathLike, **arrays: Tensor | int) -> None:
-    """Write a file, which appears under its name when it is whole."""
-    # A name of its own: several processes may write the same at once.
-    temporary = Path(f'{path}.{uuid.uuid4().hex}.tmp')
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with temporary.open('wb') as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_write(Path(path)) as temporary, temporary.open('wb') as file:
+        np.savez(file, **arrays)
 
 
 def _read(path: str | os.PathLike, *names: str) -> list[np.ndarray]:

@@ -3,8 +3,6 @@
 import copy
 import importlib.util
 import json
-import os
-import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,8 +14,8 @@ from torch.export import Dim, ExportedProgram
 from tqdm import tqdm
 
 from ..errors import InputError
+from ..files import atomic_write, check_writable
 from ..models.sampler import Sampler
-from .writing import check_writable
 
 #: Formats, and how the names of their files end.
 SUFFIXES = {'torch': '.pt2', 'onnx': '.onnx'}
@@ -226,9 +224,8 @@ def export_generator(
     parts = {'mapping': Mapping(generator), 'synthesis': Synthesis(generator)}
     if encoder is not None:
         parts['motion'] = Motion(encoder)
-    temporary = out.with_name(f'.{out.name}.{os.getpid()}.tmp')
     files = []
-    try:
+    with atomic_write(out) as temporary:
         temporary.mkdir()
         about = json.dumps(describe(generator, parts), indent=2)
         (temporary / 'model.json').write_text(f'{about}\n')
@@ -244,11 +241,6 @@ def export_generator(
                     difference = compare(path, part)
                     files.append(ExportedFile(out / path.name, difference))
                     progress.update()
-        temporary.rename(out)
-    except OSError as error:
-        raise InputError(f'{out} cannot be written: {error}') from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return files
 
 

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ..config.loading import load_config
 from ..errors import InputError
+from ..files import check_writable
 from ..models.latents import Latents, random_labels
 from ..models.noise import MotionNoise
 from ..models.sampler import Sampler
 from ..video.pixels import to_bytes
 from .loading import build_sampler, find_model
-from .writing import SINGLE_FILES, check_writable, save_video, video_path
+from .writing import SINGLE_FILES, save_video, video_path
 
 
 class VideoGANInferencer(BaseInferencer):

@@ -1,7 +1,5 @@
 """Writing what a generator renders: videos, animations, pictures."""
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -10,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import atomic_write
 from ..video.animations import write_animation
 from ..video.encoding import VideoWriter, video_grid
 
@@ -102,15 +101,8 @@ def save_animation(chunks: Iterable[Tensor], path: Path, fps: float) -> None:
     Raises:
         InputError: The path cannot be written.
     """
-    temporary = path.with_name(f'.{path.stem}.{os.getpid()}{path.suffix}')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
         write_animation(pictures(chunks), temporary, path.suffix[1:], fps)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f'{path} cannot be written: {error}') from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_frames(
@@ -131,35 +123,12 @@ def save_frames(
     """
     if folder.exists():
         raise InputError(f'{folder} exists: remove it or choose another --out')
-    temporary = folder.with_name(f'.{folder.name}.{os.getpid()}.tmp')
     options: dict[str, dict] = {
         'jpg': {'quality': quality},
         'webp': {'lossless': True},
     }
-    try:
-        temporary.mkdir(parents=True)
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
         for index, image in enumerate(pictures(chunks)):
             path = temporary / f'{index:06d}.{suffix}'
             image.save(path, **options.get(suffix, {}))
-        temporary.rename(folder)
-    except OSError as error:
-        raise InputError(f'{folder} cannot be written: {error}') from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def check_writable(folder: Path) -> None:
-    """Make a folder, and see that files can be written into it.
-
-    Raises:
-        InputError: They cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f'.probe.{os.getpid()}'
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f'the folder {folder} is not writable: {error.strerror}'
-        ) from error

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..files import atomic_write
 from .noise import MotionNoise
 
 
@@ -49,7 +50,6 @@ class Latents:
         Raises:
             InputError: It cannot be written.
         """
-        path = Path(path)
         tensors = {
             'ws': self.ws.detach().cpu().float().contiguous(),
             'motion_seed': torch.tensor([m.seed for m in self.motions]),
@@ -62,16 +62,9 @@ class Latents:
             if motion.codes is not None:
                 codes = motion.codes.detach().cpu().float()
                 tensors[f'motion_z.{i}'] = codes.contiguous()
-        temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(Path(path)) as temporary:
             # Its own save_file makes files that none but their owner may read.
             temporary.write_bytes(save(tensors))
-            os.replace(temporary, path)
-        except (OSError, SafetensorError) as error:
-            raise InputError(f'{path} cannot be written: {error}') from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike, generator: nn.Module) -> 'Latents':

@@ -1,9 +1,10 @@
 """Write H.264 video files and grids of videos."""
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace
 
 from ..errors import InputError
+from ..files import atomic_write
 from .reader import MAX_FPS, MIN_FPS
 
 
@@ -58,9 +60,6 @@ class VideoWriter:
         self._pixel_aspect = _simple_fraction(pixel_aspect)
         self._crf = crf
         self._gop = gop
-        self._temporary = self.path.with_name(
-            f'.{self.path.name}.{os.getpid()}.tmp'
-        )
         self._stream: av.VideoStream | None = None
 
     def __enter__(self) -> 'VideoWriter':
@@ -69,18 +68,15 @@ class VideoWriter:
             # FFmpeg would count in less than 1/10000 s, of which a frame can
             # last 2**31 at most.
             options['video_track_timescale'] = str(self._fps.numerator)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic_write(self.path))
             # PyAV opens the file only with the first frame.
-            self._temporary.touch()
+            temporary.touch()
             self._container = av.open(
-                str(self._temporary),
-                'w',
-                format='mp4',
-                options=options,
+                str(temporary), 'w', format='mp4', options=options
             )
-        except OSError as error:
-            raise self._refusal(error) from None
+            stack.push(self._close)
+            self._exits = stack.pop_all()
         return self
 
     def _refusal(self, error: Exception) -> InputError:
@@ -147,20 +143,21 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = 1
         return stream
 
-    def __exit__(self, error_type: type | None, *others: object) -> None:
+    def __exit__(self, *error: Any) -> None:
+        self._exits.__exit__(*error)
+
+    def _close(self, error_type: type | None, *others: object) -> None:
         try:
             if error_type is None:
                 if self._stream is None:
                     raise InputError(f'{self.path}: a video needs a frame')
                 self._container.mux(self._stream.encode())
                 self._container.close()
-                os.replace(self._temporary, self.path)
         except (av.FFmpegError, OSError) as error:
             raise self._refusal(error) from None
         finally:
             with suppress(av.FFmpegError, OSError):
                 self._container.close()
-            self._temporary.unlink(missing_ok=True)
 
 
 def _simple_fraction(number: float | Fraction) -> Fraction:

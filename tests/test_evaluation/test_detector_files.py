@@ -1,6 +1,5 @@
 """Files of weights: made whole or not at all, checked, of known numbers."""
 
-import fcntl
 import json
 import os
 import random
@@ -19,7 +18,7 @@ from detector_packages import (
     write_package,
 )
 from PIL import Image
-from real_process import ROOT
+from real_process import ROOT, held_elsewhere
 from torch import nn
 
 from stylegan_v_mm.errors import InputError
@@ -53,7 +52,7 @@ def folder(cache_home):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(p.name for p in folder.iterdir() if p.name != '.lock')
 
 
 WHOLE = ['i3d.md', 'i3d.safetensors']
@@ -138,10 +137,9 @@ def test_members_that_are_no_weights_are_refused(
 
 
 def test_one_process_at_a_time(small, folder):
-    descriptor = os.open(folder, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    assert f'another process is at work in {folder}' in refusal(small)
-    os.close(descriptor)
+    with held_elsewhere(folder / '.lock') as process:
+        message = f'{folder} is in use by process {process.pid} on '
+        assert message in refusal(small)
     assert make_detector_file('i3d', small)
 
 

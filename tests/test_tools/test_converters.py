@@ -1,6 +1,5 @@
 """The converters, run as users run them, against frames that PyAV decodes."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from real_process import ROOT, run_tool
+from real_process import ROOT, held_elsewhere, run_tool
 
 from stylegan_v_mm.datasets import VideoDataset
 from stylegan_v_mm.video.encoding import write_video
@@ -763,11 +762,9 @@ def test_numbers_that_make_no_sense(clips, tmp_path, convert, args):
 def test_one_process_at_a_time(clips, tmp_path, convert):
     out = tmp_path / 'out'
     out.mkdir()
-    folder = os.open(out, os.O_RDONLY)
-    fcntl.flock(folder, fcntl.LOCK_EX)
-    error = convert('videos_to_frames', clips, out, status=2)
-    assert f'another process is at work in {out}' in error
-    os.close(folder)
+    with held_elsewhere(out / '.lock') as process:
+        error = convert('videos_to_frames', clips, out, status=2)
+        assert f'{out} is in use by process {process.pid} on ' in error
     convert('videos_to_frames', clips, out)
 
 

@@ -59,6 +59,7 @@ from stylegan_v_mm.engine import GANOptimWrapperConstructor
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import FeatureStats, RandomI3D, frechet_distance
 from stylegan_v_mm.evaluation.results import format_table
+from stylegan_v_mm.files import atomic_write
 from stylegan_v_mm.models import StyleGANV
 from stylegan_v_mm.registry import MODELS
 from stylegan_v_mm.version import __version__
@@ -876,14 +877,8 @@ def write_json(path: Path, content: dict) -> None:
     Raises:
         InputError: It cannot be written.
     """
-    temporary = path.with_name(f'.{path.name}.tmp')
-    try:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + '\n')
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(
-            f'{path} cannot be written: {error.strerror}'
-        ) from error
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -10,11 +10,10 @@ Example:
 """
 
 import argparse
-import os
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from stylegan_v_mm.cli import count, picture_size, positive_int, run_tool
@@ -44,6 +44,7 @@ from stylegan_v_mm.datasets.sources.listing import by_reason, join_some
 from stylegan_v_mm.datasets.sources.video_files import VideoFile
 from stylegan_v_mm.datasets.transforms import ResizeCrop, SampleClip
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import atomic_write
 from stylegan_v_mm.video.encoding import video_grid
 from stylegan_v_mm.video.index import VideoIndex, name_damaged
 from stylegan_v_mm.video.reader import DamagedVideoError
@@ -631,7 +632,8 @@ def write_plot(survey: Survey, motion: Motion, path: Path) -> None:
         change.axvline(motion.half_lag, color='red', label='half, median')
         change.legend()
     change.set(xlabel='frames apart', ylabel='grey levels', title='Change')
-    _replace(path, figure.savefig)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:])
 
 
 def write_preview(
@@ -671,18 +673,9 @@ def write_preview(
         raise InputError(f'{survey.data}: no video to show can be decoded')
     images = torch.from_numpy(np.stack(cells)).permute(0, 3, 1, 2)
     sheet = video_grid(images[:, None], ncols=num_frames)[0]
-    bgr = cv2.cvtColor(sheet.permute(1, 2, 0).numpy(), cv2.COLOR_RGB2BGR)
-    _replace(path, lambda temporary: cv2.imwrite(str(temporary), bgr))
-
-
-def _replace(path: Path, save: Callable[[Path], object]) -> None:
-    """Have a file written under another name, then give it its own."""
-    temporary = path.with_name(f'.{os.getpid()}.{path.name}')
-    try:
-        save(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f'{path} cannot be written: {error}') from error
+    image = Image.fromarray(sheet.permute(1, 2, 0).numpy())
+    with atomic_write(path) as temporary:
+        image.save(temporary, Image.registered_extensions()[path.suffix])
 
 
 def _count(values: Iterable) -> str:

@@ -10,8 +10,7 @@ import argparse
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from matplotlib.lines import Line2D
 import stylegan_v_mm
 from stylegan_v_mm.cli import run_tool
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import atomic_write
 
 # Title -> what to draw, and a label of each curve where there are several.
 PANELS = {
@@ -181,7 +181,7 @@ def save_curves(run: Run, path: Path) -> None:
             means = np.array([part.mean(0) for part in parts]).T
             curves[key] = [[float(f'{v:.5g}') for v in row] for row in means]
     content = dict(end=float(run.end), metrics=run.metrics, curves=curves)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content) + '\n')
 
 
@@ -373,27 +373,8 @@ def write_report(figure: Figure, path: Path) -> None:
     Raises:
         InputError: It cannot be written.
     """
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format='png')
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write, which becomes ``path`` when it is whole.
-
-    Raises:
-        InputError: It cannot be written.
-    """
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(
-            f'{path} cannot be written: {error.strerror}'
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -1,10 +1,9 @@
 """What the converters share: command line, jobs, restart, report.
 
 A converter lists jobs, one for each video that it makes, and
-:func:`run_jobs` does those that are not done yet. A video is written in the
-hidden folder ``OUT/.unfinished`` and moved to its place when it is whole, so
-that what has a name is complete, whenever the process was killed. The options
-lie in ``OUT/conversion.json``: a later run must have the same.
+:func:`run_jobs` does those that are not done yet. A video appears in OUT when
+it is complete, so that a process may be killed at any time. The options lie in
+``OUT/conversion.json``: a later run must have the same.
 
 Where OUT ends in ``.zip``, the videos gather in the hidden folder
 ``.OUT.parts`` beside it. When all are there, they are packed, the zip is moved
@@ -42,7 +41,7 @@ from stylegan_v_mm.datasets.sources.listing import join_some, printable
 from stylegan_v_mm.datasets.sources.video_files import VideoFile
 from stylegan_v_mm.datasets.transforms import ResizeCrop
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.files import alone_in
+from stylegan_v_mm.files import atomic_write, file_lock, remove_unfinished
 from stylegan_v_mm.inference import save_frames
 from stylegan_v_mm.video.encoding import VideoWriter
 from stylegan_v_mm.video.index import name_damaged
@@ -50,7 +49,7 @@ from stylegan_v_mm.video.reader import MAX_FRAME_PIXELS, DamagedVideoError
 
 SETTINGS = 'conversion.json'
 REPORT = 'report.json'
-UNFINISHED = '.unfinished'
+LOCK = '.lock'
 MAX_LINES = 20  # about skipped videos; the report has all
 # Of videos whose own rate is unknown.
 DEFAULT_FPS = 25
@@ -331,8 +330,8 @@ def run_jobs(
         raise InputError(f'{args.src}: {_none_usable(skipped)}')
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with alone_in(folder):
-            work = _prepare(folder, settings, zipped)
+        with file_lock(folder / LOCK):
+            _prepare(folder, jobs, settings, zipped)
             packed = _folders_in(out) if zipped and out.exists() else set()
             todo = [
                 job
@@ -347,10 +346,10 @@ def run_jobs(
             begun = {job.name for job in todo}
             there = [job.name for job in jobs if job.name not in begun]
             report = {'made': made, 'there already': there, 'skipped': skipped}
-            _write_json(work, report_file, report)
+            _write_json(report_file, report)
             if zipped:
                 (folder / SETTINGS).unlink()  # what is left is no output
-            shutil.rmtree(folder if zipped else work)
+                shutil.rmtree(folder)
     except OSError as error:
         raise InputError(f'{out} cannot be written: {error}') from error
     if not made and not there:
@@ -383,7 +382,7 @@ def _check_settings(out: Path, folder: Path, settings: dict) -> None:
         elif file.exists():
             old = json.loads(file.read_text())
         elif folder == out and out.exists():
-            if all(path.name == UNFINISHED for path in out.iterdir()):
+            if all(path.name.startswith('.') for path in out.iterdir()):
                 return
             raise KeyError
         else:
@@ -431,17 +430,17 @@ def _check_names(jobs: list[Job], zipped: bool) -> None:
                 )
 
 
-def _prepare(folder: Path, settings: dict, zipped: bool) -> Path:
-    """Clean up after a killed run; give the folder for unfinished videos."""
+def _prepare(
+    folder: Path, jobs: list[Job], settings: dict, zipped: bool
+) -> None:
+    """Clean up after a killed run, and write down the settings."""
     if zipped and not (folder / SETTINGS).exists():
         for path in folder.iterdir():  # it was about to be removed
-            shutil.rmtree(path)
-    work = folder / UNFINISHED
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+            shutil.rmtree(path, ignore_errors=True)
+    for parent in {folder, *((folder / job.name).parent for job in jobs)}:
+        remove_unfinished(parent)
     if not (folder / SETTINGS).exists():
-        _write_json(work, folder / SETTINGS, settings)
-    return work
+        _write_json(folder / SETTINGS, settings)
 
 
 def _do(jobs: list[Job], folder: Path, num_workers: int) -> dict[str, str]:
@@ -466,21 +465,17 @@ def _do(jobs: list[Job], folder: Path, num_workers: int) -> dict[str, str]:
             yield item
             progress.update()
 
-    def do(number: int, job: Job) -> str:
-        path = folder / UNFINISHED / str(number) / Path(job.name).name
-        path.parent.mkdir()
-        target = folder / job.name
+    def do(job: Job) -> str:
         try:
-            job.write(watched(job.items()), path)
+            with atomic_write(folder / job.name) as path:
+                job.write(watched(job.items()), path)
         except DamagedVideoError as error:
             return str(error)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(path, target)
         return ''
 
     problems = {}
     with progress, ThreadPoolExecutor(num_workers) as pool:
-        futures = {pool.submit(do, *job): job[1] for job in enumerate(jobs)}
+        futures = {pool.submit(do, job): job for job in jobs}
         try:
             for future in as_completed(futures):
                 if problem := future.result():
@@ -502,20 +497,18 @@ def _pack(folder: Path, jobs: list[Job], out: Path) -> None:
     names = [job.name for job in jobs if (folder / job.name).exists()]
     if not names:
         return
-    temporary = folder / UNFINISHED / out.name
-    if out.exists():
-        shutil.copyfile(out, temporary)
-    with zipfile.ZipFile(temporary, 'a') as archive:
-        if not out.exists():
-            archive.write(folder / SETTINGS, SETTINGS)
-        progress = tqdm(names, 'Packing', unit='video', disable=None)
-        for name in progress:
-            for file in sorted((folder / name).iterdir()):
-                archive.write(file, f'{name}/{file.name}')
-    os.replace(temporary, out)
+    with atomic_write(out) as temporary:
+        if out.exists():
+            shutil.copyfile(out, temporary)
+        with zipfile.ZipFile(temporary, 'a') as archive:
+            if not out.exists():
+                archive.write(folder / SETTINGS, SETTINGS)
+            progress = tqdm(names, 'Packing', unit='video', disable=None)
+            for name in progress:
+                for file in sorted((folder / name).iterdir()):
+                    archive.write(file, f'{name}/{file.name}')
 
 
-def _write_json(work: Path, path: Path, content: dict) -> None:
-    temporary = work / path.name
-    temporary.write_text(json.dumps(content, indent=1))
-    os.replace(temporary, path)
+def _write_json(path: Path, content: dict) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1))

@@ -11,7 +11,6 @@ Example:
 import argparse
 import colorsys
 import os
-import shutil
 from pathlib import Path
 
 import cv2
@@ -26,6 +25,7 @@ from stylegan_v_mm.cli import (
     whole_number,
 )
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import atomic_write
 from stylegan_v_mm.video.encoding import write_video
 
 COLOURS = {'red': 0.0, 'green': 1 / 3, 'blue': 2 / 3}  # hues
@@ -178,8 +178,7 @@ def make_dataset(
     is_free = out_dir.is_dir() and out_dir.name and not any(out_dir.iterdir())
     if out_dir.exists() and not is_free:
         raise InputError(f'{out_dir} exists: remove it or give another one')
-    temporary = out_dir.with_name(f'.{out_dir.name}.{os.getpid()}.tmp')
-    try:
+    with atomic_write(out_dir) as temporary:
         for i in tqdm(
             range(num_videos), 'Drawing', unit='video', disable=None
         ):
@@ -198,9 +197,6 @@ def make_dataset(
             )
             folder = names[by_class] if by_class else ''
             write_video(temporary / folder / f'{i:05d}.mp4', video, fps)
-        os.replace(temporary, out_dir)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def main() -> None:

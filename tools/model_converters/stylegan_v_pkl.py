@@ -14,7 +14,9 @@ import math
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
@@ -30,7 +32,7 @@ from stylegan_v_mm.checkpoints.saving import save_checkpoint
 from stylegan_v_mm.cli import run_tool
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.files import sha256_of
+from stylegan_v_mm.files import atomic_write, sha256_of
 from stylegan_v_mm.models.augment import PIPELINES
 from stylegan_v_mm.registry import MODELS
 
@@ -554,7 +556,6 @@ def convert(
     """
     config = out.with_suffix('.py')
     refuse_existing([out, config], overwrite)
-    temporary: dict[Path, Path] = {}
     try:
         snapshot = read_snapshot(source)
         title = f'{snapshot.kind}, {source.name!a}'
@@ -575,27 +576,17 @@ def convert(
             uses['to start videos from it'] = (
                 f'python tools/train.py {video_config} --transfer-from {out}'
             )
-        try:
-            temporary = {
-                path: path.with_name(f'.{path.stem}.{os.getpid()}.py')
-                for path in texts
-            }
-            out.parent.mkdir(parents=True, exist_ok=True)
-            for path, text in texts.items():
-                temporary[path].write_text(text)
-        except OSError as error:
-            raise InputError(
-                f'{config} cannot be written: {error.strerror}'
-            ) from error
-        model = load_config(str(temporary[config])).model
-        save_checkpoint({'state_dict': state_dict(snapshot, model)}, out)
-        for path, written_to in temporary.items():
-            written_to.replace(path)
+        with TemporaryDirectory() as folder:
+            draft = Path(folder, config.name)
+            draft.write_text(config_text(snapshot, draft, title, ''))
+            model = load_config(str(draft)).model
+        weights = {'state_dict': state_dict(snapshot, model)}
     except InputError as error:
         raise InputError(f'{source}: {error}') from error
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        for path, text in texts.items():
+            stack.enter_context(atomic_write(path)).write_text(text)
+        save_checkpoint(weights, out)
     return described(snapshot) | {
         f'sha256 of {source}': sha256_of(source),
         f'sha256 of {out}': sha256_of(out),

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
+from ...files import file_lock
 from .archives import ZippedFrames
 from .frame_folders import FrameFolder
 from .kinds import IMAGE, NOBODYS, LeftOut, kinds_of_files
@@ -29,7 +30,7 @@ from .listing import (
     zip_members,
 )
 from .lmdb import LmdbFrames, Names, list_keys, load_keys, save_keys
-from .video_files import index_cache, locked
+from .video_files import index_cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +177,7 @@ def _scan_lmdb(folder: Path, left_out: LeftOut) -> ImageSet:
     keys = load_keys(cache_file, version)
     if keys is None:
         # Of several processes on a machine one lists and the others read.
-        with locked(cache_file):
+        with file_lock(cache_file.with_suffix('.lock'), wait=True):
             keys = load_keys(cache_file, version)
             if keys is None:
                 keys = list_keys(folder)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ from mmengine.logging import MMLogger
 from tqdm import tqdm
 
 from ...errors import InputError
+from ...files import atomic_write
 from ...video.reader import DamagedVideoError
 from .pictures import decode_images
 
@@ -129,16 +129,12 @@ def load_keys(path: Path, version: str) -> Names | None:
 
 
 def save_keys(path: Path, version: str, keys: Names) -> None:
-    temporary = path.with_suffix(f'.{os.getpid()}.tmp')
     try:
-        with temporary.open('wb') as file:
+        with atomic_write(path) as temporary, temporary.open('wb') as file:
             np.savez(file, version=version, **keys.to_arrays())
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    except InputError as error:
         MMLogger.get_current_instance().warning(
-            f'{path}: LMDB keys cannot be cached: {error}'
+            f'LMDB keys cannot be cached: {error}'
         )
 
 

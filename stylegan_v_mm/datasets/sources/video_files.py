@@ -3,9 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import numpy as np
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
-from ...files import user_cache
+from ...errors import InputError
+from ...files import atomic_write, file_lock, user_cache
 from ...video.decoding import decode_frames
 from ...video.index import VideoIndex, index_video
 from ...video.reader import DamagedVideoError
@@ -79,7 +79,7 @@ def index_files(root: Path, names: list[str]) -> list[VideoFile]:
     if None not in sources:
         return sources
     # Of several processes on a machine one indexes and the others read.
-    with locked(cache_file):
+    with file_lock(cache_file.with_suffix('.lock'), wait=True):
         sources = look_up()
         todo = [i for i, source in enumerate(sources) if source is None]
         # FFmpeg works outside of Python's lock: threads are enough.
@@ -163,29 +163,10 @@ def _save_cache(path: Path, sources: list[VideoFile]) -> None:
     # A file that could not be read at all is tried again the next time.
     videos = [(s.size, s.mtime_ns, asdict(s.index)) for s in sources if len(s)]
     text = json.dumps(videos, default=np.ndarray.tolist)
-    temporary = path.with_suffix(f'.{os.getpid()}.tmp')
     try:
-        temporary.write_text(f'{_cache_head(text)}\n{text}')
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_text(f'{_cache_head(text)}\n{text}')
+    except InputError as error:
         MMLogger.get_current_instance().warning(
-            f'{path}: video indices cannot be cached: {error}'
+            f'video indices cannot be cached: {error}'
         )
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock beside a file, where the file system can lock."""
-    try:
-        import fcntl
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_suffix('.lock').open('w')
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    except (ImportError, OSError):
-        yield
-        return
-    with lock:
-        yield

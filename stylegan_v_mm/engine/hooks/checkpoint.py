@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, master_only
+from mmengine.dist import all_reduce, is_main_process, master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from ...checkpoints.loading import LOG_HISTORY
 from ...errors import InputError, nearest
+from ...files import remove_unfinished
 from ...registry import HOOKS
 
 
@@ -112,7 +113,8 @@ class SafeCheckpointHook(CheckpointHook):
         self.save_param_scheduler &= bool(runner.param_schedulers)
         self._signalled = False
         self._handler_before = signal.signal(signal.SIGTERM, self._on_signal)
-        self._remove(*Path(self.out_dir).glob('.*.pth.tmp'))
+        if is_main_process():
+            remove_unfinished(Path(self.out_dir))
 
     def _check_name(self, runner: Runner) -> None:
         """Refuse a ``save_best`` that no metric will give."""

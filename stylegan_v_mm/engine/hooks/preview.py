@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from ...errors import InputError
+from ...files import atomic_write
 from ...registry import HOOKS
 from ...video.encoding import VideoWriter, video_grid
 from ..visualizer import VideoVisualizer
@@ -109,7 +110,7 @@ class VideoPreviewHook(Hook):
             with VideoWriter(path, self.fps) as writer:
                 writer.append(frames)
             write_filmstrip(left, work_dir / 'preview.png')
-        except (InputError, OSError) as error:
+        except InputError as error:
             # What matters are checkpoints: these stop training.
             runner.logger.warning(f'preview: {error}; training goes on')
             return
@@ -130,15 +131,14 @@ def write_filmstrip(
         path (Path): A .png file; replaced when it is complete.
         num_frames (int): How many frames to show, if there are as many.
             Defaults to 6.
+
+    Raises:
+        InputError: The file cannot be written.
     """
     num_frames = min(num_frames, len(frames))
     times = torch.linspace(0, len(frames) - 1, num_frames).long()
     gap = frames.new_full((num_frames, 3, frames.shape[2], 4), 255)
     strip = torch.cat([frames[times], gap], 3)  # T, 3, H, W
     image = strip.permute(2, 0, 3, 1).flatten(1, 2)  # H, T * W, 3
-    temporary = path.with_suffix('.tmp')
-    try:
+    with atomic_write(path) as temporary:
         Image.fromarray(image.cpu().numpy()).save(temporary, format='png')
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

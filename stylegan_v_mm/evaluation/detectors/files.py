@@ -20,7 +20,13 @@ from ...checkpoints.pickled_tensors import array_tensors
 from ...checkpoints.pickles import parse_pickle
 from ...checkpoints.saving import save_checkpoint
 from ...errors import InputError
-from ...files import alone_in, sha256_of, user_cache
+from ...files import (
+    atomic_write,
+    file_lock,
+    remove_unfinished,
+    sha256_of,
+    user_cache,
+)
 from .package_index import Archive, read_archive
 
 Weights = dict[str, Tensor]
@@ -225,34 +231,24 @@ def make_detector_file(name: str, copy: Path | None = None) -> bool:
             cannot be written, or another process is making it.
     """
     source, path = SOURCES[name], detector_path(name)
-    card, temporary = path.with_suffix('.md'), path.with_suffix('.md.tmp')
+    card = path.with_suffix('.md')
     is_there = path.is_file() and sha256_of(path) == source.sha256
     if is_there and card.is_file():
         return False
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with alone_in(path.parent):
-            for left_over in path.parent.glob('*.tmp'):
-                left_over.unlink()
-            if not is_there:
-                weights = source.convert(_read_members(source, copy))
-                save_checkpoint({'state_dict': weights}, path)
-                if (digest := sha256_of(path)) != source.sha256:
-                    path.unlink()
-                    raise InputError(
-                        f'{path.name} has the SHA-256 checksum {digest}, not '
-                        f'{source.sha256}: this version of safetensors '
-                        'writes files in another way'
-                    )
-            try:
-                temporary.write_text(_card(path.name, source))
-                temporary.replace(card)
-            finally:
-                temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(
-            f'{error.filename or path} cannot be written: {error.strerror}'
-        ) from error
+    with file_lock(path.parent / '.lock'):
+        remove_unfinished(path.parent)
+        if not is_there:
+            weights = source.convert(_read_members(source, copy))
+            save_checkpoint({'state_dict': weights}, path)
+            if (digest := sha256_of(path)) != source.sha256:
+                path.unlink()
+                raise InputError(
+                    f'{path.name} has the SHA-256 checksum {digest}, not '
+                    f'{source.sha256}: this version of safetensors writes '
+                    'files in another way'
+                )
+        with atomic_write(card) as temporary:
+            temporary.write_text(_card(path.name, source))
     return not is_there
 
 

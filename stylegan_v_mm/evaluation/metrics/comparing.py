@@ -196,9 +196,9 @@ class ComparingMetric(DetectorMetric):
         if is_main_process():
             try:
                 real.save(file)
-            except OSError as error:
+            except InputError as error:
                 MMLogger.get_current_instance().warning(
-                    f'{file}: statistics cannot be cached: {error}'
+                    f'statistics of real videos cannot be cached: {error}'
                 )
         return real
 
