@@ -4,19 +4,50 @@ A config of another OpenMMLab library names our parts with the scope in
 front, e.g. ``type='stylegan_v_mm.StyleGANVGenerator'``.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from mmengine import registry as root
+
+from .errors import InputError
 
 _SCOPE = 'stylegan_v_mm'
 
 
-def _child(parent: root.Registry, *rooms: str) -> root.Registry:
-    locations = [f'{_SCOPE}.{room}' for room in rooms]
+def is_formula(value: object) -> bool:
+    """Return whether a value of a config is still to be computed."""
+    return isinstance(value, str) and value.startswith('=')
+
+
+def _build_model(cfg: dict, *args: Any, **kwargs: Any) -> Any:
+    """Build a network, a model or a detector, as mmengine does.
+
+    Raises:
+        InputError: The config holds formulas that nobody has computed.
+    """
+    for key, value in dict(cfg).items():
+        if is_formula(value):
+            raise InputError(
+                f'{key}={value!r} of {cfg.get("type")} is a formula: build '
+                'what stylegan_v_mm.config.load_config(FILE) or '
+                'resolve_config(config) returns'
+            )
+    return root.MODELS.build_func(cfg, *args, **kwargs)
+
+
+def _child(
+    parent: root.Registry, *rooms: str, build_func: Callable | None = None
+) -> root.Registry:
     return root.Registry(
-        parent.name, parent=parent, scope=_SCOPE, locations=locations
+        parent.name,
+        build_func=build_func,
+        parent=parent,
+        scope=_SCOPE,
+        locations=[f'{_SCOPE}.{room}' for room in rooms],
     )
 
 
-MODELS = _child(root.MODELS, 'models', 'evaluation')
+MODELS = _child(root.MODELS, 'models', 'evaluation', build_func=_build_model)
 
 DATASETS = _child(root.DATASETS, 'datasets')
 TRANSFORMS = _child(root.TRANSFORMS, 'datasets')

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stylegan_v_mm.config import load_config, load_runner_config
+from stylegan_v_mm.config import load_config, resolve_run
 from stylegan_v_mm.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +74,7 @@ def test_a_variable_set_below_reaches_all_that_was_inherited(write):
         ("a = 0\nmodel = dict(x='= 1 / a')", ['model.x', 'a=0', 'zero']),
         ("model = dict(x='= open(1)')", ['model.x', 'open']),
         ("a = 'x'\nmodel = dict(x='= a.upper()')", ['model.x']),
-        ('resolutoin = 3', ["'resolutoin'"]),
+        ("a = 1\nresolutoin = 3\nmodel = dict(x='= a')", ["'resolutoin'"]),
         ('this is no python', ['cannot be read']),
         ("_base_ = ['nowhere.py']", ['cannot be read', 'nowhere.py']),
         (
@@ -167,14 +167,15 @@ batch_size = 32
 def test_the_batch_is_divided_among_processes(monkeypatch, tmp_path):
     path = ROOT / 'configs/stylegan_v/ucf101.py'
     monkeypatch.setenv('WORLD_SIZE', '8')
-    config = load_runner_config(path, None, 'pytorch', tmp_path)
+    options = {'launcher': 'pytorch', 'work_dir': str(tmp_path)}
+    config = load_config(path, options)
     assert config.train_dataloader.batch_size == 8
     assert config.launcher == 'pytorch'
     monkeypatch.setenv('WORLD_SIZE', '5')
     with pytest.raises(
         InputError, match=r'batch_size=64 .* multiple of the 5'
     ):
-        load_runner_config(path, None, 'pytorch', tmp_path)
+        resolve_run(load_config(path, options))
 
 
 def test_a_formula_may_name_a_whole_part(write):
@@ -204,7 +205,7 @@ def test_metrics_during_training_are_those_of_the_test():
 def test_variables_of_plain_python_are_no_misspelt_keys(write):
     path = write("n = 3\nnames = ['a']\nmodel = dict(x=n, y=[*names])")
     assert load_config(path).model == dict(x=3, y=['a'])
-    path = write('n = 3\nm = 4\nmodel = dict(x=n)')
+    path = write("n = 3\nm = 4\nmodel = dict(x=n, y='= n')")
     with pytest.raises(InputError, match="unknown key 'm'"):
         load_config(path)
 

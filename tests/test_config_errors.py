@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import IterBasedTrainLoop
 from real_process import ROOT, run_tool
 
-from stylegan_v_mm.config import load_config, load_runner_config
+from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import ClipTrainLoop, VideoGANRunner
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.video.encoding import write_video
@@ -71,7 +71,8 @@ def train(data, tmp_path):
         path = tmp_path / f'{tmp_path.name}.py'
         path.write_text(CONFIG.format(data=data) + (given if is_text else ''))
         options = {} if is_text else given
-        config = load_runner_config(path, options, 'none', tmp_path / 'work')
+        options = {'work_dir': str(tmp_path / 'work'), **options}
+        config = load_config(path, options)
         VideoGANRunner.from_cfg(config).train()
 
     return train

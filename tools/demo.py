@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from stylegan_v_mm.cli import positive_int, run_tool
-from stylegan_v_mm.config import load_runner_config
+from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import VideoGANRunner
 from stylegan_v_mm.evaluation.detectors.files import detector_file
 
@@ -51,7 +51,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     os.chdir(ROOT)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {'work_dir': WORK_DIR}
     if args.max_iters:
         options['max_iters'] = args.max_iters
     if args.detector == 'i3d':
@@ -69,7 +69,7 @@ def main() -> int:
         f'--out={driving}',
     )
     print(f'Videos of the model that comes with the package: {driving}')
-    config = load_runner_config(CONFIG, options, 'none', WORK_DIR)
+    config = load_config(CONFIG, options)
     if not Path(config.data_root).exists():
         run(
             'tools/dataset_converters/moving_shapes.py',

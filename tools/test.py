@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from stylegan_v_mm.cli import positive_int, read_options, run_tool
-from stylegan_v_mm.config import load_runner_config
+from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.results import (
@@ -156,13 +156,10 @@ def main() -> None:
     checkpoints = find_checkpoints(args.checkpoints)
     files = find_model(args.model, checkpoints[0] if checkpoints else None)
     found = [checkpoints or [files.checkpoint]]
-    config = load_runner_config(
-        files.config,
-        read_options(args.cfg_options),
-        args.launcher,
-        args.work_dir,
-    )
-    runner = VideoGANRunner.from_cfg(config)
+    options = {**read_options(args.cfg_options), 'launcher': args.launcher}
+    if args.work_dir:
+        options['work_dir'] = args.work_dir
+    runner = VideoGANRunner.from_cfg(load_config(files.config, options))
     # mmengine is imported after ours, which may have to name it a user.
     from mmengine.dist import broadcast_object_list
 
@@ -199,7 +196,7 @@ def main() -> None:
             ),
         )
         append_results(
-            Path(config.work_dir, 'metrics.jsonl'), [{**about, **metrics}]
+            Path(runner.work_dir, 'metrics.jsonl'), [{**about, **metrics}]
         )
     if runner.rank != 0:
         return

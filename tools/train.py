@@ -47,16 +47,14 @@ def main(args: argparse.Namespace) -> None:
     from stylegan_v_mm.cli import import_mmengine, read_options
 
     import_mmengine()
-    from stylegan_v_mm.config import load_runner_config
+    from stylegan_v_mm.config import load_config
     from stylegan_v_mm.engine import VideoGANRunner
     from stylegan_v_mm.errors import InputError
 
-    config = load_runner_config(
-        args.config,
-        read_options(args.cfg_options),
-        args.launcher,
-        args.work_dir,
-    )
+    options = {**read_options(args.cfg_options), 'launcher': args.launcher}
+    if args.work_dir:
+        options['work_dir'] = args.work_dir
+    config = load_config(args.config, options)
     if args.transfer_from:
         if args.resume not in (None, 'auto'):
             raise InputError(

@@ -1,6 +1,6 @@
 # What every run shares: logging, checkpoints, previews.
 default_scope = 'stylegan_v_mm'
-runner_type = 'VideoGANRunner'
+runner_type = 'stylegan_v_mm.VideoGANRunner'
 work_dir = None
 load_from = None
 resume = False

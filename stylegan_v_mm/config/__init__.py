@@ -9,11 +9,14 @@ variables, as in a spreadsheet::
 
 Formulas are computed after all inheritance and command-line options, so that
 a config which sets ``resolution = 128`` changes every place that uses it.
+``VideoGANRunner.from_cfg`` computes them, too; other parts of a config are
+built of what :func:`load_config` returns.
 """
 
-from .loading import load_config, load_runner_config
+from .loading import load_config, resolve_config, resolve_run
 
 __all__ = [
     'load_config',
-    'load_runner_config',
+    'resolve_config',
+    'resolve_run',
 ]

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..errors import InputError, nearest
+from ..registry import is_formula
 
 
 def _power(base: float, exponent: float) -> float:
@@ -47,10 +48,6 @@ _FUNCTIONS: dict[str, Callable] = {
 
 def _dotted(path: tuple) -> str:
     return '.'.join(map(str, path))
-
-
-def is_formula(value: object) -> bool:
-    return isinstance(value, str) and value.startswith('=')
 
 
 def compute_formulas(config: Config, builtins: dict) -> set[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import (
     broadcast,
@@ -31,6 +32,7 @@ from ..checkpoints.loading import (
 )
 from ..checkpoints.saving import newest_checkpoint, numbered_checkpoints
 from ..checkpoints.transfer import transfer_weights
+from ..config import resolve_run
 from ..datasets.workers import check_workers
 from ..errors import InputError, refusals
 from ..files import atomic_write, file_lock
@@ -61,6 +63,18 @@ class VideoGANRunner(Runner):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         with refusals('the config'):
             super().__init__(*args, **kwargs)
+
+    @classmethod
+    def from_cfg(cls, cfg: Config | dict) -> 'VideoGANRunner':
+        """Build a runner; the config's formulas are computed before.
+
+        Args:
+            cfg (Config): See :func:`stylegan_v_mm.config.resolve_run`.
+
+        Raises:
+            InputError: See there; or a part cannot be built of its values.
+        """
+        return super().from_cfg(resolve_run(cfg))
 
     def setup_env(self, env_cfg: dict) -> None:
         """Set processes up; on CPU machines they talk by gloo.

@@ -205,7 +205,7 @@ real_data = dict(
 )
 resolution = 64
 resume = False
-runner_type = 'VideoGANRunner'
+runner_type = 'stylegan_v_mm.VideoGANRunner'
 save_best = None
 tensorboard = False
 test_cfg = dict(type='TestLoop')

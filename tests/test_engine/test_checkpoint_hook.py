@@ -11,7 +11,7 @@ from mmengine.logging import MessageHub
 from real_process import ROOT
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
-from stylegan_v_mm.config import load_runner_config
+from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.registry import METRICS
@@ -98,7 +98,8 @@ def train(tmp_path, monkeypatch):
             metric = dict(type='ValueByIteration', values=values)
             text += f'test_evaluator = [{metric}]'
         path.write_text(text)
-        config = load_runner_config(str(path), options, 'none', str(work_dir))
+        options['work_dir'] = str(work_dir)
+        config = load_config(str(path), options)
         config.resume = resume
         # mmengine's message hubs are known by name.
         config.experiment_name = f'{tmp_path.name}_{resume}'

@@ -12,7 +12,7 @@ from PIL import Image
 from real_process import ROOT, train_on_two
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
-from stylegan_v_mm.config import load_runner_config
+from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import (
     DivergenceHook,
     TrainingSpeedHook,
@@ -187,7 +187,7 @@ def train(config, tmp_path):
                     harm(runner.model)
 
         options['custom_hooks.2.num_frames'] = 2  # of the previews
-        run = load_runner_config(str(config), options, 'none', str(tmp_path))
+        run = load_config(str(config), options | {'work_dir': str(tmp_path)})
         run.experiment_name = tmp_path.name
         runner = VideoGANRunner.from_cfg(run)
         runner.register_hook(Harm())

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 from fake_device import FakeDevice, needs_fake_device
+from mmengine import registry as mmengine_registry
 from mmengine.config import Config
+from mmengine.registry import RUNNERS, DefaultScope
 from real_process import ROOT
 from torch.utils.data import Dataset
 
-from stylegan_v_mm.config import load_runner_config
+from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import GANOptimWrapperConstructor, VideoGANRunner
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.registry import DATASETS
+from stylegan_v_mm.registry import DATASETS, MODELS
 from stylegan_v_mm.video.encoding import write_video
 
 # How often the kernel had to give a page while large tensors come and go.
@@ -107,21 +109,26 @@ custom_hooks = [
 
 
 @pytest.fixture
-def train(tmp_path, monkeypatch):
-    """Train, by default for one iteration; return the runner."""
-    # The runner formats its config nine times, half a second each.
-    monkeypatch.setattr(Config, 'pretty_text', '')
+def config_file(tmp_path):
+    """A config of one iteration, and its data."""
     video = torch.zeros(40, 3, 16, 16, dtype=torch.uint8)
     for name in 'abcd':
         write_video(tmp_path / f'videos/{name}.mp4', video, 25)
-    numbers = count()
     path = tmp_path / 'config.py'
     path.write_text(f"{CONFIG}data_root = '{tmp_path}/videos'\n")
+    return path
+
+
+@pytest.fixture
+def train(config_file, tmp_path, monkeypatch):
+    """Train, by default for one iteration; return the runner."""
+    # The runner formats its config nine times, half a second each.
+    monkeypatch.setattr(Config, 'pretty_text', '')
+    numbers = count()
 
     def train(change=lambda config: None, work_dir='work', **options):
-        config = load_runner_config(
-            str(path), options, 'none', str(tmp_path / work_dir)
-        )
+        options['work_dir'] = str(tmp_path / work_dir)
+        config = load_config(str(config_file), options)
         change(config)
         # mmengine's message hubs are known by name.
         config.experiment_name = f'{tmp_path.name} {next(numbers)}'
@@ -277,3 +284,49 @@ def test_the_main_process_chooses_the_checkpoint(tmp_path):
     newest = tmp_path / 'load_or_resume0/iter_2.pth'
     assert said[0] == f'True {newest}\niter_2.pth True\nNone True\n'
     assert said[1] == said[0]
+
+
+@pytest.mark.parametrize('build', [VideoGANRunner.from_cfg, RUNNERS.build])
+def test_a_config_as_mmengine_reads_it_trains(
+    build, config_file, tmp_path, monkeypatch
+):
+    """What one types in a notebook; mmengine's RUNNERS is what tools call."""
+    monkeypatch.chdir(tmp_path)
+    config = Config.fromfile(config_file)
+    config.resolution = 32
+    config.experiment_name = f'{tmp_path.name} {build.__qualname__}'
+    runner = build(config)
+    assert runner.model.generator.resolution == 32
+    runner.train()
+    group = next(iter(runner.optim_wrapper['discriminator'].param_groups))
+    assert group['lr'] == pytest.approx(0.006 * 16 / 17)
+    assert Path('work_dirs/config/iter_1.pth').exists()
+    # The copy in the work dir has the numbers; the caller's has its formulas.
+    copy = load_config('work_dirs/config/config.py')
+    assert copy.model.generator.resolution == 32
+    assert config.max_iters == 1
+    assert config.train_cfg.max_iters == '= max_iters'
+
+
+def test_mistakes_in_a_config_that_was_changed_are_named(config_file):
+    config = Config.fromfile(config_file)
+    config.resolutoin = 32
+    with pytest.raises(InputError, match=r"'resolutoin'.* 'resolution'"):
+        VideoGANRunner.from_cfg(config)
+    config.pop('resolutoin')
+    config.model.generator.z_dimm = 8
+    with pytest.raises(InputError, match=r"'model\.generator\.z_dimm'"):
+        RUNNERS.build(config)
+
+
+@pytest.mark.parametrize('registry', [MODELS, mmengine_registry.MODELS])
+def test_a_model_with_formulas_says_what_to_call(registry, config_file):
+    config = Config.fromfile(config_file)
+    with (
+        DefaultScope.overwrite_default_scope('stylegan_v_mm'),
+        pytest.raises(
+            InputError, match=r'is a formula: .*load_config'
+        ) as error,
+    ):
+        registry.build(config.model)
+    assert '\n' not in str(error.value)

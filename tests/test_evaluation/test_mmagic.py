@@ -16,7 +16,7 @@ from scipy.linalg import sqrtm
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from stylegan_v_mm.config import load_runner_config
+from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import VideoGANRunner
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import MMagicFrames
@@ -211,7 +211,7 @@ def test_a_generator_by_config(mmagic, monkeypatch):
     (mmagic / 'config.py').write_text(CONFIG)
     real = draw(0, 6)
     as_zip(real, 'real.zip')
-    config = load_runner_config('config.py', {}, 'none', 'work')
+    config = load_config('config.py', {'work_dir': 'work'})
     runner = VideoGANRunner.from_cfg(config)
     metrics = runner.test()
     assert metrics.keys() == {

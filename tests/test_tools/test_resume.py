@@ -15,7 +15,7 @@ import torch
 from real_process import ROOT, run_tool, train_on_two
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
-from stylegan_v_mm.config import load_runner_config
+from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import VideoGANRunner
 
 NUM_ITERS = 12
@@ -309,7 +309,7 @@ def test_nothing_in_a_checkpoint_is_executed(job, reference, tmp_path):
 
 def initial_weights(job, tmp_path):
     """Weights of the first iteration."""
-    config = load_runner_config(job.config, {}, 'none', str(tmp_path))
+    config = load_config(job.config, {'work_dir': str(tmp_path)})
     return VideoGANRunner.from_cfg(config).model.state_dict()
 
 
