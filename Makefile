@@ -2,13 +2,13 @@
 PYTHON ?= python3.11
 # More arguments for pytest, e.g. ARGS='-k motion'.
 ARGS ?=
-# What `make demo` measures with: random, or i3d (tools/get_detectors.py).
+# The detector of `make demo`: random, or i3d (see tools/get_detectors.py).
 DETECTOR ?= random
 # Processes that share the tests; each takes a core and up to 3 GB of memory.
 WORKERS ?= 2
 
 REQUIREMENTS := requirements/install.sh $(wildcard requirements/*.txt)
-# What is there: `make demo` is content with either install.
+# The install that exists: either one will do for `make demo`.
 INSTALLED := $(firstword $(wildcard .venv/.full) .venv/.quick)
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest \
   -n $(WORKERS) --dist loadfile
@@ -27,7 +27,7 @@ demo: $(INSTALLED)  ## Train on moving shapes, measure and sample (minutes)
 test: .venv/.full  ## Compile mmcv where needed, then run all tests
 	$(PYTEST) $(ARGS)
 
-coverage: .venv/.full  ## Run all tests, list the lines that none reaches
+coverage: .venv/.full  ## Run all tests and list the lines that none reaches
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 lint: .venv/.lint  ## Check style, format and spelling
@@ -38,7 +38,7 @@ lint: .venv/.lint  ## Check style, format and spelling
 types: .venv/.full .venv/.lint  ## Check type hints
 	.venv/bin/mypy
 
-format: .venv/.lint  ## Mend style and format
+format: .venv/.lint  ## Fix style and format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
@@ -49,7 +49,7 @@ gpu-check: .venv/.full  ## Check the install and the compiled ops on a GPU
 	.venv/bin/python tools/analysis_tools/check_install.py
 	.venv/bin/python -m pytest -m gpu
 
-clean:  ## Remove what builds and tests leave behind
+clean:  ## Remove the files that builds and tests leave behind
 	rm -rf build dist *.egg-info .coverage* .mypy_cache .nox .pytest_cache \
 	  .ruff_cache
 	find . -path ./.venv -prune -o -name __pycache__ -print0 | xargs -0 rm -rf
