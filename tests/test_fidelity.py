@@ -268,7 +268,7 @@ PLANTS = {
         'x.reshape(n, -1,': 'x.flip(0).reshape(n, -1,',
     },
     (stylegan_v.StyleGANV, 'generator_loss'): {
-        'make_fakes(data, 0)': 'make_fakes(data, 1)',
+        'generator, batch, 0)': 'generator, batch, 1)',
         'backward(loss)': 'backward(-loss)',
     },
     (stylegan_v.StyleGANV, 'discriminator_loss'): {

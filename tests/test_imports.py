@@ -26,8 +26,8 @@ LAYERS = [
 # import none.
 NETWORKS = [
     {'models.losses', 'models.noise', 'models.ops'},
-    {'models.latents'},
-    {'models.sampler'},
+    {'models.batch', 'models.latents'},
+    {'models.fakes', 'models.sampler'},
     {'models.augment', 'models.layers', 'models.stylegan_v'},
     {'models.discriminator', 'models.motion'},
     {'models.generator'},

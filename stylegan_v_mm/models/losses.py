@@ -41,3 +41,8 @@ GAN_LOSSES = {
         real=lambda x: -x,
     ),
 }
+
+
+def sum_of_means(loss: Callable, logits: tuple[Tensor, ...]) -> Tensor:
+    """Average a loss over each set of logits; return the sum."""
+    return sum(loss(each).mean() for each in logits)

@@ -1,14 +1,13 @@
-"""StyleGANV: how the two networks train each other.
+"""StyleGANV: generator and discriminator train each other.
 
-Skorokhodov et al., "StyleGAN-V" (CVPR 2022), on the training of StyleGAN2-ADA
-(Karras et al. 2020).
+Skorokhodov et al., "StyleGAN-V" (CVPR 2022), on top of the training of
+StyleGAN2-ADA (Karras et al. 2020).
 """
 
 import copy
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import torch
 from mmengine.dist import all_reduce, all_reduce_params, get_world_size
@@ -19,30 +18,11 @@ from torch import Tensor, nn
 from ..errors import InputError, check_at_least
 from ..registry import MODELS
 from ..video.pixels import from_bytes
-from .losses import GAN_LOSSES
+from .batch import Batch, check_clip, part_size, take_tensors
+from .fakes import Fakes, make_batch, make_fakes
+from .losses import GAN_LOSSES, sum_of_means
 from .noise import own_rows
 from .sampler import Sampler
-
-
-class Fakes(NamedTuple):
-    """Generated clips and what they were made from.
-
-    Attributes:
-        videos (Tensor): [N, T, 3, H, W], about [-1, 1].
-        ws (Tensor): Style vectors [N, num_ws, w_dim].
-        c (Tensor): Labels [N, c_dim].
-        t (Tensor): Times [N, T], in frames.
-    """
-
-    videos: Tensor
-    ws: Tensor
-    c: Tensor
-    t: Tensor
-
-
-def sum_of_means(loss: Callable, logits: tuple[Tensor, ...]) -> Tensor:
-    """Average a loss over each set of logits, and add the averages."""
-    return sum(loss(each).mean() for each in logits)
 
 
 @MODELS.register_module()
@@ -52,18 +32,18 @@ class StyleGANV(BaseModel):
     An iteration is a generator step, a discriminator step and, every
     ``d_reg_interval`` iterations, a discriminator step on the R1 penalty
     alone ("lazy regularisation", Karras et al. 2020, section 3.1). Path
-    length regularisation likewise follows the generator's step. Adam's
-    learning rates and betas are to be corrected for that in the config.
+    length regularisation likewise follows the generator's step. The config
+    corrects Adam's learning rates and betas for that.
 
     A discriminator may return a tuple of sets of logits, such as those of
-    frames and of clips: losses are averaged over each set, and added. The
-    first set is the one for R1, the log and the augmentation.
+    frames and of clips: each loss is averaged over each set, and the averages
+    are added. R1, the log and the augmentation use the first set.
 
-    Noise is drawn for the batches of all processes, from random states that
-    are equal everywhere, and each process keeps its share: an iteration is
-    the same for any number of processes. Reduced over them: gradients, logs,
-    ``w_avg``, ``pl_mean``, the signs that steer the augmentation. Local, as
-    published: the groups of the minibatch deviation.
+    Random states are equal in all processes: each process draws the noise of
+    all and keeps its share, so that an iteration does not depend on the number
+    of processes. Gradients, logs, ``w_avg``, ``pl_mean`` and the signs that
+    steer the augmentation are averaged over the processes. The groups of the
+    minibatch deviation are local, as published.
 
     Args:
         generator (dict): Config of the generator.
@@ -77,31 +57,26 @@ class StyleGANV(BaseModel):
             2. Defaults to 0, none, as published.
         g_reg_interval (int): Iterations from one path length step to the
             next. Defaults to 4.
-        style_mixing_prob (float): How often the styles of a clip come from
-            two contents, the second one from a random layer on; StyleGAN2
-            has 0.9. Defaults to 0, as published.
+        style_mixing_prob (float): Probability that the styles of a clip are
+            those of a second content from a random layer on; StyleGAN2 has
+            0.9. Defaults to 0, as published.
         ema_kimg (float): Half-life of the generator's moving average, in
             thousands of clips. Defaults to 20.
-        ema_rampup (float, optional): The half-life is at most this share of
+        ema_rampup (float, optional): Limit of the half-life, as a share of
             the frames seen so far. Defaults to None, no limit.
         accumulative_counts (int): Parts of a batch that go through the
             networks one after another. Defaults to 1.
         reuse_fakes (bool): Whether the discriminator learns from the clips
-            of the generator's step, made before that step, instead of new
-            ones: a pass less. Defaults to False, as published.
+            of the generator's step instead of new ones, which saves a pass
+            through the generator. Defaults to False, as published.
         augment (dict, optional): Config of a ``VideoAugment`` of all clips
             that the discriminator sees. Defaults to None, no augmentation.
         data_preprocessor (dict, optional): mmengine's, to move data.
 
     Raises:
-        InputError: The two networks do not fit, or a value is out of range.
+        InputError: The two networks do not fit each other, or a value is out
+            of range.
     """
-
-    #: What training takes of a batch; a data set may give more.
-    batch_keys = (
-        *('video', 't', 'c', 'gen_t', 'gen_c', 'gen_z'),
-        *('motion_z', 'first_code', 'mixing_z', 'crossover', 'noise_seeds'),
-    )
 
     def __init__(
         self,
@@ -149,8 +124,7 @@ class StyleGANV(BaseModel):
         )
         if style_mixing_prob > 1:
             raise InputError(
-                f'model.style_mixing_prob={style_mixing_prob} must be at '
-                'most 1'
+                f'model.style_mixing_prob={style_mixing_prob} must be <= 1'
             )
         if gan_loss not in GAN_LOSSES:
             raise InputError(
@@ -158,8 +132,8 @@ class StyleGANV(BaseModel):
                 f'{", ".join(GAN_LOSSES)}'
             )
         self.augment = None if augment is None else MODELS.build(augment)
-        # mmengine's ExponentialMovingAverage copies at its first update and
-        # has no ramp-up, so it would not follow the published average.
+        # Not mmengine's ExponentialMovingAverage, which copies the weights at
+        # its first update and has no ramp-up.
         self.generator_ema = copy.deepcopy(self.generator)
         self.generator_ema.requires_grad_(False).eval()
         self.r1_gamma = r1_gamma
@@ -172,6 +146,8 @@ class StyleGANV(BaseModel):
         self.ema_rampup = ema_rampup
         self.accumulative_counts = accumulative_counts
         self.reuse_fakes = reuse_fakes
+        #: Clips of the generator's step, with ``reuse_fakes``.
+        self.kept_fakes: list[Fakes] = []
         #: Running mean of the path lengths.
         self.register_buffer('pl_mean', torch.zeros([]))
         self.register_buffer('iteration', torch.zeros([], dtype=torch.int64))
@@ -183,37 +159,18 @@ class StyleGANV(BaseModel):
         return self.generator.c_dim
 
     def check_batch(self, clip: dict, batch_size: int) -> None:
-        """Refuse data that training could not take.
+        """Check that training can take the clips of a data set.
 
         Args:
-            clip (dict): An item of the data set, see :meth:`train_step`.
-            batch_size (int): Clips a batch of one process.
+            clip (dict): An item of the data set, see :class:`Batch`.
+            batch_size (int): Clips of a batch, of one process.
 
         Raises:
             InputError: Something is missing, the clip has another number of
                 frames or size than the networks take, or the batch cannot
                 be divided.
         """
-        dims = dict(video=4, t=1, c=1, gen_t=2, gen_c=2)
-        for key, num_dims in dims.items():
-            if key not in clip:
-                raise InputError(
-                    f'train_dataloader.dataset gives no {key!r}: its pipeline '
-                    'needs SampleClip with num_gen=2 and, at the end, PackClip'
-                )
-            value = clip[key]
-            if getattr(value, 'ndim', None) != num_dims:
-                found = getattr(value, 'shape', type(value).__name__)
-                raise InputError(
-                    f'train_dataloader.dataset gives {key!r} as '
-                    f'{found if isinstance(found, str) else list(found)}, not '
-                    f'an array of {num_dims} dimensions'
-                )
-        if len(clip['gen_t']) != 2:
-            raise InputError(
-                f'SampleClip: num_gen={len(clip["gen_t"])} must be 2: a batch '
-                'for the generator, and one for the discriminator'
-            )
+        check_clip(clip)
         num_frames, _, *size = clip['video'].shape
         wanted = getattr(self.discriminator, 'num_frames', num_frames)
         if num_frames != wanted:
@@ -228,12 +185,7 @@ class StyleGANV(BaseModel):
                 f'model.generator.resolution={resolution}: set ResizeCrop to '
                 'the same'
             )
-        part, rest = divmod(batch_size, self.accumulative_counts)
-        if rest or not part:
-            raise InputError(
-                f'a batch of {batch_size} clips a process is no multiple '
-                f'of model.accumulative_counts={self.accumulative_counts}'
-            )
+        part = part_size(batch_size, self.accumulative_counts)
         group = getattr(self.discriminator, 'mbstd_group_size', None) or part
         if part % min(group, part):
             raise InputError(
@@ -254,31 +206,30 @@ class StyleGANV(BaseModel):
         """Run one iteration.
 
         Args:
-            data (dict): A batch of real clips and conditions for fake ones:
-                ``video`` uint8 [N, T, 3, H, W], ``t`` [N, T] frames, ``c``
-                [N, c_dim], and for the two fake batches ``gen_t`` [N, 2, T],
-                ``gen_c`` [N, 2, c_dim]. Noise is drawn unless given as
-                ``gen_z`` [N, 2, z_dim] and ``motion_z``
-                [N, 2, L, motion_z_dim]. Other keys are left alone.
+            data (dict): From a data loader: the fields of :class:`Batch` up
+                to ``gen_c``. Noise is drawn unless ``gen_z`` is there, too;
+                other keys are ignored.
             optim_wrapper (OptimWrapperDict): ``generator`` and
                 ``discriminator``.
 
         Returns:
             dict: What to log, scalars.
         """
-        data = self.data_preprocessor(self.taken(data), True)
+        data = self.data_preprocessor(take_tensors(data), True)
+        batch = make_batch(self.generator, data, self.style_mixing_prob)
+        parts = batch.split(self.accumulative_counts)
         iteration = int(self.iteration)
-        num_clips, num_frames = data['video'].shape[:2]
+        num_clips, num_frames = batch.t.shape
         num_clips *= get_world_size()
-        parts = self.split(self.add_noise(data))
         steps = [('generator', self.generator_loss)]
         if self.pl_weight > 0 and iteration % self.g_reg_interval == 0:
             steps.append(('generator', self.path_length_loss))
         steps.append(('discriminator', self.discriminator_loss))
         if iteration % self.d_reg_interval == 0:
             steps.append(('discriminator', self.r1_loss))
+        self.kept_fakes.clear()
         logs: dict[str, Tensor] = {}
-        bad = torch.zeros((), device=data['t'].device)
+        bad = torch.zeros((), device=batch.t.device)
         for name, loss in steps:
             logs |= self.step(name, loss, parts, optim_wrapper)
             bad = bad + logs['bad_gradients']
@@ -296,92 +247,11 @@ class StyleGANV(BaseModel):
         logs['kimg'] = self.frames_seen / 1000
         return logs
 
-    def add_noise(self, data: dict) -> dict:
-        """Draw the noise of both fake batches, unless it is given.
-
-        Returns:
-            dict: ``data`` with ``gen_z`` [N, 2, z_dim]; for a generator
-            with motion ``motion_z`` [N, 2, L, motion_z_dim] and
-            ``first_code`` [N, 2] (see ``MotionEncoder.forward``); for one
-            with noise ``noise_seeds`` int64 [N, 2], on the CPU; for style
-            mixing ``mixing_z`` [N, 2, z_dim] and ``crossover`` [N, 2], the
-            layer from which on it counts.
-        """
-        if 'gen_z' in data:
-            return data
-        t, encoder = data['gen_t'], self.generator.motion_encoder
-        shape = (*t.shape[:2], self.generator.z_dim)
-        noise = {'gen_z': own_rows(torch.randn, shape, t.device)}
-        if encoder is not None:
-            first, num_codes = encoder.code_range(t.flatten(0, 1))
-            # All processes have to draw tables of the same size.
-            most = torch.tensor(num_codes, device=t.device)
-            all_reduce(most, 'max')
-            shape = (*t.shape[:2], int(most), encoder.motion_z_dim)
-            noise['motion_z'] = own_rows(torch.randn, shape, t.device)
-            noise['first_code'] = first.unflatten(0, t.shape[:2])
-        if self.style_mixing_prob > 0:
-            shape = (*t.shape[:2], self.generator.z_dim)
-            noise['mixing_z'] = own_rows(torch.randn, shape, t.device)
-            chance, place = own_rows(
-                torch.rand, (*t.shape[:2], 2), t.device
-            ).unbind(2)
-            num_ws = self.generator.num_ws
-            layer = 1 + (place * (num_ws - 1)).long()
-            noise['crossover'] = layer.where(
-                chance < self.style_mixing_prob, num_ws
-            )
-        if self.generator.synthesis.use_noise:
-            # Numbers of each pixel would fill the memory: seeds of clips.
-            noise['noise_seeds'] = own_rows(
-                partial(torch.randint, 2**63 - 1),
-                t.shape[:2],
-                torch.device('cpu'),
-            )
-        return data | noise
-
-    def taken(self, data: dict) -> dict[str, Tensor]:
-        """Choose what training takes of a batch, :attr:`batch_keys`.
-
-        Raises:
-            InputError: Some of it is no tensor.
-        """
-        taken = {key: data[key] for key in self.batch_keys if key in data}
-        for key, value in taken.items():
-            if not isinstance(value, Tensor):
-                raise InputError(
-                    f'{key!r} of a batch is a {type(value).__name__}, not a '
-                    'tensor: all clips need the same number of frames and '
-                    'size, and train_dataloader.collate_fn=dict('
-                    "type='stylegan_v_mm.collate_clips')"
-                )
-        return taken
-
-    def split(self, data: dict) -> list[dict]:
-        """Cut a batch into the parts that go through the networks at once.
-
-        Raises:
-            InputError: The batch is no multiple of ``accumulative_counts``.
-        """
-        count = self.accumulative_counts
-        if len(data['t']) % count:
-            raise InputError(
-                f'a batch of {len(data["t"])} clips a process is no multiple '
-                f'of model.accumulative_counts={count}'
-            )
-        pieces = {
-            key: value.chunk(count) for key, value in self.taken(data).items()
-        }
-        return [
-            {key: piece[i] for key, piece in pieces.items()}
-            for i in range(count)
-        ]
-
     def step(
         self,
         name: str,
-        loss: Callable[[dict, Callable], dict],
-        parts: list[dict],
+        loss: Callable[[Batch, Callable], dict],
+        parts: list[Batch],
         optim_wrapper: OptimWrapperDict,
     ) -> dict[str, Tensor]:
         """Take an optimizer step on the mean of a loss over the batch.
@@ -389,9 +259,8 @@ class StyleGANV(BaseModel):
         Args:
             name (str): Network to step, 'generator' or 'discriminator'.
             loss (callable): Takes a part of the batch and a function that
-                takes losses and computes their gradients; returns what to
-                log.
-            parts (list): See :meth:`split`.
+                adds up the gradients of losses; returns what to log.
+            parts (list): The parts of the batch, see :meth:`Batch.split`.
             optim_wrapper (OptimWrapperDict): See :meth:`train_step`.
 
         Returns:
@@ -412,31 +281,29 @@ class StyleGANV(BaseModel):
             for key in logs[0]
         } | {'bad_gradients': (~largest.isfinite()).float().sum()}
 
-    def generator_loss(self, data: dict, backward: Callable) -> dict:
+    def generator_loss(self, batch: Batch, backward: Callable) -> dict:
         """Compute ``softplus(-D(G(z)))``, or another :data:`GAN_LOSSES`."""
         self.discriminator.requires_grad_(False)
-        fakes = self.make_fakes(data, 0)
+        fakes = make_fakes(self.generator, batch, 0)
         logits = self.discriminate(fakes.videos, fakes.c, fakes.t)
         loss = sum_of_means(self.gan_loss.generator, logits)
         backward(loss)
         if self.reuse_fakes:
-            data['fakes'] = Fakes(*(value.detach() for value in fakes))
+            self.kept_fakes.append(Fakes(*(x.detach() for x in fakes)))
         self.discriminator.requires_grad_(True)
         return {'loss_g': loss.detach()}
 
-    def path_length_loss(self, data: dict, backward: Callable) -> dict:
+    def path_length_loss(self, batch: Batch, backward: Callable) -> dict:
         """Compute ``weight * (|J^T y| - a)^2`` (StyleGAN2, equation 4).
 
-        J is how a clip changes with its ``ws``, y is normal, and a is the
-        running mean of the lengths. The noise of T frames is scaled by
+        J is the Jacobian of a clip by its ``ws``, y is normal noise, and a is
+        the running mean of the lengths. The noise of T frames is scaled by
         1 / sqrt(T): a clip that repeats one picture is as long as the
-        picture. Half of the clips will do, as in StyleGAN2. The loss counts
-        ``g_reg_interval`` times as it comes that rarely.
+        picture. Half of the clips are enough, as in StyleGAN2. The loss is
+        multiplied by ``g_reg_interval``, as so few iterations have it.
         """
-        half = {
-            key: value[: (len(value) + 1) // 2] for key, value in data.items()
-        }
-        fakes = self.make_fakes(half, 0)
+        half = batch.select(slice((len(batch.t) + 1) // 2))
+        fakes = make_fakes(self.generator, half, 0)
         shape = fakes.videos.shape
         noise = own_rows(torch.randn, shape, fakes.videos.device)
         noise = noise / math.sqrt(shape[1] * shape[3] * shape[4])
@@ -452,24 +319,22 @@ class StyleGANV(BaseModel):
         self.complete_gradients(self.generator)
         return {'pl_penalty': penalty.detach(), 'pl_mean': mean}
 
-    def discriminator_loss(self, data: dict, backward: Callable) -> dict:
+    def discriminator_loss(self, batch: Batch, backward: Callable) -> dict:
         """Compute ``softplus(D(G(z))) + softplus(-D(real))``, or another.
 
-        Fake and real clips pass apart, as the minibatch statistics must not
-        mix them.
+        Fake and real clips pass separately, as the minibatch statistics must
+        not mix them.
         """
         if self.reuse_fakes:
-            fakes = data.pop('fakes')
+            fakes = self.kept_fakes.pop(0)
         else:
             with torch.no_grad():
-                fakes = self.make_fakes(data, 1)
+                fakes = make_fakes(self.generator, batch, 1)
         fake_logits = self.discriminate(fakes.videos, fakes.c, fakes.t)
         fake_loss = sum_of_means(self.gan_loss.fake, fake_logits)
         backward(fake_loss)
-        real = from_bytes(data['video'])
-        real_logits = self.discriminate(
-            real, data['c'], data['t'], is_real=True
-        )
+        real = from_bytes(batch.video)
+        real_logits = self.discriminate(real, batch.c, batch.t, is_real=True)
         real_loss = sum_of_means(self.gan_loss.real, real_logits)
         backward(real_loss)
         true, fake = real_logits[0].detach(), fake_logits[0].detach()
@@ -481,15 +346,15 @@ class StyleGANV(BaseModel):
             'signs_fake': fake.sign().mean(),
         }
 
-    def r1_loss(self, data: dict, backward: Callable) -> dict:
+    def r1_loss(self, batch: Batch, backward: Callable) -> dict:
         """Compute ``gamma / 2 * |dD/dx|^2`` (Mescheder et al. 2018, eq. 9).
 
-        The squared norm is that of each frame, averaged over the frames of
-        the batch; the loss counts ``d_reg_interval`` times as it comes that
-        rarely.
+        The squared norm of each frame's gradient is averaged over the frames
+        of the batch. The loss is multiplied by ``d_reg_interval``, as so few
+        iterations have it.
         """
-        real = from_bytes(data['video']).requires_grad_()
-        logits = self.discriminate(real, data['c'], data['t'], is_real=True)
+        real = from_bytes(batch.video).requires_grad_()
+        logits = self.discriminate(real, batch.c, batch.t, is_real=True)
         (grad,) = torch.autograd.grad(logits[0].sum(), real, create_graph=True)
         penalty = grad.square().sum([2, 3, 4]).mean()
         backward(self.r1_gamma / 2 * penalty * self.d_reg_interval)
@@ -498,9 +363,9 @@ class StyleGANV(BaseModel):
 
     @staticmethod
     def complete_gradients(network: nn.Module) -> None:
-        """Give gradient 0 to what a penalty does not depend on.
+        """Set gradients to zero where a penalty does not reach.
 
-        Published runs step it with that, which still moves Adam's averages.
+        Published runs do, and Adam then moves these weights by its averages.
         """
         for param in network.parameters():
             if param.grad is None and param.requires_grad:
@@ -513,7 +378,7 @@ class StyleGANV(BaseModel):
         t: Tensor,
         is_real: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Augment clips and judge them; sets of logits."""
+        """Augment clips and return the sets of their logits."""
         if self.augment is not None:
             videos = self.augment(videos)
         logits = self.discriminator(videos, c, t)
@@ -522,35 +387,13 @@ class StyleGANV(BaseModel):
             self.augment.observe(logits[0])
         return logits
 
-    def make_fakes(self, data: dict, which: int) -> Fakes:
-        """Generate the ``which``-th fake batch of :meth:`add_noise`."""
-        network, own = self.generator, {}
-        for key, value in data.items():
-            if key not in ('video', 't', 'c', 'fakes'):
-                own[key.removeprefix('gen_')] = value[:, which]
-        c, t = own['c'], own['t']
-        ws = network.map(own['z'], c)
-        if 'mixing_z' in own:
-            other = network.mapping(own['mixing_z'], c, update_w_avg=False)
-            layers = torch.arange(network.num_ws, device=ws.device)
-            mixed = layers >= own['crossover'][:, None]  # N, num_ws
-            ws = torch.where(mixed[:, :, None], other[:, None], ws)
-        motion_v = None
-        if network.motion_encoder is not None:
-            motion_v = network.motion_encoder(
-                c, t, own.get('motion_z'), own.get('first_code', 0)
-            )
-        noise = {key: own[key] for key in ('noise_seeds',) if key in own}
-        videos = network.render(ws, motion_v, t.shape[1], **noise)
-        return Fakes(videos, ws, c, t)
-
     @staticmethod
     def apply_gradients(optimizer: OptimWrapper, network: nn.Module) -> None:
         """Average gradients over processes, clean them, and step.
 
-        One flat all-reduce a step instead of DistributedDataParallel, which
-        hides the networks' methods and does not expect several backward
-        passes and gradients of gradients.
+        One flat all-reduce replaces DistributedDataParallel, which hides the
+        networks' methods and expects neither several backward passes nor
+        gradients of gradients.
         """
         grads = [p.grad for p in network.parameters() if p.grad is not None]
         if get_world_size() > 1:
@@ -562,7 +405,7 @@ class StyleGANV(BaseModel):
 
     @torch.no_grad()
     def update_ema(self, num_clips: int) -> None:
-        """Move the average generator: half-life ``ema_kimg`` kiloclips."""
+        """Update the average generator after a step on so many clips."""
         half_life = self.ema_kimg * 1000
         if self.ema_rampup is not None:
             half_life = min(half_life, int(self.frames_seen) * self.ema_rampup)
@@ -577,7 +420,7 @@ class StyleGANV(BaseModel):
             average.copy_(current)
 
     def sampler(self) -> Sampler:
-        """Sample from the average generator as it is now."""
+        """Make a sampler of the average generator as it is now."""
         return Sampler(self.generator_ema)
 
     def test_step(self, data: dict) -> list[dict]:
@@ -588,7 +431,7 @@ class StyleGANV(BaseModel):
                 [N, T], ``c`` [N, c_dim].
 
         Returns:
-            list: For each seed ``video`` uint8 [T, 3, H, W] and ``seed``.
+            list: A dict for each seed: ``video`` uint8 [T, 3, H, W], ``seed``.
         """
         seeds = [int(seed) for seed in data['seed']]
         clips = self.sampler().sample_clips(seeds, data['t'], data['c'])
@@ -601,7 +444,5 @@ class StyleGANV(BaseModel):
     def forward(
         self, inputs: dict, data_samples: None = None, mode: str = 'tensor'
     ) -> NoReturn:
-        """Not used: a GAN has two networks to call, see the ``*_step``."""
-        raise NotImplementedError(
-            'call train_step, test_step or sampler of StyleGANV'
-        )
+        """Raise an error: a GAN has two networks to call."""
+        raise NotImplementedError('call train_step, test_step or sampler')

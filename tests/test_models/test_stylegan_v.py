@@ -10,6 +10,8 @@ from torch import nn
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import Sampler, StyleGANV
+from stylegan_v_mm.models.batch import Batch
+from stylegan_v_mm.models.fakes import make_fakes
 from stylegan_v_mm.registry import MODELS
 from stylegan_v_mm.video.pixels import from_bytes
 
@@ -81,7 +83,7 @@ def batch(gan, num_codes=20):
 
 def take_step(gan, name, loss, data, steps):
     """One optimizer step on a loss over the whole batch."""
-    return gan.step(name, loss, [data], steps)
+    return gan.step(name, loss, [Batch(**data)], steps)
 
 
 def weights(network):
@@ -304,21 +306,6 @@ def test_counters():
     assert {'iteration', 'frames_seen'} <= set(gan.state_dict())
 
 
-def test_fresh_noise_for_every_fake_batch():
-    gan = make()
-    data = batch(gan)
-    del data['gen_z'], data['motion_z']
-    noisy = [gan.add_noise(data) for _ in range(2)]
-    videos = [
-        gan.make_fakes(noisy[i], k)[0] for i, k in ((0, 0), (0, 1), (1, 0))
-    ]
-    assert not torch.allclose(videos[0], videos[1])
-    assert not torch.allclose(videos[0], videos[2])
-    # And it trains.
-    logs = gan.train_step(data, optimizers(gan))
-    assert all(np.isfinite(float(value)) for value in logs.values())
-
-
 def test_gradients_that_are_no_numbers_are_cleaned():
     gan = make()
     network = nn.Linear(4, 1, bias=False)
@@ -338,8 +325,8 @@ def test_parts_of_a_batch_add_up_to_it():
     data = batch(gan)
     twin = copy.deepcopy(gan)
     twin.accumulative_counts = 2
-    parts = twin.split(data)
-    assert [len(part['video']) for part in parts] == [N // 2] * 2
+    data = Batch(**data)
+    parts = data.split(2)
     for name in ('generator', 'discriminator', 'r1'):
         network = name if name == 'generator' else 'discriminator'
         whole, halves = (
@@ -373,8 +360,6 @@ def test_extra_keys_of_a_batch_do_no_harm(parts):
     gan = make(c_dim=3, **options)
     twin = copy.deepcopy(gan)
     data = batch(gan)
-    for part in gan.split({**EXTRA, **data}):
-        assert part.keys() == data.keys()
     torch.manual_seed(1)
     expected = gan.train_step(data, optimizers(gan))
     torch.manual_seed(1)
@@ -432,35 +417,11 @@ def test_fakes_can_be_reused(parts):
         assert torch.equal(seen[parts + 2 * i][0], fakes)
         assert not seen[parts + 2 * i][0].requires_grad
     with torch.no_grad():
-        moved = gan.make_fakes(data, 0).videos
+        moved = make_fakes(gan.generator, Batch(**data), 0).videos
     assert not torch.allclose(moved[: len(fakes)], seen[0][0], atol=1e-4)
 
 
 # Noise
-
-
-def noise_seeds(gan, data):
-    """Draw noise as at the start of an iteration."""
-    torch.manual_seed(3)
-    return gan.add_noise(data)['noise_seeds']
-
-
-def test_every_fake_clip_gets_a_seed_for_its_noise(monkeypatch):
-    gan = make(generator=dict(use_noise=True))
-    data = dict(gen_t=torch.zeros(4, 2, T))
-    whole = noise_seeds(gan, data)
-    assert whole.dtype == torch.int64
-    assert whole.shape == (4, 2)
-    assert len(whole.unique()) == 8
-    # Two processes draw the same table, and deal it out.
-    data = dict(gen_t=torch.zeros(2, 2, T))
-    for rank in range(2):
-        monkeypatch.setattr(
-            'stylegan_v_mm.models.noise.get_dist_info',
-            lambda rank=rank: (rank, 2),
-        )
-        assert torch.equal(noise_seeds(gan, data), whole[rank::2])
-    assert 'noise_seeds' not in make().add_noise(data)
 
 
 def test_noise_does_not_depend_on_the_parts_of_a_batch():
@@ -780,7 +741,7 @@ def test_losses_of_one_set_of_logits_or_two(name):
             sets = sets if isinstance(sets, tuple) else (sets,)
             return [each.detach().double().numpy() for each in sets]
 
-        fakes = [gan.make_fakes(data, i) for i in range(2)]
+        fakes = [make_fakes(gan.generator, Batch(**data), i) for i in range(2)]
         logs = take_step(gan, 'generator', gan.generator_loss, data, steps)
         expected = sum(
             generator(each).mean() for each in logits(fakes[0][0], fakes[0].t)
@@ -939,53 +900,6 @@ def test_path_length_comes_every_interval():
 # Style mixing
 
 
-def test_styles_of_two_contents():
-    gan = make(c_dim=3, style_mixing_prob=0.5)
-    num_ws = gan.generator.num_ws
-    data = batch(gan)
-    data['mixing_z'] = torch.randn(N, 2, 6)
-    data['crossover'] = torch.tensor([[1, num_ws]] * 2 + [[3, 2]] * 2)
-    twin = copy.deepcopy(gan.generator)
-    for which in range(2):
-        fakes = gan.make_fakes(data, which)
-        for i, layer in enumerate(data['crossover'][:, which]):
-            c = data['gen_c'][i : i + 1, which]
-            first, second = (
-                twin.eval().map(data[key][i : i + 1, which], c)
-                for key in ('gen_z', 'mixing_z')
-            )
-            expected = torch.cat([first[:, :layer], second[:, layer:]], 1)
-            torch.testing.assert_close(fakes.ws[i : i + 1], expected)
-        videos = twin.render(
-            fakes.ws,
-            twin.motion_encoder(fakes.c, fakes.t, data['motion_z'][:, which]),
-            T,
-        )
-        torch.testing.assert_close(fakes.videos, videos)
-    # The running mean follows the first contents alone.
-    w = [
-        twin.mapping(data['gen_z'][:, i], data['gen_c'][:, i]) for i in (0, 1)
-    ]
-    mean = 0.995 * 0.005 * w[0].mean(0) + 0.005 * w[1].mean(0)
-    torch.testing.assert_close(gan.generator.mapping.w_avg, mean.detach())
-
-
-def test_where_styles_change_is_uniform():
-    gan = make(style_mixing_prob=0.75)
-    data = dict(gen_t=torch.zeros(20000, 2, T))
-    noise = gan.add_noise(data)
-    assert noise['mixing_z'].shape == (20000, 2, 6)
-    num_ws = gan.generator.num_ws
-    counts = noise['crossover'].flatten().bincount(minlength=num_ws + 1)
-    share = counts.double() / 40000
-    assert share[0] == 0
-    expected = torch.full([num_ws - 1], 0.75 / (num_ws - 1)).double()
-    # Five standard deviations of a share of 40000.
-    torch.testing.assert_close(share[1:-1], expected, atol=0.009, rtol=0)
-    assert float(share[-1]) == pytest.approx(0.25, abs=0.011)
-    assert 'mixing_z' not in make().add_noise(data)
-
-
 def test_mixed_styles_train():
     gan = make(style_mixing_prob=0.9, pl_weight=2)
     data = batch(gan)
@@ -994,26 +908,16 @@ def test_mixed_styles_train():
     assert all(np.isfinite(float(value)) for value in logs.values())
 
 
-# What a data set of the user's own may give.
+# Clips of a data set
 
 
-@pytest.mark.parametrize(
-    ('key', 'value', 'words'),
-    [
-        ('c', 1, "'c' as int, not an array of 1 dim"),
-        ('t', [0, 1, 2], "'t' as list, not an array of 1 dim"),
-        ('gen_t', np.zeros(3), r"'gen_t' as \[3\], not an array of 2 dim"),
-        ('video', torch.zeros(3, 16, 16), r"'video' as \[3, 16, 16\], not an"),
-        ('video', torch.zeros(T, 3, 16, 8), 'frames of 8 x 16'),
-        ('gen_c', None, "gives no 'gen_c'"),
-    ],
-)
-def test_items_that_are_none_are_named(key, value, words):
+def test_clips_of_another_size_are_named():
     gan = make()
-    clip = {k: v[0] for k, v in batch(gan).items()}
+    clip = {key: value[0] for key, value in batch(gan).items()}
     gan.check_batch(clip, N)
-    clip[key] = value
-    if value is None:
-        del clip[key]
-    with pytest.raises(InputError, match=words):
+    clip['video'] = torch.zeros(T, 3, 16, 8)
+    with pytest.raises(InputError, match='frames of 8 x 16'):
+        gan.check_batch(clip, N)
+    del clip['c']
+    with pytest.raises(InputError, match="gives no 'c'"):
         gan.check_batch(clip, N)

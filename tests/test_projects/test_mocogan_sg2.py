@@ -17,6 +17,7 @@ from projects.mocogan_sg2.mocogan_sg2 import (
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine.optim import GANOptimWrapperConstructor
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.models.fakes import make_batch, make_fakes
 from stylegan_v_mm.registry import MODELS, TRANSFORMS
 
 ROOT = Path(__file__).parents[2]
@@ -419,10 +420,10 @@ def test_an_iteration_moves_both_at_their_own_rates(gan):
 
 
 def test_the_loss_has_both_parts(gan, no_noise):
-    data = gan.add_noise(batch())
+    data = make_batch(gan.generator, batch())
     losses = []
     logs = gan.generator_loss(data, losses.append)
-    fakes = gan.make_fakes(data, 0)
+    fakes = make_fakes(gan.generator, data, 0)
     frames, clips = gan.discriminator(fakes.videos, None, fakes.t)
     assert frames.shape == (2 * T,)
     expected = sum(

@@ -61,6 +61,8 @@ from stylegan_v_mm.evaluation import FeatureStats, RandomI3D, frechet_distance
 from stylegan_v_mm.evaluation.results import format_table
 from stylegan_v_mm.files import atomic_write
 from stylegan_v_mm.models import StyleGANV
+from stylegan_v_mm.models.batch import Batch
+from stylegan_v_mm.models.fakes import make_batch
 from stylegan_v_mm.registry import MODELS
 from stylegan_v_mm.version import __version__
 
@@ -340,9 +342,10 @@ class Training:
                 for param in group['params']:
                     yield wrapper.optimizer, param
 
-    def phases(self, data: dict) -> dict[str, Callable[[], dict | None]]:
+    def phases(self, batch: Batch) -> dict[str, Callable[[], dict | None]]:
         """List the parts of an iteration, in their order."""
-        gan, parts = self.gan, self.gan.split(data)
+        gan = self.gan
+        parts = batch.split(gan.accumulative_counts)
 
         def step(name: str, loss: Callable) -> Callable[[], dict]:
             return lambda: gan.step(name, loss, parts, self.optimizers)
@@ -351,7 +354,7 @@ class Training:
             'G': step('generator', gan.generator_loss),
             'D': step('discriminator', gan.discriminator_loss),
             'R1': step('discriminator', gan.r1_loss),
-            'moving average': lambda: gan.update_ema(len(data['t'])),
+            'moving average': lambda: gan.update_ema(len(batch.t)),
         }
 
 
@@ -366,7 +369,7 @@ def build_training(options: Options, way: str) -> Training:
     return Training(baseline, config, foreach=False, fused=False)
 
 
-def random_batch(options: Options, gan: StyleGANV) -> dict[str, Tensor]:
+def random_batch(options: Options, gan: StyleGANV) -> Batch:
     """Draw a batch of clips, and the noise for fake ones."""
     batch, num_frames = options.batch, options.num_frames
     size, c_dim = options.resolution, gan.c_dim
@@ -384,7 +387,8 @@ def random_batch(options: Options, gan: StyleGANV) -> dict[str, Tensor]:
         gen_t=times(batch, 2),
         gen_c=labels(batch, 2),
     )
-    return gan.add_noise({k: v.to(options.device) for k, v in data.items()})
+    data = {key: value.to(options.device) for key, value in data.items()}
+    return make_batch(gan.generator, data, gan.style_mixing_prob)
 
 
 def measure_training(

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from stylegan_v_mm.cli import keep_freed_memory
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import Sampler, StyleGANV
+from stylegan_v_mm.models.batch import Batch
 from stylegan_v_mm.models.latents import Latents
 from stylegan_v_mm.models.layers import block_dtype, minibatch_stddev
 from stylegan_v_mm.models.ops import compiled_ops, fir_filter
@@ -346,12 +347,12 @@ class PerFrameGAN(StyleGANV):
             self.augment.observe(logits)
         return logits
 
-    def fakes(self, data: dict, which: int) -> tuple[Tensor, Tensor, Tensor]:
+    def fakes(self, batch: Batch, which: int) -> tuple[Tensor, Tensor, Tensor]:
         """Generate a fake batch: videos, labels and times."""
         network = self.generator
-        c, t = data['gen_c'][:, which], data['gen_t'][:, which]
+        c, t = batch.gen_c[:, which], batch.gen_t[:, which]
         num_frames = t.shape[1]
-        ws = network.map(data['gen_z'][:, which], c)
+        ws = network.map(batch.gen_z[:, which], c)
         ws = ws.repeat_interleave(num_frames, 0)
         motion_v = None
         if network.motion_encoder is not None:
@@ -359,38 +360,38 @@ class PerFrameGAN(StyleGANV):
                 network.motion_encoder,
                 c,
                 t,
-                data['motion_z'][:, which],
-                data['first_code'][:, which],
+                batch.motion_z[:, which],
+                batch.first_code[:, which],
             )
         frames = synthesize(network.synthesis, ws, motion_v)
         return frames.unflatten(0, t.shape), c, t
 
-    def generator_loss(self, data: dict, backward: Callable) -> dict:
+    def generator_loss(self, batch: Batch, backward: Callable) -> dict:
         """Compute the generator's loss; see the package's."""
         self.discriminator.requires_grad_(False)
-        logits = self.logits(*self.fakes(data, 0))
+        logits = self.logits(*self.fakes(batch, 0))
         loss = self.gan_loss.generator(logits).mean()
         backward(loss)
         self.discriminator.requires_grad_(True)
         return {'loss_g': loss.detach()}
 
-    def discriminator_loss(self, data: dict, backward: Callable) -> dict:
+    def discriminator_loss(self, batch: Batch, backward: Callable) -> dict:
         """Compute the discriminator's loss; see the package's."""
         with torch.no_grad():
-            fakes = self.fakes(data, 1)
+            fakes = self.fakes(batch, 1)
         fake_loss = self.gan_loss.fake(self.logits(*fakes)).mean()
         backward(fake_loss)
         real_logits = self.logits(
-            from_bytes(data['video']), data['c'], data['t'], is_real=True
+            from_bytes(batch.video), batch.c, batch.t, is_real=True
         )
         real_loss = self.gan_loss.real(real_logits).mean()
         backward(real_loss)
         return {'loss_d': (fake_loss + real_loss).detach()}
 
-    def r1_loss(self, data: dict, backward: Callable) -> dict:
+    def r1_loss(self, batch: Batch, backward: Callable) -> dict:
         """Compute the R1 penalty; see the package's."""
-        real = from_bytes(data['video']).requires_grad_()
-        logits = self.logits(real, data['c'], data['t'], is_real=True)
+        real = from_bytes(batch.video).requires_grad_()
+        logits = self.logits(real, batch.c, batch.t, is_real=True)
         (grad,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = grad.square().sum([2, 3, 4]).mean()
         backward(self.r1_gamma / 2 * penalty * self.d_reg_interval)
