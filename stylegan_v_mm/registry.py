@@ -49,6 +49,8 @@ def _child(
 
 MODELS = _child(root.MODELS, 'models', 'evaluation', build_func=_build_model)
 
+MODEL_WRAPPERS = _child(root.MODEL_WRAPPERS, 'engine')
+
 DATASETS = _child(root.DATASETS, 'datasets')
 TRANSFORMS = _child(root.TRANSFORMS, 'datasets')
 

@@ -19,7 +19,7 @@ from stylegan_v_mm.evaluation import InceptionTorchScript
 from stylegan_v_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
+CONFIGS = sorted((ROOT / 'configs/stylegan_v').glob('*.py'))
 # Of these, the headers say more.
 DATA_SETS = [path for path in CONFIGS if not path.stem.startswith('demo_')]
 VARIANTS = [path for path in CONFIGS if path.stem.endswith('_8xb2')]

@@ -1,6 +1,8 @@
 # What every run shares: logging, checkpoints, previews.
 default_scope = 'stylegan_v_mm'
 runner_type = 'stylegan_v_mm.VideoGANRunner'
+# For mmengine's own runner: the model reduces its gradients itself.
+model_wrapper_cfg = dict(type='stylegan_v_mm.EqualReplicas')
 work_dir = None
 load_from = None
 resume = False
@@ -26,6 +28,7 @@ env_cfg = dict(
 randomness = dict(seed=0)
 
 default_hooks = dict(
+    check_data=dict(type='CheckDataHook'),
     timer=dict(type='SteadyTimerHook'),
     logger=dict(
         type='LoggerHook', interval='= log_interval', log_metric_by_epoch=False

@@ -24,7 +24,12 @@ from .. import registry
 from ..errors import InputError, nearest
 
 # Keys that mmengine's tools and config reader know besides Runner's arguments.
-READER_KEYS = {'runner_type', 'custom_imports', 'launcher'}
+READER_KEYS = {
+    'custom_imports',
+    'launcher',
+    'model_wrapper_cfg',
+    'runner_type',
+}
 
 # Dicts that need no type, and who takes their keys.
 _TAKERS = {

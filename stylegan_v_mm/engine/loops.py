@@ -6,7 +6,7 @@ from contextlib import closing
 from functools import partial
 
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import broadcast_object_list, get_world_size
 from mmengine.runner import BaseLoop, Runner, set_random_seed
 from torch import nn
 from torch.utils.data import DataLoader
@@ -80,6 +80,11 @@ class ClipTrainLoop(BaseLoop):
         self.val_interval = val_interval
         #: Set to end training after the current iteration.
         self.stop_training = False
+        # That of the main process, should the others have their own
+        # (mmengine's ``diff_rank_seed``).
+        seed = [runner.seed]
+        broadcast_object_list(seed)
+        (self._seed,) = seed
         # mmengine's names for where the training is; it sets them to resume.
         self._iter = self._epoch = 0
         self.max_epochs = 1
@@ -103,7 +108,7 @@ class ClipTrainLoop(BaseLoop):
         loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
         # From there the GPU takes batches while the CPU goes on.
         loader.pin_memory = torch.cuda.is_available()
-        loader.sampler.seed = runner.seed
+        loader.sampler.seed = self._seed
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
         if runner.val_loop and self._iter == self.val_begin == 0:
@@ -156,7 +161,7 @@ class ClipTrainLoop(BaseLoop):
     def run_iter(self, data_batch: dict) -> None:
         """Train on a batch; validate where it is time to."""
         runner = self.runner
-        set_random_seed((runner.seed * SEED_STRIDE + self._iter) % 2**32)
+        set_random_seed((self._seed * SEED_STRIDE + self._iter) % 2**32)
         runner.model.train()
         where = dict(batch_idx=self._iter, data_batch=data_batch)
         runner.call_hook('before_train_iter', **where)

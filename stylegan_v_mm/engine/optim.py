@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from torch import nn
 
@@ -57,9 +58,14 @@ class GANOptimWrapperConstructor:
         """Build ``OptimWrapperDict(generator=..., discriminator=...)``.
 
         Raises:
-            InputError: The model has no such network, or a value is out of
-                range.
+            InputError: The model has no such network or is wrapped, or a
+                value is out of range.
         """
+        if is_model_wrapper(model):
+            raise InputError(
+                f'the model is inside of a {type(model).__name__}: set '
+                "model_wrapper_cfg=dict(type='stylegan_v_mm.EqualReplicas')"
+            )
         networks, wrappers = dict(model.named_children()), {}
         for name, cfg in self.optim_wrapper_cfg.items():
             if name not in networks:

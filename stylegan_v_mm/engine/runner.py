@@ -13,7 +13,6 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import (
-    broadcast,
     broadcast_object_list,
     is_distributed,
     is_main_process,
@@ -23,7 +22,6 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Priority, Runner
 from torch import nn
-from torch.utils.data import DataLoader
 
 from ..checkpoints.loading import (
     config_values,
@@ -33,11 +31,11 @@ from ..checkpoints.loading import (
 from ..checkpoints.saving import newest_checkpoint, numbered_checkpoints
 from ..checkpoints.transfer import transfer_weights
 from ..config import resolve_run
-from ..datasets.workers import check_workers
 from ..errors import InputError, refusals
 from ..files import atomic_write, file_lock
 from ..registry import RUNNERS
 from .optim import param_groups
+from .replicas import EqualReplicas
 
 # What of a config makes a run, but for where it lies and starts.
 _SETTINGS = {*inspect.signature(Runner).parameters} - {
@@ -102,92 +100,38 @@ class VideoGANRunner(Runner):
         broadcast_object_list(name)
         (self._timestamp,) = name
 
-    def set_randomness(
-        self,
-        seed: int | None,
-        diff_rank_seed: bool = False,
-        deterministic: bool = False,
-    ) -> None:
-        """Seed all random states, equally in all processes.
-
-        Raises:
-            InputError: ``diff_rank_seed`` is set.
-        """
-        if diff_rank_seed:
-            raise InputError(
-                'randomness.diff_rank_seed=True: remove it, as processes '
-                'draw from equal random states and take their own share'
-            )
-        super().set_randomness(seed, False, deterministic)
-
     def wrap_model(
         self, model_wrapper_cfg: dict | None, model: nn.Module
     ) -> nn.Module:
         """Move the model to its device; start equal on all processes."""
-        model = model.to(get_device())
-        for value in model.state_dict().values():
-            broadcast(value)
-        return model
-
-    @staticmethod
-    def build_dataloader(
-        dataloader: DataLoader | dict, *args: Any, **kwargs: Any
-    ) -> DataLoader:
-        """Build a data loader, and check that its workers can start.
-
-        Raises:
-            InputError: They cannot.
-        """
-        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
-        check_workers(loader.num_workers)
-        return loader
+        return EqualReplicas(model.to(get_device()))
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the loop, and check that data and model fit.
+        """Build the loop.
 
         Raises:
-            InputError: A value is out of range; labels are not as wide as
-                the model's condition; or the model cannot take the clips.
+            InputError: A value is out of range.
         """
         with refusals('train_cfg or train_dataloader'):
-            loop = super().build_train_loop(loop)
-        loader = loop.dataloader
-        dataset = loader.dataset
-        clip = dataset[next(iter(loader.sampler))]
-        self.model.check_batch(clip, loader.batch_size)
-        self._check_label(clip['c'])
-        if hasattr(dataset, 'frame_size'):
-            height, width = dataset.frame_size()
-            resolution = self.model.generator.resolution
-            if min(height, width) < resolution:
-                where = getattr(dataset, 'data_root', type(dataset).__name__)
-                self.logger.warning(
-                    f'{where}: videos are enlarged to resolution='
-                    f'{resolution}, as the first one is {width} x {height}'
-                )
-        return loop
+            return super().build_train_loop(loop)
 
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the loop, and check that data and model fit.
+        """Build the loop.
 
         Raises:
-            InputError: See :meth:`build_test_loop`.
+            InputError: A value is out of range.
         """
         with refusals('val_cfg, val_dataloader or val_evaluator'):
-            loop = super().build_val_loop(loop)
-        return self._check_clips(loop)
+            return super().build_val_loop(loop)
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Build the loop, and check that data and model fit.
+        """Build the loop.
 
         Raises:
-            InputError: A value is out of range; labels are not as wide as
-                the model's condition; or a metric needs longer or larger
-                clips.
+            InputError: A value is out of range.
         """
         with refusals('test_cfg, test_dataloader or test_evaluator'):
-            loop = super().build_test_loop(loop)
-        return self._check_clips(loop)
+            return super().build_test_loop(loop)
 
     def build_optim_wrapper(
         self, optim_wrapper: OptimWrapper | OptimWrapperDict | dict
@@ -210,34 +154,6 @@ class VideoGANRunner(Runner):
         """
         with refusals(f'the hook {hook}'):
             super().register_hook(hook, priority)
-
-    def _check_clips(self, loop: BaseLoop) -> BaseLoop:
-        """Refuse clips to be generated that model or metrics cannot use."""
-        item = loop.dataloader.dataset[0]
-        self._check_label(item['c'])
-        resolution = self.model.generator.resolution
-        clip = torch.empty(()).expand(
-            len(item['t']), 3, resolution, resolution
-        )
-        for metric in loop.evaluator.metrics:
-            if hasattr(metric, 'check_size'):
-                metric.check_size(clip)
-        return loop
-
-    def _check_label(self, label: Sequence) -> None:
-        """Refuse labels of another width than the model's condition."""
-        classes, c_dim = len(label), self.model.c_dim
-        if classes == 0 < c_dim:
-            raise InputError(
-                f'num_classes={c_dim}, but the data has no labels: set labels '
-                "to 'folder', a .json or a .csv file, or num_classes=0"
-            )
-        if classes != c_dim:
-            raise InputError(
-                f'the labels of the data are {classes} wide, the model takes '
-                f'{c_dim}: set num_classes={classes}, or labels=None and '
-                'num_classes=0 to do without'
-            )
 
     def train(self) -> nn.Module:
         """Train; with ``load_from`` but no ``resume``, from other weights.

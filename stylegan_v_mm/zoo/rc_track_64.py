@@ -15,6 +15,7 @@ custom_hooks = [
 ]
 data_root = 'data/rc_track/train'
 default_hooks = dict(
+    check_data=dict(type='CheckDataHook'),
     checkpoint=dict(
         interval='= checkpoint_interval',
         max_keep_ckpts=-1,
@@ -152,6 +153,7 @@ model = dict(
     r1_gamma=20,
     type='StyleGANV',
 )
+model_wrapper_cfg = dict(type='stylegan_v_mm.EqualReplicas')
 motion_16f = dict(
     num_fake='= num_test_videos',
     num_frames='= min(16, num_test_frames)',

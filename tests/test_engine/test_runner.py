@@ -13,7 +13,9 @@ from fake_device import FakeDevice, needs_fake_device
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config
 from mmengine.registry import RUNNERS, DefaultScope
+from mmengine.runner import Runner
 from real_process import ROOT
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
 from stylegan_v_mm.config import load_config
@@ -82,10 +84,10 @@ def test_accumulation_has_one_place():
         GANOptimWrapperConstructor(cfg)
 
 
-def test_processes_do_not_have_seeds_of_their_own():
-    runner = VideoGANRunner.__new__(VideoGANRunner)
-    with pytest.raises(InputError, match='diff_rank_seed=True: remove it'):
-        runner.set_randomness(0, diff_rank_seed=True)
+def test_a_wrapped_model_names_the_setting():
+    model = DistributedDataParallel.__new__(DistributedDataParallel)
+    with pytest.raises(InputError, match=r'model_wrapper_cfg=.*EqualReplicas'):
+        GANOptimWrapperConstructor(dict(module={}))(model)
 
 
 # Resuming.
@@ -137,6 +139,23 @@ def train(config_file, tmp_path, monkeypatch):
         return runner
 
     return train
+
+
+def test_mmengines_own_runner_trains_and_resumes_the_same(
+    train, config_file, tmp_path
+):
+    wanted = train(max_iters=2).model.state_dict()
+    for number in (1, 2):
+        options = dict(max_iters=number, resume=number > 1)
+        options['work_dir'] = str(tmp_path / 'plain')
+        config = load_config(str(config_file), options)
+        config.experiment_name = f'{tmp_path.name} plain {number}'
+        plain = Runner.from_cfg(config)
+        assert type(plain) is Runner
+        plain.train()
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, wanted[name]), name
+    assert (tmp_path / 'plain/previews/iter_0000002.mp4').exists()
 
 
 def states_of_adam(runner):
