@@ -66,7 +66,7 @@ class Job:
         num_items: How many items there are.
         items: Starts the work and gives what is written, as a rule frames,
             [H, W, 3], uint8, RGB.
-        write: Writes the items to a path.
+        write: Writes the items to a path, which appears when it is complete.
         problem: Why it cannot be made, '' if nothing is known.
     """
 
@@ -467,8 +467,7 @@ def _do(jobs: list[Job], folder: Path, num_workers: int) -> dict[str, str]:
 
     def do(job: Job) -> str:
         try:
-            with atomic_write(folder / job.name) as path:
-                job.write(watched(job.items()), path)
+            job.write(watched(job.items()), folder / job.name)
         except DamagedVideoError as error:
             return str(error)
         return ''

@@ -33,13 +33,15 @@ from stylegan_v_mm.datasets.sources.archives import ZippedFrames
 from stylegan_v_mm.datasets.sources.finding import find_videos
 from stylegan_v_mm.datasets.sources.frame_folders import FrameFolder
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import atomic_write
 
 
 def copy_files(files: Iterator[Path], folder: Path) -> None:
     """Copy files to a folder that is not there yet."""
-    folder.mkdir()
-    for file in files:
-        shutil.copyfile(file, folder / file.name)
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
+        for file in files:
+            shutil.copyfile(file, temporary / file.name)
 
 
 def plan(args: argparse.Namespace) -> list[Job]:
