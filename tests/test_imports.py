@@ -18,7 +18,8 @@ LAYERS = [
     {'errors', 'version', 'zoo'},
     {'files'},
     {'registry', 'cli', 'video'},
-    {'checkpoints', 'config', 'datasets', 'models'},
+    {'config', 'datasets', 'models'},
+    {'checkpoints'},
     {'engine', 'evaluation', 'inference'},
     {'', '__main__'},
 ]
