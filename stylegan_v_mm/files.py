@@ -30,7 +30,7 @@ def sha256_of(file: Path) -> str:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, folder: Path | None = None) -> Iterator[Path]:
     """Write a file or a folder that appears only when it is complete.
 
     If the block ends early, by an error or by SIGTERM in one of our tools,
@@ -40,10 +40,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Args:
         path (Path): File to write or replace, or folder to make. The folders
             above it are made.
+        folder (Path, optional): Where the unfinished file lies, on the same
+            disk. Defaults to None, beside ``path``.
 
     Yields:
-        Path: Where the block writes: a hidden name beside ``path``, with
-        nothing there yet.
+        Path: Where the block writes: a hidden name, with nothing there yet.
 
     Raises:
         InputError: ``path`` cannot be written, for instance because the disk
@@ -55,7 +56,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     # Random, as threads, processes and machines may write the same file, and
     # short, as the name of ``path`` may be as long as the system allows.
-    temporary = path.with_name(f'.{token_hex(4)}.tmp')
+    temporary = (folder or path.parent) / f'.{token_hex(4)}.tmp'
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -37,14 +37,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from conversion import (
-    Job,
-    make_parser,
-    read_frames,
-    refuse_zip,
-    run_jobs,
-    write_mp4,
-)
+from conversion import make_parser, refuse_zip, run_jobs
 from tqdm import tqdm
 
 from stylegan_v_mm.cli import (
@@ -54,6 +47,8 @@ from stylegan_v_mm.cli import (
     real_number,
     run_tool,
 )
+from stylegan_v_mm.datasets.conversion.frames import read_frames, write_mp4
+from stylegan_v_mm.datasets.conversion.jobs import Job
 from stylegan_v_mm.datasets.sources.frame_folders import FrameFolder
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.video.reader import DamagedVideoError

@@ -18,18 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conversion import (
-    Job,
-    add_picture_options,
-    make_parser,
+from conversion import add_picture_options, make_parser, run_jobs
+
+from stylegan_v_mm.cli import picture_size, positive_int, run_tool, seed_number
+from stylegan_v_mm.datasets.conversion.frames import (
     output_names,
     problem_of,
     read_frames,
-    run_jobs,
     write_pictures,
 )
-
-from stylegan_v_mm.cli import picture_size, positive_int, run_tool, seed_number
+from stylegan_v_mm.datasets.conversion.jobs import Job
 from stylegan_v_mm.datasets.sources.finding import find_videos
 from stylegan_v_mm.files import atomic_write
 
