@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from secrets import token_hex
 
@@ -29,7 +30,7 @@ def sha256_of(file: Path) -> str:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, folder: Path | None = None) -> Iterator[Path]:
     """Write a file or a folder that appears only when it is complete.
 
     If the block ends early, by an error or by SIGTERM in one of our tools,
@@ -39,10 +40,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Args:
         path (Path): File to write or replace, or folder to make. The folders
             above it are made.
+        folder (Path, optional): Where the unfinished file lies, on the same
+            disk. Defaults to None, beside ``path``.
 
     Yields:
-        Path: Where the block writes: a hidden name beside ``path``, with
-        nothing there yet.
+        Path: Where the block writes: a hidden name, with nothing there yet.
 
     Raises:
         InputError: ``path`` cannot be written, for instance because the disk
@@ -54,7 +56,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     # Random, as threads, processes and machines may write the same file, and
     # short, as the name of ``path`` may be as long as the system allows.
-    temporary = path.with_name(f'.{token_hex(4)}.tmp')
+    temporary = (folder or path.parent) / f'.{token_hex(4)}.tmp'
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -105,8 +107,8 @@ def file_lock(path: Path, wait: bool = False) -> Iterator[None]:
     or the file cannot be made, the block runs without a lock.
 
     Args:
-        path (Path): The lock file. It is made if needed, names the process
-            that holds the lock, and stays when the lock is released.
+        path (Path): The lock file, which names the process that holds the
+            lock, and goes when the lock is released.
         wait (bool): Wait until the lock is free. Defaults to False.
 
     Raises:
@@ -115,28 +117,35 @@ def file_lock(path: Path, wait: bool = False) -> Iterator[None]:
     file = None
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open('a+b', buffering=0)
-    if file is None:
+        file = _lock(path, wait)
+        file.truncate(0)
+        name = f'process {os.getpid()} on {os.uname().nodename}'
+        file.write(name.encode())
+    try:
         yield
-        return
-    with file:
-        # Not flock(): forked processes would share that lock.
-        mode = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    finally:
+        if file is not None:
+            path.unlink(missing_ok=True)
+            file.close()
+
+
+def _lock(path: Path, wait: bool) -> FileIO:
+    """Open and lock a file that no other process has removed meanwhile."""
+    # Not flock(): forked processes would share that lock.
+    mode = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    while True:
+        file = path.open('a+b', buffering=0)
         try:
             fcntl.lockf(file, mode)
+            if os.path.samestat(os.stat(path), os.stat(file.fileno())):
+                return file
+        except FileNotFoundError:
+            pass
         except (BlockingIOError, PermissionError):
             file.seek(0)
-            holder = file.read().decode().strip() or 'another process'
+            holder = file.read().decode() or 'another process'
             raise InputError(
                 f'{path.parent} is in use by {holder}: wait for its end or '
                 'stop it, or choose another folder'
             ) from None
-        except OSError:
-            pass
-        with suppress(OSError):
-            file.truncate(0)
-            file.write(
-                f'process {os.getpid()} on {os.uname().nodename}\n'.encode()
-            )
-        yield
-        file.truncate(0)
+        file.close()

@@ -1,9 +1,11 @@
 """Complete files and locks, as processes and full disks meet them."""
 
+import multiprocessing
 import os
 import resource
 import signal
 import threading
+import time
 
 import pytest
 from real_process import held_elsewhere
@@ -155,7 +157,7 @@ def test_one_process_at_a_time_holds_a_lock(tmp_path):
             pytest.fail('two hold the lock')
     with file_lock(path):
         assert path.read_text().startswith(f'process {os.getpid()} on ')
-    assert path.read_text() == ''
+    assert not path.exists()
 
 
 def test_waiting_for_a_lock(tmp_path):
@@ -174,6 +176,28 @@ def test_waiting_for_a_lock(tmp_path):
         assert order == ['release']
     thread.join(60)
     assert order == ['release', 'held']
+
+
+def test_many_processes_take_turns(tmp_path):
+    """Though each removes the lock file that others may have opened."""
+
+    def count():
+        number = tmp_path / 'number'
+        for _ in range(25):
+            with file_lock(tmp_path / 'lock', wait=True):
+                value = int(number.read_text())
+                time.sleep(0.0005)
+                number.write_text(str(value + 1))
+
+    (tmp_path / 'number').write_text('0')
+    context = multiprocessing.get_context('fork')
+    processes = [context.Process(target=count) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert (tmp_path / 'number').read_text() == '100'
 
 
 def test_a_lock_goes_with_its_process(tmp_path):

@@ -18,8 +18,10 @@ LAYERS = [
     {'errors', 'version', 'zoo'},
     {'files'},
     {'registry', 'cli', 'video'},
-    {'checkpoints', 'config', 'datasets', 'models'},
+    {'config', 'datasets', 'models'},
+    {'checkpoints'},
     {'engine', 'evaluation', 'inference'},
+    {'self_check'},
     {'', '__main__'},
 ]
 # Within models: networks come from the registry, so stylegan_v and sampler

@@ -1,16 +1,15 @@
 """Writing what a generator renders: videos, animations, pictures."""
 
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
 from ..errors import InputError
 from ..files import atomic_write
 from ..video.animations import write_animation
 from ..video.encoding import VideoWriter, video_grid
+from ..video.pictures import pictures, save_frames
 
 #: What a video may be written as: a file,
 SINGLE_FILES = ('mp4', 'gif', 'webp')
@@ -84,12 +83,6 @@ def save_video(
         save_frames(chunks, path, format, quality)
 
 
-def pictures(chunks: Iterable[Tensor]) -> Iterator[Image.Image]:
-    """Take chunks of frames, uint8 [T, 3, H, W], apart into pictures."""
-    for frame in chain.from_iterable(chunks):
-        yield Image.fromarray(frame.permute(1, 2, 0).numpy())
-
-
 def save_animation(chunks: Iterable[Tensor], path: Path, fps: float) -> None:
     """Write a gif or a lossless webp that repeats for ever.
 
@@ -103,32 +96,3 @@ def save_animation(chunks: Iterable[Tensor], path: Path, fps: float) -> None:
     """
     with atomic_write(path) as temporary:
         write_animation(pictures(chunks), temporary, path.suffix[1:], fps)
-
-
-def save_frames(
-    chunks: Iterable[Tensor], folder: Path, suffix: str, quality: int = 95
-) -> None:
-    """Write frames as pictures ``000000.png``, ``000001.png``, ...
-
-    The folder appears under its name when all of them are written.
-
-    Args:
-        chunks (Iterable): Frames, uint8 [T, 3, H, W] at a time.
-        folder (Path): Must not exist yet.
-        suffix (str): 'png' or 'webp', which are lossless here, or 'jpg'.
-        quality (int): Of JPEG files, 1 to 95. Defaults to 95.
-
-    Raises:
-        InputError: The folder exists or cannot be written.
-    """
-    if folder.exists():
-        raise InputError(f'{folder} exists: remove it or choose another --out')
-    options: dict[str, dict] = {
-        'jpg': {'quality': quality},
-        'webp': {'lossless': True},
-    }
-    with atomic_write(folder) as temporary:
-        temporary.mkdir()
-        for index, image in enumerate(pictures(chunks)):
-            path = temporary / f'{index:06d}.{suffix}'
-            image.save(path, **options.get(suffix, {}))

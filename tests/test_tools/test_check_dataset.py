@@ -5,21 +5,18 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from functools import partial
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from drawn_videos import write_clip, write_frames
 from PIL import Image
 
 from stylegan_v_mm.config import load_config
-from stylegan_v_mm.datasets.sources.video_files import VideoFile
-from stylegan_v_mm.video.encoding import VideoWriter, write_video
+from stylegan_v_mm.video.encoding import VideoWriter
 
 TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/check_dataset.py'
 
@@ -54,18 +51,6 @@ def config(result):
     variables = {}
     exec(result.stdout.split('\nlines for a config\n')[1], {}, variables)
     return variables
-
-
-def write_clip(path, num_frames, width=64, height=48, fps=25, grey=90):
-    frames = np.full((num_frames, 3, height, width), grey, np.uint8)
-    write_video(path, frames, fps)
-
-
-def write_frames(folder, num_frames, size=40):
-    folder.mkdir(parents=True)
-    for i in range(num_frames):
-        image = np.full((size, size, 3), 8 * i, np.uint8)
-        assert cv2.imwrite(str(folder / f'{i}.png'), image)
 
 
 def test_table_of_video_files(tmp_path):
@@ -161,59 +146,6 @@ def test_all_kinds_and_what_is_left_out(tmp_path, run_here):
         assert f'left out        {left_out}' in result.stdout
 
 
-def damage_middle(path):
-    """Write a video of 40 frames, of which 11 to 19 are damaged."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), 'w') as file:
-        options = {'sc_threshold': '1000000000'}
-        stream = file.add_stream('mpeg4', rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
-        stream.codec_context.gop_size = 10
-        for image in np.random.default_rng(0).integers(
-            0, 255, (40, 48, 64, 3)
-        ):
-            frame = av.VideoFrame.from_ndarray(image.astype(np.uint8), 'rgb24')
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode())
-    with av.open(str(path)) as file:
-        packets = [(p.pos, p.size) for p in file.demux(video=0) if p.size]
-    start, size = packets[11]
-    blob = bytearray(path.read_bytes())
-    blob[start + size // 2 : start + size] = bytes(size - size // 2)
-    path.write_bytes(blob)
-
-
-def test_it_says_how_much_it_looked_at(tmp_path, run_here):
-    root, sheet = tmp_path / 'data', tmp_path / 'sheet.png'
-    damage_middle(root / 'a.mp4')
-    write_clip(root / 'b.mp4', 12)
-    # The first and the last ten of a.mp4, and b.mp4.
-    table = rows(run_here(root))
-    assert table['looked at'] == '32 of 52 frames; --thorough decodes all'
-    assert table['damaged'] == 'none found'
-    table = rows(run_here(root, '--thorough', '--preview', sheet))
-    assert table['looked at'] == 'all frames'
-    assert table['damaged'] == 'a.mp4 (frames 11 to 19 are damaged)'
-    assert table['videos'] == '2, 2 usable'
-    assert cv2.imread(str(sheet)).shape[0] == 2 * 128 + 2
-    # Frames 0 to 10 and 20 to 39 are not enough for a clip of 32.
-    many = ('--num-frames', 32, '--max-dist', 64)
-    assert run_here(root, *many).returncode == 0
-    result = run_here(root, *many, '--thorough')
-    assert result.returncode == 2
-    assert 'none of 2 videos can be used: damaged: a.mp4' in result.stderr
-
-
-def test_thorough_look_at_pictures(tmp_path, run_here):
-    write_frames(tmp_path / 'a', 5)
-    write_frames(tmp_path / 'b', 5)
-    (tmp_path / 'b' / '3.png').write_bytes(b'not a picture')
-    assert rows(run_here(tmp_path))['damaged'] == 'none found'
-    table = rows(run_here(tmp_path, '--thorough'))
-    assert table['looked at'] == 'all frames'
-    assert table['damaged'] == 'b (3.png cannot be decoded)'
-
-
 def test_pixels_that_are_not_square(tmp_path, run_here):
     write_clip(tmp_path / 'a.mp4', 5)
     assert 'pixels' not in rows(run_here(tmp_path))
@@ -224,37 +156,19 @@ def test_pixels_that_are_not_square(tmp_path, run_here):
     assert '--square-pixels' in text
 
 
-def test_clip_settings_decide_what_is_usable(tmp_path, run_here):
-    for i, num_frames in enumerate([4, 9, 40]):
-        write_clip(tmp_path / f'{i}.mp4', num_frames)
-    table = rows(run_here(tmp_path, '--num-frames', 6))
-    # The shortest span of six frames is 8.
-    assert table['videos'] == '3, 2 usable'
-    assert table['under 9 frames'] == '0.mp4 (4)'
-    result = run_here(tmp_path, '--num-frames', 6, '--max-dist', 7)
-    assert result.returncode == 2
-    assert 'max_dist=7' in result.stderr
-
-
-def test_preview_shows_frames_from_start_to_end(tmp_path, run_here):
-    root, sheet = tmp_path / 'data', tmp_path / 'sheet.png'
-    for i, name in enumerate(['clip10', 'clip9']):
-        write_frames(root / name, 11 + 10 * i)
-    result = run_here(root, '--preview', sheet)
-    assert result.returncode == 0
-    assert result.stdout.endswith(f'picture in {sheet}\n')
-    image = cv2.imread(str(sheet))
-    assert image.shape == (2 * 128 + 2, 6 * 128 + 5 * 2, 3)
-    cells = image[64::130, 64::130, 0]
-    # Frame i is filled with 8 i; natural order: clip9 first.
-    assert cells.tolist() == [
-        [8 * i for i in (0, 4, 8, 12, 16, 20)],
-        [8 * i for i in (0, 2, 4, 6, 8, 10)],
-    ]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        'data',
-        'sheet.png',
-    ]
+def test_pictures_are_written(tmp_path, run_here):
+    root = tmp_path / 'data'
+    write_frames(root / 'a', 11)
+    sheet, plot = tmp_path / 'sheet.png', tmp_path / 'plot.jpg'
+    result = run_here(root, '--preview', sheet, '--plot', plot, '--thorough')
+    assert rows(result)['looked at'] == 'all frames'
+    end = f'\npicture in {sheet}\n\npicture in {plot}\n'
+    assert result.stdout.endswith(end)
+    # In colours, the channels in their order.
+    assert cv2.imread(str(sheet)).shape == (128, 6 * 128 + 5 * 2, 3)
+    assert cv2.imread(str(plot)).shape == (700, 1000, 3)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {'data', 'sheet.png', 'plot.jpg'}
 
 
 @pytest.mark.parametrize(
@@ -302,127 +216,6 @@ def test_bad_input_gives_one_line(
     assert re.search(text, result.stderr)
     assert result.stderr.count('\n') == 1
     assert {path.name for path in tmp_path.iterdir()} <= {'data'}
-
-
-def test_folders_whose_pictures_are_all_damaged(tmp_path, run_here):
-    (tmp_path / 'a').mkdir()
-    for i in range(5):
-        (tmp_path / 'a' / f'{i}.png').write_bytes(b'not a picture')
-    result = run_here(tmp_path)
-    assert result.returncode == 2
-    assert re.search(
-        r'none of 1 videos can be used.*a \(first frame', result.stderr
-    )
-
-
-def waves(period, num_frames=300, seed=0):
-    """Blocks that brighten and darken, [T, 3, 64, 64], uint8.
-
-    Frames that lie L apart differ by |sin(pi L / period)| of the most.
-    """
-    phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, (4, 4))
-    t = np.arange(num_frames)[:, None, None]
-    blocks = 127 + 100 * np.sin(2 * np.pi * t / period + phases)
-    frames = blocks.repeat(16, axis=1).repeat(16, axis=2).astype(np.uint8)
-    return frames[:, None].repeat(3, axis=1)
-
-
-@pytest.mark.parametrize(
-    ('period', 'expected'),
-    [(8, 16), (20, 16), (48, 32), (90, 64), (180, 128), (400, 256)],
-)
-def test_motion_period_is_not_above_that_of_waves(
-    tmp_path, run_here, period, expected
-):
-    for i in range(3):
-        write_video(tmp_path / f'{i}.mp4', waves(period, seed=i), 25)
-    variables = config(run_here(tmp_path))
-    assert variables['motion_period'] == expected
-    assert variables['max_num_frames'] == 300
-
-
-def test_noise_and_a_still_video_do_not_disturb(tmp_path, run_here):
-    rng = np.random.default_rng(0)
-    for i in range(3):
-        noise = rng.normal(0, 20, (300, 1, 64, 64))
-        video = np.clip(waves(180, seed=i) + noise, 0, 255).astype(np.uint8)
-        write_video(tmp_path / f'{i}.mp4', video, 25)
-    write_clip(tmp_path / 'still.mp4', 300)
-    assert config(run_here(tmp_path))['motion_period'] == 128
-
-
-def test_slower_shapes_have_a_longer_motion_period(
-    tmp_path, run_here, run_script
-):
-    """Periods are from 24 to 40 frames, then four times as long."""
-    shapes = TOOL.parents[1] / 'dataset_converters/moving_shapes.py'
-    run_script(
-        *(shapes, tmp_path / 'fast', '--num-videos', 5),
-        *('--num-frames', 64, '--resolution', 32),
-    )
-    for path in (tmp_path / 'fast').iterdir():
-        with av.open(str(path)) as file:
-            images = [f.to_ndarray(format='rgb24') for f in file.decode()]
-        frames = np.stack(images).transpose(0, 3, 1, 2)
-        write_video(tmp_path / 'slow' / path.name, frames.repeat(4, 0), 25)
-    assert config(run_here(tmp_path / 'fast'))['motion_period'] == 16
-    assert config(run_here(tmp_path / 'slow'))['motion_period'] in (64, 128)
-
-
-def test_no_motion_period_where_nothing_moves(tmp_path, run_here):
-    for i in range(3):
-        write_clip(tmp_path / f'{i}.mp4', 40, grey=60 * i)
-    result = run_here(tmp_path)
-    assert 'motion_period' not in config(result)
-    assert '# motion_period: too little moves' in result.stdout
-
-
-def test_motion_period_is_not_above_max_num_frames(tmp_path, run_here):
-    write_video(tmp_path / 'a.mp4', waves(500, num_frames=50), 25)
-    variables = config(run_here(tmp_path))
-    assert variables['max_num_frames'] == 50
-    assert variables['motion_period'] == 32
-
-
-def test_plot_shows_what_is_there(tmp_path, monkeypatch, run_here):
-    root, plot = tmp_path / 'data', tmp_path / 'plot.png'
-    for i, num_frames in enumerate([2, 12, 12, 40]):
-        write_clip(root / f'{i}.mp4', num_frames, 64, 48 + 16 * i, fps=5 + i)
-    write_video(root / '4.mp4', waves(20, num_frames=50), 25)
-    figures = []
-    save = Figure.savefig
-    monkeypatch.setattr(
-        Figure, 'savefig', lambda *a: figures.append(a[0]) or save(*a)
-    )
-    result = run_here(root, '--plot', plot)
-    assert result.stdout.endswith(f'picture in {plot}\n')
-    assert cv2.imread(str(plot)).shape == (700, 1000, 3)
-    assert {path.name for path in tmp_path.iterdir()} == {'data', 'plot.png'}
-
-    def counts(axes, values):
-        """How many are in the bars that hold some values."""
-        return [
-            sum(
-                bar.get_height()
-                for bar in axes.patches
-                if 0 <= value - bar.get_x() <= bar.get_width()
-            )
-            for value in values
-        ]
-
-    (figure,) = figures
-    lengths, sizes, rates, change = figure.axes
-    assert counts(lengths, [2, 12, 40, 50, 30]) == [1, 2, 1, 1, 0]
-    assert sum(bar.get_height() for bar in sizes.patches) == 10
-    assert counts(rates, [5, 6, 7, 8, 25, 15]) == [1, 1, 1, 1, 1, 0]
-    # Curves of the four usable videos, of which one has waves.
-    still, *_, moving = sorted(
-        (curve.get_data() for curve in change.lines), key=lambda c: max(c[1])
-    )
-    assert len(change.lines) == 4
-    assert max(still[1]) < 1
-    truth = abs(np.sin(np.pi * moving[0] / 20))
-    np.testing.assert_allclose(moving[1] / max(moving[1]), truth, atol=0.12)
 
 
 def test_exit_status_of_the_process(tmp_path):
@@ -495,16 +288,3 @@ def test_advice_to_store_pictures(tmp_path, run_here):
     write_frames(tmp_path / 'data' / 'a', 5)
     shutil.make_archive(str(tmp_path / 'data'), 'zip', tmp_path / 'data')
     assert 'zip -0' in rows(run_here(tmp_path / 'data.zip'))['advice']
-
-
-def test_reading_is_timed(tmp_path, monkeypatch, run_here):
-    write_clip(tmp_path / 'a.mp4', 20)
-    read = VideoFile.read
-
-    def slow_read(*args):
-        time.sleep(0.1)
-        return read(*args)
-
-    monkeypatch.setattr(VideoFile, 'read', slow_read)
-    rate = float(rows(run_here(tmp_path))['reading'].split()[0])
-    assert 4 < rate < 10

@@ -940,13 +940,13 @@ def test_killed_half_way_and_run_again(tmp_path, name):
     process = subprocess.Popen([*words, '--num-workers=1'], env=env)
     folder = out if name == 'out' else tmp_path / '.out.zip.parts'
     deadline = time.monotonic() + 120
-    while not list(folder.glob('[ab]/*')):
+    while not list(folder.glob('[ab]/[!.]*')):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    whole = sorted(folder.glob('[ab]/*'))
+    whole = sorted(folder.glob('[ab]/[!.]*'))
     assert 1 <= len(whole) < 6
     assert all(len(list(path.iterdir())) == 40 for path in whole)
     assert not (tmp_path / 'out.zip').exists()

@@ -15,31 +15,31 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from conversion import (
-    Job,
+from conversion import make_parser, refuse_zip, run_jobs
+
+from stylegan_v_mm.cli import count, positive_int, real_number, run_tool
+from stylegan_v_mm.datasets.conversion.frames import (
     fps_of,
-    make_parser,
     output_names,
     pixel_aspect_of,
     problem_of,
     read_frames,
-    refuse_zip,
-    run_jobs,
     write_mp4,
 )
-
-from stylegan_v_mm.cli import count, positive_int, real_number, run_tool
+from stylegan_v_mm.datasets.conversion.jobs import Job
 from stylegan_v_mm.datasets.sources.archives import ZippedFrames
 from stylegan_v_mm.datasets.sources.finding import find_videos
 from stylegan_v_mm.datasets.sources.frame_folders import FrameFolder
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.files import atomic_write
 
 
 def copy_files(files: Iterator[Path], folder: Path) -> None:
     """Copy files to a folder that is not there yet."""
-    folder.mkdir()
-    for file in files:
-        shutil.copyfile(file, folder / file.name)
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
+        for file in files:
+            shutil.copyfile(file, temporary / file.name)
 
 
 def plan(args: argparse.Namespace) -> list[Job]:

@@ -19,20 +19,18 @@ from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-from conversion import (
-    Job,
-    add_picture_options,
+from conversion import add_picture_options, make_parser, run_jobs
+
+from stylegan_v_mm.cli import picture_size, run_tool
+from stylegan_v_mm.datasets.conversion.frames import (
     bare_name,
     intact_frames,
-    make_parser,
     problem_of,
     read_frames,
     resize,
-    run_jobs,
     write_pictures,
 )
-
-from stylegan_v_mm.cli import picture_size, run_tool
+from stylegan_v_mm.datasets.conversion.jobs import Job
 from stylegan_v_mm.datasets.sources.finding import VideoSource, find_videos
 from stylegan_v_mm.video.reader import DamagedVideoError
 

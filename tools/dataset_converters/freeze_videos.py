@@ -18,33 +18,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conversion import (
-    Job,
-    add_picture_options,
-    make_parser,
+from conversion import add_picture_options, make_parser, run_jobs
+
+from stylegan_v_mm.cli import picture_size, positive_int, run_tool, seed_number
+from stylegan_v_mm.datasets.conversion.frames import (
     output_names,
     problem_of,
     read_frames,
-    run_jobs,
     write_pictures,
 )
-
-from stylegan_v_mm.cli import picture_size, positive_int, run_tool, seed_number
+from stylegan_v_mm.datasets.conversion.jobs import Job
 from stylegan_v_mm.datasets.sources.finding import find_videos
+from stylegan_v_mm.files import atomic_write
 
 
 def write_frozen(
     frames: Iterator[np.ndarray], path: Path, num_frames: int, **options: Any
 ) -> None:
     """Write a frame folder whose files are one: it takes no more space."""
-    write_pictures(frames, path, **options)
-    (first,) = path.iterdir()
-    for i in range(1, num_frames):
-        copy = path / f'{i:06d}{first.suffix}'
-        try:
-            os.link(first, copy)
-        except OSError:  # this file system has no links, or not so many
-            shutil.copyfile(first, copy)
+    with atomic_write(path) as folder:
+        write_pictures(frames, folder, **options)
+        (first,) = folder.iterdir()
+        for i in range(1, num_frames):
+            copy = folder / f'{i:06d}{first.suffix}'
+            try:
+                os.link(first, copy)
+            except OSError:  # this file system has no links, or not so many
+                shutil.copyfile(first, copy)
 
 
 def plan(args: argparse.Namespace) -> list[Job]:

@@ -13,21 +13,18 @@ import argparse
 from functools import partial
 
 import numpy as np
-from conversion import (
-    Job,
-    add_square_pixels,
+from conversion import add_square_pixels, make_parser, refuse_zip, run_jobs
+
+from stylegan_v_mm.cli import picture_size, positive_int, real_number, run_tool
+from stylegan_v_mm.datasets.conversion.frames import (
     fps_of,
-    make_parser,
     output_names,
     pixel_aspect_of,
     problem_of,
     read_frames,
-    refuse_zip,
-    run_jobs,
     write_mp4,
 )
-
-from stylegan_v_mm.cli import picture_size, positive_int, real_number, run_tool
+from stylegan_v_mm.datasets.conversion.jobs import Job
 from stylegan_v_mm.datasets.sources.finding import find_videos
 
 

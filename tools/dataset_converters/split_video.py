@@ -13,18 +13,16 @@ from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-from conversion import (
-    Job,
-    add_picture_options,
-    bare_name,
-    make_parser,
-    problem_of,
-    read_frames,
-    run_jobs,
-    write_pictures,
-)
+from conversion import add_picture_options, make_parser, run_jobs
 
 from stylegan_v_mm.cli import count, picture_size, positive_int, run_tool
+from stylegan_v_mm.datasets.conversion.frames import (
+    bare_name,
+    problem_of,
+    read_frames,
+    write_pictures,
+)
+from stylegan_v_mm.datasets.conversion.jobs import Job
 from stylegan_v_mm.datasets.sources.finding import VideoSource, find_videos
 from stylegan_v_mm.errors import InputError
 

@@ -13,18 +13,20 @@ from functools import partial
 
 import numpy as np
 from conversion import (
-    Job,
     add_picture_options,
     add_square_pixels,
     make_parser,
-    output_names,
-    problem_of,
-    read_frames,
     run_jobs,
-    write_pictures,
 )
 
 from stylegan_v_mm.cli import frame_rate, picture_size, positive_int, run_tool
+from stylegan_v_mm.datasets.conversion.frames import (
+    output_names,
+    problem_of,
+    read_frames,
+    write_pictures,
+)
+from stylegan_v_mm.datasets.conversion.jobs import Job
 from stylegan_v_mm.datasets.sources.archives import ZippedFrames
 from stylegan_v_mm.datasets.sources.finding import VideoSource, find_videos
 from stylegan_v_mm.datasets.sources.frame_folders import FrameFolder

@@ -17,10 +17,8 @@ On CUDA bias, activation and resampling are mmcv's compiled kernels, as they
 are in the published code. Written from the paper and StyleGAN2's.
 """
 
-import ctypes
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -28,7 +26,6 @@ import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from stylegan_v_mm.cli import keep_freed_memory
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import Sampler, StyleGANV
 from stylegan_v_mm.models.batch import Batch
@@ -38,33 +35,6 @@ from stylegan_v_mm.models.ops import compiled_ops, fir_filter
 from stylegan_v_mm.video.pixels import from_bytes
 
 MAX_NUM_FRAMES = 1024  # of a clip: motion codes are computed for all of it
-
-
-# A thread has memory of its own, of which nothing has been kept.
-_thread = ThreadPoolExecutor(1)
-
-
-def with_default_allocation(function: Callable, *args: Any) -> Any:
-    """Call a function with glibc as it is where nobody sets it otherwise.
-
-    Its thresholds adapt to what a program frees; these are the last values,
-    from which they do not move with large tensors.
-    """
-    libc = ctypes.CDLL(None)
-    trim_threshold, mmap_threshold, mmap_max = -1, -3, -4  # of malloc.h
-    libc.mallopt(mmap_max, 65536)
-    libc.mallopt(mmap_threshold, 32 * 2**20)
-    libc.mallopt(trim_threshold, 64 * 2**20)
-    num_threads = torch.get_num_threads()
-
-    def call() -> Any:
-        torch.set_num_threads(num_threads)
-        return function(*args)
-
-    try:
-        return _thread.submit(call).result()
-    finally:
-        keep_freed_memory()
 
 
 def bias_act(

@@ -1,4 +1,4 @@
-"""Measure how fast clips are read; ``benchmark.py data`` shows it.
+"""How fast clips are read.
 
 The baseline is the naive reader: PyAV, files kept open, for each frame a seek
 and decoding until it comes. For pictures it is ``cv2.imdecode`` alone, of
@@ -215,7 +215,7 @@ def one_core() -> Iterator[None]:
         cv2.setNumThreads(threads[1])
 
 
-def measure(
+def measure_reading(
     repeats: int,
     num_frames: int = 3,
     resolution: int = 256,

@@ -15,33 +15,33 @@ TOOLS = Path(__file__).parents[2] / 'tools/analysis_tools'
 
 
 @pytest.fixture
-def data_speed(monkeypatch):
+def reading(monkeypatch):
     monkeypatch.syspath_prepend(TOOLS)
-    import data_speed
+    from benchmarks import reading
 
-    monkeypatch.setattr(data_speed, 'NUM_VIDEOS', 2)
-    monkeypatch.setattr(data_speed, 'VIDEO_LEN', 20)
-    return data_speed
+    monkeypatch.setattr(reading, 'NUM_VIDEOS', 2)
+    monkeypatch.setattr(reading, 'VIDEO_LEN', 20)
+    return reading
 
 
-def test_both_read_the_same_frames(data_speed, tmp_path):
+def test_both_read_the_same_frames(reading, tmp_path):
     rng = np.random.default_rng(0)
-    video = list(data_speed.drawn_videos(32))[1]
+    video = list(reading.drawn_videos(32))[1]
     assert video.shape == (20, 32, 32, 3)
-    for number, (name, write) in enumerate(data_speed.FORMATS.items()):
+    for number, (name, write) in enumerate(reading.FORMATS.items()):
         root = tmp_path / str(number)
         write(video, root / 'a')
         if name.startswith('zip'):
-            root = data_speed.pack(root)
+            root = reading.pack(root)
         (source,) = find_videos(root)
         assert len(source) == 20
         if isinstance(source, VideoFile):
-            naive = data_speed.NaiveVideo(source).read
+            naive = reading.NaiveVideo(source).read
             gop = min(int(re.search(r'every (\d+)', name)[1]), 20)
             keys = source.index.key_inds
             assert max(np.diff(keys, append=20)) <= gop
         else:
-            bare = data_speed.BarePictures(source)
+            bare = reading.BarePictures(source)
 
             def naive(inds, bare=bare):
                 return np.stack(bare.read(inds))[..., ::-1]
@@ -54,19 +54,19 @@ def test_both_read_the_same_frames(data_speed, tmp_path):
                 assert errors.argmin() == i
 
 
-def test_times_are_those_of_each_way(data_speed, monkeypatch):
+def test_times_are_those_of_each_way(reading, monkeypatch):
     def slow(self, frame_inds):
         time.sleep(0.02)
 
-    monkeypatch.setattr(data_speed.NaiveVideo, 'read', slow)
-    timings = data_speed.measure(repeats=2, resolution=16, clips=4)
-    assert len(timings) == 2 * len(data_speed.FORMATS)
+    monkeypatch.setattr(reading.NaiveVideo, 'read', slow)
+    timings = reading.measure_reading(repeats=2, resolution=16, clips=4)
+    assert len(timings) == 2 * len(reading.FORMATS)
     for work, way, seconds, clips in timings:
         assert clips == 4
         assert len(seconds) == 2
         is_slow = way == 'naive' and 'key frame' in work
         assert (min(seconds) > 4 * 0.02) == is_slow
-    head, first, *_ = data_speed.table(timings)
+    head, first, *_ = reading.table(timings)
     assert head == ['', 'clips/s', 'clips/s, naive', 'ratio']
     assert 40 < float(first[2]) <= 50
     assert float(first[3]) == pytest.approx(
@@ -74,11 +74,11 @@ def test_times_are_those_of_each_way(data_speed, monkeypatch):
     )
 
 
-def test_real_videos_run_to_and_fro(data_speed, tmp_path):
+def test_real_videos_run_to_and_fro(reading, tmp_path):
     frames = np.zeros((15, 3, 24, 48), np.uint8)
     frames += np.arange(0, 150, 10, np.uint8)[:, None, None, None]
     write_video(tmp_path / 'a.mp4', frames, 25)
-    for video in data_speed.real_videos(tmp_path, 16):
+    for video in reading.real_videos(tmp_path, 16):
         assert video.shape == (20, 16, 16, 3)
         numbers = [*range(15), 14, 13, 12, 11, 10]
         np.testing.assert_array_equal(

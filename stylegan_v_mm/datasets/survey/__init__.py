@@ -1,0 +1,22 @@
+"""What a data set holds, how it is read, and what to set for it."""
+
+from .contents import Survey, describe, flaws, survey_videos
+from .motion import Motion, config_lines, measure_motion
+from .pictures import contact_sheet, histograms
+from .reading import Reading, advise, largest_resolution, measure_reading
+
+__all__ = [
+    'Motion',
+    'Reading',
+    'Survey',
+    'advise',
+    'config_lines',
+    'contact_sheet',
+    'describe',
+    'flaws',
+    'histograms',
+    'largest_resolution',
+    'measure_motion',
+    'measure_reading',
+    'survey_videos',
+]
