@@ -1,4 +1,4 @@
-"""Write checkpoints whole, and find the newest whole one."""
+"""Write checkpoints, complete or not at all, and find the newest one."""
 
 import re
 import zipfile
@@ -52,7 +52,7 @@ def numbered_checkpoints(folder: str | Path) -> list[Path]:
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:
-    """Find the newest checkpoint of a work dir that is whole.
+    """Find the newest undamaged checkpoint of a work dir.
 
     Args:
         folder (str or Path): The work dir.
@@ -79,7 +79,7 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether all check sums within a checkpoint file are right."""
+    """Whether all checksums within a checkpoint file are right."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
