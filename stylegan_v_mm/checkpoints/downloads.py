@@ -83,7 +83,7 @@ class _OnlyToHttps(HTTPRedirectHandler):
 
 
 def _download(url: str, file: Path, sha256: str) -> None:
-    """Download a file, which appears when its checksum is right."""
+    """Download a file, which appears only if its checksum is right."""
     with atomic_write(file) as temporary:
         try:
             digest = _fetch(url, temporary, file.name)
@@ -96,7 +96,7 @@ def _download(url: str, file: Path, sha256: str) -> None:
 
 
 def _fetch(url: str, file: Path, name: str) -> str:
-    """Write what an address holds to a file; return its checksum."""
+    """Download a URL to a file, and return the file's checksum."""
     digest, size = hashlib.sha256(), 0
     with (
         build_opener(_OnlyToHttps).open(url, timeout=TIMEOUT) as response,

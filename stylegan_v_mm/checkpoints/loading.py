@@ -247,13 +247,13 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
 
 
 def average_weights(checkpoint: dict) -> dict:
-    """Pick the weights of the average generator.
+    """Select the weights of the average generator.
 
     Args:
         checkpoint (dict): From :func:`load_checkpoint`.
 
     Returns:
-        dict: Those whose names start with :data:`AVERAGE`.
+        dict: The weights whose names start with :data:`AVERAGE`.
     """
     weights = plain_names(checkpoint['state_dict'])
     return {
@@ -268,12 +268,12 @@ def load_average(generator: nn.Module, weights: dict, path: str) -> None:
     """Load the weights of the average generator, all of them or none.
 
     Args:
-        generator (nn.Module): Whose names and shapes are wanted.
+        generator (nn.Module): The generator to load the weights into.
         weights (dict): From :func:`average_weights`.
-        path (str): Of the file, for messages.
+        path (str): Path of the file, for messages.
 
     Raises:
-        InputError: Names or shapes differ: another architecture.
+        InputError: Names or shapes differ, so the architecture is another.
     """
     state = generator.state_dict()
     ours = plain_names({AVERAGE + name: x for name, x in state.items()})
@@ -283,7 +283,7 @@ def load_average(generator: nn.Module, weights: dict, path: str) -> None:
 
 
 def _check_architecture(ours: dict, theirs: dict, path: str) -> None:
-    """Check that the weights in a file are those that a model takes.
+    """Check that the weights in a file fit a model.
 
     Raises:
         InputError: Names or shapes differ.
@@ -292,7 +292,7 @@ def _check_architecture(ours: dict, theirs: dict, path: str) -> None:
     if problems:
         shown = '; '.join(problems[:3])
         raise InputError(
-            f'{path} is of another architecture than the config: '
+            f'{path} has another architecture than the config, with '
             f'{len(problems)} differences, such as: {shown}. Use the config '
             'that it was trained with'
         )

@@ -176,7 +176,7 @@ def _scan_lmdb(folder: Path, left_out: LeftOut) -> ImageSet:
     cache_file = index_cache(folder, '.npz')
     keys = load_keys(cache_file, version)
     if keys is None:
-        # Of several processes on a machine one lists and the others read.
+        # One process on a machine lists the keys, and the others read them.
         with file_lock(cache_file.with_suffix('.lock'), wait=True):
             keys = load_keys(cache_file, version)
             if keys is None:

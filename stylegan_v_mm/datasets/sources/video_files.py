@@ -76,7 +76,7 @@ def index_files(root: Path, names: list[str]) -> list[VideoFile]:
     sources = look_up()
     if None not in sources:
         return sources
-    # Of several processes on a machine one indexes and the others read.
+    # One process on a machine indexes files, and the others read its cache.
     with file_lock(cache_file.with_suffix('.lock'), wait=True):
         sources = look_up()
         todo = [i for i, source in enumerate(sources) if source is None]
@@ -158,7 +158,7 @@ def _cache_head(text: str) -> str:
 
 
 def _save_cache(path: Path, sources: list[VideoFile]) -> None:
-    # A file that could not be read at all is tried again the next time.
+    # A file that cannot be read at all is tried again the next time.
     videos = [(s.size, s.mtime_ns, asdict(s.index)) for s in sources if len(s)]
     text = json.dumps(videos, default=np.ndarray.tolist)
     try:
