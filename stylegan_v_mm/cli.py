@@ -139,7 +139,7 @@ def _one_line(error: Exception) -> str:
     if 'shared memory' in text:
         return (
             f'data workers need space in /dev/shm ({text.splitlines()[-1]}): '
-            'give it more, as by docker run --shm-size=1g, or set '
+            'enlarge it, as with docker run --shm-size=1g, or set '
             'num_workers=0'
         )
     if (

@@ -116,7 +116,7 @@ def _find_weights(content: Any) -> dict | None:
         for name, value in weights.items()
         if isinstance(name, str) and _is_dense(value)
     }
-    # A state dict holds nothing but weights; a file without one may.
+    # A state dict holds only weights; a file without one may hold more.
     good = len(dense) == len(weights) if keys else bool(dense)
     return dense if good else None
 

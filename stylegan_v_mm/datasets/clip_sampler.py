@@ -1,4 +1,4 @@
-"""The order of training clips, which no number of processes changes."""
+"""The order of training clips, independent of the number of processes."""
 
 from collections.abc import Iterator, Sized
 

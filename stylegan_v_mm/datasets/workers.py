@@ -30,6 +30,6 @@ def check_workers(num_workers: int) -> None:
     except OSError as error:
         raise InputError(
             f'num_workers={num_workers}, but data workers need space in '
-            f'/dev/shm ({error.strerror}): give it more, as by docker run '
+            f'/dev/shm ({error.strerror}): enlarge it, as with docker run '
             '--shm-size=1g, or set num_workers=0'
         ) from error

@@ -13,5 +13,5 @@ next key frame. Damaged frames keep their index and are never returned. Only
 found when they are read.
 
 Opening a file takes as long as decoding several frames, so each thread keeps
-the files that it read last open.
+the files open that it read last.
 """

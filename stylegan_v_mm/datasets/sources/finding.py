@@ -53,7 +53,7 @@ class Stretch:
     Attributes:
         source: The whole video.
         start: The first frame.
-        num_frames: How many.
+        num_frames: Number of frames.
     """
 
     source: VideoSource

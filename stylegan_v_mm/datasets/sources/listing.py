@@ -123,8 +123,8 @@ def log_left_out(root: str | os.PathLike, left_out: LeftOut) -> None:
         return
     logger = MMLogger.get_current_instance()
     expected = all(r in (HIDDEN, SYSTEM, TEXT) for _, r in left_out)
-    say = logger.info if expected else logger.warning
-    say(printable(f'{root}: {describe_left_out(left_out)}'))
+    log = logger.info if expected else logger.warning
+    log(printable(f'{root}: {describe_left_out(left_out)}'))
     everything = describe_left_out(left_out, len(left_out))
     logger.debug(printable(f'{root}: {everything}'))
 
