@@ -74,7 +74,7 @@ def load_checkpoint(path: str) -> dict:
     named = zoo_model(str(path))
     file = local_file(
         named.weights if named else path,
-        'training writes iter_*.pth into its work dir; models by name are '
+        'training writes iter_*.pth into its work dir; named models: '
         f'{", ".join(zoo_models())}',
     )
     try:
