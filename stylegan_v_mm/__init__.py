@@ -7,11 +7,11 @@ from .version import __version__
 
 
 def _name_user() -> None:
-    """Name a user and a home where the system knows neither.
+    """Set a user name and a home directory if the system has none.
 
-    In a container that runs under any user id, mmengine cannot be imported
-    without a home, and torch's compiler not without a user's name. The home
-    that is named here takes no files: nothing is cached.
+    In a container that runs under an arbitrary user id, mmengine needs a home
+    directory to be imported, and torch's compiler needs a user name. The home
+    that is set here cannot hold files, so nothing is cached.
     """
     try:
         getpass.getuser()

@@ -1,4 +1,4 @@
-"""Run a tool by its name, also where only the package is installed.
+"""Run a tool by its name, even if only the package is installed.
 
 ``python -m stylegan_v_mm generate rc_track_64 --out samples.mp4`` runs
 ``tools/generate.py``. Without a name, it lists the tools.
@@ -15,7 +15,7 @@ from .errors import InputError
 def find_tools() -> dict[str, Path]:
     """Find the scripts under ``tools/``, by name."""
     package = Path(__file__).parent
-    # The wheel has them where OpenMMLab's mim looks; a checkout has not.
+    # The wheel has them in .mim, where OpenMMLab's mim looks for them.
     installed = package / '.mim'
     folder = (installed if installed.is_dir() else package.parent) / 'tools'
     scripts = sorted(folder.rglob('*.py'))
@@ -23,10 +23,10 @@ def find_tools() -> dict[str, Path]:
 
 
 def list_tools(name: str, tools: dict[str, Path]) -> None:
-    """Print what there is, where ``name`` asks for it or is none of it.
+    """Print all tools, which ``name`` asks for unless it is unknown.
 
     Raises:
-        InputError: There is no such tool.
+        InputError: ``name`` is neither a tool nor an option for help.
     """
     if name not in ('-h', '--help'):
         raise InputError(
@@ -43,7 +43,7 @@ def main() -> None:
     tools = find_tools()
     name = sys.argv[1] if len(sys.argv) > 1 else '--help'
     if name not in tools:
-        # Takes seconds to import: a tool that is quick to start goes without.
+        # Imported only here, as this takes seconds that a quick tool saves.
         from .cli import run_tool
 
         run_tool(lambda: list_tools(name, tools))

@@ -21,7 +21,7 @@ from mmengine.config import DictAction
 
 from .errors import InputError
 
-# Of a disk, a quota, and the largest size of a file.
+# Errors of a full disk, a full quota and a file that is too large.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -31,18 +31,18 @@ def run_tool(main: Callable[[], int | None]) -> None:
     An :class:`InputError` and what the machine does to a run (a full disk,
     too little memory, killed processes) become one line on stderr and status
     2; any other exception is a defect of ours and keeps its traceback. SIGTERM
-    ends the process as an exception would, so that half-written files go. If
-    nobody reads the output any more, as after ``| head``, the process ends
-    quietly, with the status of one that SIGPIPE ended.
+    ends the process as an exception would, so that half-written files are
+    removed. If nobody reads the output any more, as after ``| head``, the
+    process ends silently, with the status of one that SIGPIPE ended.
 
-    Only here, where the process is ours, is it tuned: the package leaves the
-    memory of a process that imports it alone.
+    The memory of the process is tuned here, where the process is ours. To
+    import the package does not change how a process manages its memory.
     """
     if not torch.cuda.is_available():
         keep_freed_memory()
-    # What a config imports may lie in the current folder, as projects do.
+    # A config may import modules in the current folder, such as projects.
     sys.path.append(os.getcwd())
-    # Names of files may be no text.
+    # File names may not be valid text.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
     # A full disk must not fill the terminal with tracebacks of the log.
@@ -69,7 +69,7 @@ def run_tool(main: Callable[[], int | None]) -> None:
         elif _nobody_reads(error):
             status = 128 + signal.SIGPIPE
         elif message := _one_line(error):
-            # Names of files can hold what moves a terminal's cursor.
+            # File names may contain a terminal's control characters.
             shown = (c if c.isprintable() else ascii(c)[1:-1] for c in message)
             print(f'error: {"".join(shown)}', file=sys.stderr)
             status = 2
@@ -78,12 +78,12 @@ def run_tool(main: Callable[[], int | None]) -> None:
     finally:
         _end_output()
         signal.signal(signal.SIGTERM, handler_before)
-        # Data workers are deaf to SIGTERM. Where an error still holds on to
-        # them, Python's exit would wait for them for ever.
+        # Data workers ignore SIGTERM. If an error still refers to them,
+        # Python would wait for them forever at exit.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would complain
         for child in multiprocessing.active_children():
             child.kill()
-        # Left to the interpreter's end, gloo's threads now and then abort.
+        # Without this, gloo's threads sometimes abort at exit.
         if dist.is_initialized():
             dist.destroy_process_group()
     sys.exit(status)
@@ -92,8 +92,8 @@ def run_tool(main: Callable[[], int | None]) -> None:
 def import_mmengine() -> None:
     """Import mmengine's optimizers without transformers, for a quick start.
 
-    mmengine imports it, where it is installed, for one optimizer that then is
-    missing. Parts of mmagic that need transformers find it later.
+    If transformers is installed, mmengine imports it for one optimizer, which
+    is then not available. Parts of mmagic can still import it later.
     """
     if 'transformers' not in sys.modules:
         sys.modules['transformers'] = None  # type: ignore[assignment]
@@ -104,7 +104,7 @@ def import_mmengine() -> None:
 
 
 def _nobody_reads(error: Exception) -> bool:
-    """Whether an error is that the output's reader is gone."""
+    """Whether an error means that nobody reads the output any more."""
     if not isinstance(error.__cause__ or error, BrokenPipeError):
         return False
     # Other pipes break, too, such as those of data workers.
@@ -115,9 +115,9 @@ def _nobody_reads(error: Exception) -> bool:
 
 
 def _end_output() -> None:
-    """Write out what was printed, or drop it where that fails.
+    """Flush the output, or drop it if that fails.
 
-    The interpreter, which tries again at its end, would show a traceback.
+    Otherwise, the interpreter would try again at exit and show a traceback.
     """
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
@@ -127,7 +127,7 @@ def _end_output() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    """Say what a user can mend; '' if nothing."""
+    """Describe an error that a user can fix in one line; '' for others."""
     text = str(error)
     if isinstance(error, InputError):
         # torch puts the traceback of a data worker before its message.
@@ -138,8 +138,8 @@ def _one_line(error: Exception) -> str:
         return f'{error.filename or "a file"} cannot be written: {error}'
     if 'shared memory' in text:
         return (
-            f'data workers need room in /dev/shm ({text.splitlines()[-1]}): '
-            'give it more, as by docker run --shm-size=1g, or set '
+            f'data workers need space in /dev/shm ({text.splitlines()[-1]}): '
+            'enlarge it, as with docker run --shm-size=1g, or set '
             'num_workers=0'
         )
     if (
@@ -159,12 +159,12 @@ def _one_line(error: Exception) -> str:
 
 
 def whole_number(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
-    """Make a type for argparse: whole numbers from ``least`` to ``most``."""
+    """Return a type for argparse, integers from ``least`` to ``most``."""
     return _number(int, 'a whole number', least, most)
 
 
 def real_number(least: float, most: float) -> Callable[[str], float]:
-    """Make a type for argparse: numbers from ``least`` to ``most``."""
+    """Return a type for argparse, numbers from ``least`` to ``most``."""
     return _number(float, 'a number', least, most)
 
 
@@ -183,7 +183,7 @@ def _number(kind: Callable, word: str, least: float, most: float) -> Callable:
     return parse
 
 
-# What the options of the tools are, unless they have a range of their own.
+# Types of the tools' options, except those with a range of their own.
 count = whole_number(0)
 positive_int = whole_number(1)
 frame_count = whole_number(1, 10**8)
@@ -198,16 +198,16 @@ time_offset = real_number(0, 2**50)
 
 
 def read_options(words: Sequence[str]) -> dict:
-    """Read what follows ``--cfg-options``.
+    """Parse the arguments of ``--cfg-options``.
 
     Args:
-        words (sequence): ``KEY=VALUE``, as mmengine reads them.
+        words (sequence): ``KEY=VALUE`` in mmengine's syntax.
 
     Returns:
         dict: Values by their dotted keys.
 
     Raises:
-        InputError: A word is of another form.
+        InputError: A word has another form.
     """
     found = argparse.Namespace()
     try:
@@ -222,14 +222,15 @@ def read_options(words: Sequence[str]) -> dict:
 
 
 def model_parser(description: str) -> argparse.ArgumentParser:
-    """Start the command line of a script that takes a trained model.
+    """Return a parser for the command line of a script with a trained model.
 
     Args:
-        description (str): Shown as it is.
+        description (str): Description of the script, shown with its line
+            breaks.
 
     Returns:
-        ArgumentParser: With ``model`` and ``checkpoint``, see
-        ``stylegan_v_mm.inference.find_model``.
+        ArgumentParser: Parser with the arguments ``model`` and
+        ``checkpoint``, see ``stylegan_v_mm.inference.find_model``.
     """
     parser = argparse.ArgumentParser(
         description=description,
@@ -243,8 +244,8 @@ def model_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='file of a training run, or its work dir; not needed if the '
-        'model is no config',
+        help='file of a training run, or its work dir; only needed if the '
+        'model is a config',
     )
     return parser
 
@@ -252,9 +253,9 @@ def model_parser(description: str) -> argparse.ArgumentParser:
 def keep_freed_memory() -> None:
     """Make glibc reuse large freed blocks instead of returning them.
 
-    A tensor of several megabytes otherwise gets fresh zeroed pages from the
-    kernel each time, which costs a CPU a sixth of an iteration. Does nothing
-    with another C library.
+    Otherwise, each tensor of several megabytes gets new zeroed pages from the
+    kernel, which takes a sixth of an iteration on a CPU. With another C
+    library, this does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is not None:

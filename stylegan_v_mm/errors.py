@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend, and how to word it."""
+"""The exception for errors that a user can fix, and help with its message."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -9,21 +9,21 @@ from traceback import walk_tb
 class InputError(ValueError):
     """Bad input: a path, a video, a config value, a checkpoint, ...
 
-    The message names the culprit and says what to do. The tools print it
-    alone, without a traceback, and end with status 2.
+    The message names the cause and says what to do. The tools print only the
+    message, without a traceback, and end with status 2.
     """
 
 
 def check_at_least(least: float, where: str, **values: float | None) -> None:
-    """Refuse values below a bound.
+    """Check that values are at least a bound.
 
     Args:
         least (float): The bound.
         where (str): What the values belong to, for the message.
-        values (float, optional): By their names; None passes.
+        values (float, optional): The values, by name; None is not checked.
 
     Raises:
-        InputError: Names the first that is too small.
+        InputError: A value is too small.
     """
     for name, value in values.items():
         if value is not None and not value >= least:
@@ -34,13 +34,13 @@ def check_at_least(least: float, where: str, **values: float | None) -> None:
 
 @contextmanager
 def refusals(where: str) -> Iterator[None]:
-    """Rephrase what mmengine or torch find wrong with values of a config.
+    """Rephrase mmengine's and torch's errors about values of a config.
 
     Args:
-        where (str): What of the config is being built, for the message.
+        where (str): Part of the config that is being built, for the message.
 
     Raises:
-        InputError: What is built refuses its values.
+        InputError: mmengine or torch raise an error in the ``with`` block.
     """
     try:
         yield
@@ -62,14 +62,14 @@ def refusals(where: str) -> Iterator[None]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Name the valid name that was probably meant, for a message.
+    """Return the valid name that was probably meant, for a message.
 
     Args:
-        name (str): A wrong one.
-        known (iterable): The valid ones.
+        name (str): A wrong name.
+        known (iterable): The valid names.
 
     Returns:
-        str: ``"; did you mean 'NAME'?"``, or '' if none is alike.
+        str: ``"; did you mean 'NAME'?"``, or '' if no name is similar.
     """
     match = difflib.get_close_matches(name, known, 1)
     return f'; did you mean {match[0]!r}?' if match else ''

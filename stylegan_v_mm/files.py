@@ -38,13 +38,14 @@ def atomic_write(path: Path, folder: Path | None = None) -> Iterator[Path]:
     file is left, see :func:`remove_unfinished`.
 
     Args:
-        path (Path): File to write or replace, or folder to make. The folders
-            above it are made.
+        path (Path): File to write or replace, or folder to create. The
+            folders above it are created.
         folder (Path, optional): Where the unfinished file lies, on the same
             disk. Defaults to None, beside ``path``.
 
     Yields:
-        Path: Where the block writes: a hidden name, with nothing there yet.
+        Path: A hidden path for the block to write to. Nothing exists there
+        yet.
 
     Raises:
         InputError: ``path`` cannot be written, for instance because the disk
@@ -70,9 +71,9 @@ def atomic_write(path: Path, folder: Path | None = None) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes left of :func:`atomic_write` in a folder.
+    """Remove the files that :func:`atomic_write` left in killed processes.
 
-    The caller must know that no other process writes there.
+    The caller must know that no other process writes to the folder.
     """
     for path in folder.glob('.*.tmp'):
         _remove(path)
@@ -84,10 +85,10 @@ def _remove(path: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder, and check that files can be written into it.
+    """Create a folder, and check that files can be written to it.
 
     Raises:
-        InputError: They cannot.
+        InputError: The folder is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,13 +104,14 @@ def file_lock(path: Path, wait: bool = False) -> Iterator[None]:
     """Hold a lock that only one process at a time can hold.
 
     The operating system releases it when the process ends, however it ends;
-    forked data workers do not inherit it. Where the file system cannot lock
-    or the file cannot be made, the block runs without a lock.
+    forked data workers do not inherit it. If the file system cannot lock or
+    the file cannot be created, the block runs without a lock.
 
     Args:
-        path (Path): The lock file, which names the process that holds the
-            lock, and goes when the lock is released.
-        wait (bool): Wait until the lock is free. Defaults to False.
+        path (Path): The lock file. It is created if needed, names the process
+            that holds the lock, and is removed when the lock is released.
+        wait (bool): Whether to wait until the lock is free. Defaults to
+            False.
 
     Raises:
         InputError: Another process holds the lock, and ``wait`` is False.

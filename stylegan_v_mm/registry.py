@@ -23,7 +23,7 @@ def _build_model(cfg: dict, *args: Any, **kwargs: Any) -> Any:
     """Build a network, a model or a detector, as mmengine does.
 
     Raises:
-        InputError: The config holds formulas that nobody has computed.
+        InputError: The config holds formulas that have not been computed.
     """
     for key, value in dict(cfg).items():
         if is_formula(value):
@@ -36,14 +36,14 @@ def _build_model(cfg: dict, *args: Any, **kwargs: Any) -> Any:
 
 
 def _child(
-    parent: root.Registry, *rooms: str, build_func: Callable | None = None
+    parent: root.Registry, *packages: str, build_func: Callable | None = None
 ) -> root.Registry:
     return root.Registry(
         parent.name,
         build_func=build_func,
         parent=parent,
         scope=_SCOPE,
-        locations=[f'{_SCOPE}.{room}' for room in rooms],
+        locations=[f'{_SCOPE}.{package}' for package in packages],
     )
 
 
@@ -60,7 +60,7 @@ HOOKS = _child(root.HOOKS, 'engine')
 OPTIM_WRAPPER_CONSTRUCTORS = _child(root.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
 RUNNERS = _child(root.RUNNERS, 'engine')
 
-# Empty, but mmengine warns at each look-up in a scope that lacks them.
+# These are empty, but mmengine warns at each look-up in a scope without them.
 DATA_SAMPLERS = _child(root.DATA_SAMPLERS, 'datasets')
 EVALUATOR = _child(root.EVALUATOR, 'evaluation')
 FUNCTIONS = _child(root.FUNCTIONS, 'datasets')

@@ -1,4 +1,4 @@
-"""Weight files by path or URL, with a checksum."""
+"""Find weight files by path or URL, and check their checksums."""
 
 import hashlib
 import os
@@ -14,9 +14,9 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..files import atomic_write, user_cache
 
-#: Bytes of a download, at most.
+#: Largest download, in bytes.
 MAX_DOWNLOAD = 2**33
-#: Seconds that a server may be silent.
+#: Longest silence of a server, in seconds.
 TIMEOUT = 60
 
 
@@ -29,16 +29,16 @@ def local_file(
         path: A path, or ``https://HOST/FILE#sha256=CHECKSUM``. A download is
             kept in the user's cache folder, and appears there when it is
             complete and has that checksum.
-        hint: What to do where a file is missing; ends the message.
-        sha256: The checksum, hexadecimal, where the URL has none. Not looked
-            at for a path.
+        hint: What to do if the file is missing, for the message.
+        sha256: Hexadecimal checksum for a URL without one; ignored for a path.
 
     Returns:
-        Path: Of the file on this machine.
+        Path: The file on this machine.
 
     Raises:
-        InputError: There is no such file; or it cannot be downloaded safely:
-            not https, no checksum or another one, or too large.
+        InputError: The file does not exist or cannot be downloaded safely: the
+            URL is not https, the checksum is missing or wrong, or the file is
+            too large.
     """
     if '://' not in str(path):
         if not Path(path).is_file():
@@ -54,7 +54,7 @@ def local_file(
     if not re.fullmatch('[0-9a-f]{64}', wanted):
         raise InputError(
             f'{path}: a download needs its SHA-256 checksum, 64 hexadecimal '
-            'digits: end the address in #sha256=CHECKSUM'
+            'digits: end the URL with #sha256=CHECKSUM'
         )
     name = f'{wanted[:16]}_{Path(url.path).name[-100:]}'
     file = user_cache() / 'downloads' / name
@@ -64,7 +64,7 @@ def local_file(
 
 
 class _OnlyToHttps(HTTPRedirectHandler):
-    """Follows a redirection unless it leaves https."""
+    """Follow redirections to https URLs only."""
 
     def redirect_request(
         self,
@@ -76,14 +76,14 @@ class _OnlyToHttps(HTTPRedirectHandler):
         url: str,
     ) -> Any:
         if urlparse(url).scheme != 'https':
-            raise OSError(f'it leads to {url}, which is not https')
+            raise OSError(f'it redirects to {url}, which is not https')
         return super().redirect_request(
             request, response, code, text, headers, url
         )
 
 
 def _download(url: str, file: Path, sha256: str) -> None:
-    """Download a file, which appears when its checksum is right."""
+    """Download a file, which appears only if its checksum is right."""
     with atomic_write(file) as temporary:
         try:
             digest = _fetch(url, temporary, file.name)
@@ -96,7 +96,7 @@ def _download(url: str, file: Path, sha256: str) -> None:
 
 
 def _fetch(url: str, file: Path, name: str) -> str:
-    """Write what an address holds to a file; return its checksum."""
+    """Download a URL to a file, and return the file's checksum."""
     digest, size = hashlib.sha256(), 0
     with (
         build_opener(_OnlyToHttps).open(url, timeout=TIMEOUT) as response,

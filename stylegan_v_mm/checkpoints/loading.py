@@ -18,25 +18,25 @@ from ..errors import InputError
 from ..zoo import zoo_model, zoo_models
 from .downloads import local_file
 
-# Where a state dict has the average generator.
+# Prefix of the average generator in a state dict.
 AVERAGE = 'generator_ema.'
-# Where a file may have its state dict, and what others call the networks.
-_PLACES = ('state_dict', 'model')
+# Keys of the state dict in a file, and the networks' names in other libraries.
+_STATE_KEYS = ('state_dict', 'model')
 _NETWORKS = {'G_ema': 'generator_ema', 'G': 'generator', 'D': 'discriminator'}
-# What DistributedDataParallel and torch.compile put into names.
+# What DistributedDataParallel and torch.compile insert into names.
 _WRAPPERS = ('module', '_orig_mod')
 
 
 def _history_method(owner: type, name: str) -> Callable:
-    """Stand in for ``getattr``, by which a log history names its methods."""
+    """Replace ``getattr``, with which a log history refers to its methods."""
     if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
         return getattr(owner, name)
     raise pickle.UnpicklingError(f'it asks for {owner}.{name}')
 
 
 _MADE_BY = {'_reconstruct': np.zeros(1), 'scalar': np.float64(0)}
-# What mmengine's own checkpoints hold besides tensors and plain containers:
-# the log history. Everything else is refused by ``weights_only``.
+# The types of the log history, which mmengine's checkpoints hold besides
+# tensors and plain containers. ``weights_only`` rejects all others.
 LOG_HISTORY: list[Any] = [
     HistoryBuffer,
     (_history_method, 'builtins.getattr'),
@@ -59,28 +59,28 @@ def load_checkpoint(path: str) -> dict:
 
     Args:
         path (str): A local file or ``https://...#sha256=CHECKSUM`` (kept in
-            the user's cache); or the name of a model in
+            the user's cache), or the name of a model in
             :mod:`stylegan_v_mm.zoo`. A ``.safetensors`` file holds weights
-            alone; so may another, as a state dict or one for each network.
+            only. So may other files, as one state dict or one per network.
 
     Returns:
-        dict: ``state_dict``, named as in the file, and what else mmengine
-        saved; on the CPU.
+        dict: ``state_dict`` with the names of the file, and whatever else
+        mmengine saved, on the CPU.
 
     Raises:
-        InputError: The file is missing, damaged, holds more than weights and
-            plain data, or is no checkpoint.
+        InputError: The file is missing or damaged, holds more than weights
+            and plain data, or is not a checkpoint.
     """
     named = zoo_model(str(path))
     file = local_file(
         named.weights if named else path,
-        'training writes iter_*.pth into its work dir; by name there is '
+        'training writes iter_*.pth into its work dir; named models: '
         f'{", ".join(zoo_models())}',
     )
     try:
         if file.suffix == '.safetensors':
             return {'state_dict': load_file(file)}
-        _refuse_compressed(file)
+        _check_uncompressed(file)
         with torch.serialization.safe_globals(LOG_HISTORY):
             checkpoint = torch.load(
                 file, map_location='cpu', weights_only=True
@@ -99,12 +99,12 @@ def load_checkpoint(path: str) -> dict:
 
 
 def _find_weights(content: Any) -> dict | None:
-    """Find the weights in what a file holds; None if there are none."""
+    """Find the weights in the content of a file; None if there are none."""
     if not isinstance(content, dict):
         return None
-    places = [x for x in _PLACES if isinstance(content.get(x), dict)]
-    if places:
-        content = content[places[0]]
+    keys = [key for key in _STATE_KEYS if isinstance(content.get(key), dict)]
+    if keys:
+        content = content[keys[0]]
     weights: dict[Any, Any] = {}
     for name, value in content.items():
         if isinstance(value, dict):
@@ -116,22 +116,23 @@ def _find_weights(content: Any) -> dict | None:
         for name, value in weights.items()
         if isinstance(name, str) and _is_dense(value)
     }
-    # A state dict holds nothing else; a file may.
-    good = len(dense) == len(weights) if places else bool(dense)
+    # A state dict holds only weights; a file without one may hold more.
+    good = len(dense) == len(weights) if keys else bool(dense)
     return dense if good else None
 
 
 def plain_names(weights: dict, ours: Container[str] = ()) -> dict:
-    """Name weights as if networks had not been wrapped or saved apart.
+    """Rename weights as if networks were neither wrapped nor saved apart.
 
     Args:
-        weights (dict): A state dict. ``module.`` and ``_orig_mod.`` go from
-            its names, and ``G_ema``, ``G`` and ``D`` get ours; if it is that
-            of a generator, it is the average one.
-        ours (container): Names that stay, those of the model at hand.
+        weights (dict): A state dict. ``module.`` and ``_orig_mod.`` are
+            removed from its names, and ``G_ema``, ``G`` and ``D`` are replaced
+            by our names. The state dict of a single generator is treated as
+            that of the average generator.
+        ours (container): Names of the model's weights, which are kept.
 
     Returns:
-        dict: The same weights.
+        dict: The same weights by their new names.
     """
 
     def plain(name: str) -> str:
@@ -146,8 +147,8 @@ def plain_names(weights: dict, ours: Container[str] = ()) -> dict:
     return {names[name]: value for name, value in weights.items()}
 
 
-def _refuse_compressed(file: Path) -> None:
-    """Refuse what unpacks to a thousand times its size; torch never packs."""
+def _check_uncompressed(file: Path) -> None:
+    """Raise if a zip is compressed, as a bomb is; torch never compresses."""
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             if any(entry.compress_type for entry in archive.infolist()):
@@ -155,7 +156,7 @@ def _refuse_compressed(file: Path) -> None:
 
 
 def _is_dense(value: object) -> bool:
-    """Whether something is a tensor as a network's weights are."""
+    """Whether a value is a dense tensor, as a network's weights are."""
     return (
         isinstance(value, torch.Tensor)
         and value.layout is torch.strided
@@ -164,14 +165,14 @@ def _is_dense(value: object) -> bool:
 
 
 def config_values(text: str) -> dict[str, str]:
-    """Read the values of a config's text, such as a checkpoint holds.
+    """Parse the values in the text of a config, such as a checkpoint's.
 
     Args:
-        text (str): mmengine's ``Config.pretty_text``. Damaged text has no
+        text (str): mmengine's ``Config.pretty_text``. Damaged text gives no
             values.
 
     Returns:
-        dict: The values as Python writes them, by their dotted keys.
+        dict: The values as Python expressions, by dotted keys.
     """
     values = {}
 
@@ -194,20 +195,20 @@ def config_values(text: str) -> dict[str, str]:
             if isinstance(statement, ast.Assign):
                 visit(ast.unparse(statement.targets[0]), statement.value)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        # The latter for thousands of brackets.
+        # Thousands of brackets raise one of the last two.
         return {}
     return values
 
 
 def weight_differences(ours: dict, theirs: dict) -> list[str]:
-    """Say how two state dicts differ in names and shapes.
+    """List the differences between two state dicts in names and shapes.
 
     Args:
-        ours (dict): The state dict that is wanted.
-        theirs (dict): The one that is there.
+        ours (dict): The expected state dict.
+        theirs (dict): The actual one.
 
     Returns:
-        list: Phrases with ``theirs`` as subject; none if they agree.
+        list: Phrases whose subject is ``theirs``; empty if they agree.
     """
     return [
         *(f'lacks {name}' for name in ours if name not in theirs),
@@ -224,17 +225,17 @@ def weight_differences(ours: dict, theirs: dict) -> list[str]:
 def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
     """Load a checkpoint's weights, all of them or none.
 
-    A checkpoint may also lack the generator that training steps, as
-    generating takes its average alone and measuring no more; so may it lack
-    the discriminator and the counters then. What it lacks stays as it is.
+    A checkpoint with the average generator may lack the generator that is
+    trained, the discriminator and the counters, as sampling and evaluation
+    use the average alone. What it lacks keeps its values.
 
     Args:
-        model (nn.Module): Whose names and shapes are wanted.
+        model (nn.Module): The model to load the weights into.
         checkpoint (dict): From :func:`load_checkpoint`.
-        path (str): Of the file, for messages.
+        path (str): Path of the file, for messages.
 
     Raises:
-        InputError: Names or shapes differ: another architecture.
+        InputError: Names or shapes differ, so the architecture is another.
     """
     ours = model.state_dict()
     theirs = plain_names(checkpoint['state_dict'], ours)
@@ -246,13 +247,13 @@ def load_weights(model: nn.Module, checkpoint: dict, path: str) -> None:
 
 
 def average_weights(checkpoint: dict) -> dict:
-    """Pick the weights of the average generator.
+    """Select the weights of the average generator.
 
     Args:
         checkpoint (dict): From :func:`load_checkpoint`.
 
     Returns:
-        dict: Those whose names start with :data:`AVERAGE`.
+        dict: The weights whose names start with :data:`AVERAGE`.
     """
     weights = plain_names(checkpoint['state_dict'])
     return {
@@ -267,12 +268,12 @@ def load_average(generator: nn.Module, weights: dict, path: str) -> None:
     """Load the weights of the average generator, all of them or none.
 
     Args:
-        generator (nn.Module): Whose names and shapes are wanted.
+        generator (nn.Module): The generator to load the weights into.
         weights (dict): From :func:`average_weights`.
-        path (str): Of the file, for messages.
+        path (str): Path of the file, for messages.
 
     Raises:
-        InputError: Names or shapes differ: another architecture.
+        InputError: Names or shapes differ, so the architecture is another.
     """
     state = generator.state_dict()
     ours = plain_names({AVERAGE + name: x for name, x in state.items()})
@@ -282,7 +283,7 @@ def load_average(generator: nn.Module, weights: dict, path: str) -> None:
 
 
 def _check_architecture(ours: dict, theirs: dict, path: str) -> None:
-    """Check that the weights in a file are those that a model takes.
+    """Check that the weights in a file fit a model.
 
     Raises:
         InputError: Names or shapes differ.
@@ -291,7 +292,7 @@ def _check_architecture(ours: dict, theirs: dict, path: str) -> None:
     if problems:
         shown = '; '.join(problems[:3])
         raise InputError(
-            f'{path} is of another architecture than the config: '
+            f'{path} has another architecture than the config, with '
             f'{len(problems)} differences, such as: {shown}. Use the config '
             'that it was trained with'
         )

@@ -1,4 +1,4 @@
-"""The tensors of a pickle that was read without executing it."""
+"""Build the tensors of a pickle that was read without executing it."""
 
 import io
 import math
@@ -26,17 +26,17 @@ _ARRAY_KINDS = tuple(dtype.str[1:] for dtype in _DTYPES.values())
 
 
 def network_state(network: object) -> dict:
-    """Give the attributes of a network that a pickle holds.
+    """Return the attributes of a network in a pickle.
 
     Args:
         network (Record): A module that was saved with its source code (which
             is ignored), or one of PyTorch's.
 
     Returns:
-        dict: Attribute to value, as :func:`read_pickle` gives them.
+        dict: Attribute to value, as :func:`read_pickle` returns them.
 
     Raises:
-        InputError: It is none.
+        InputError: It is not a network.
     """
     if isinstance(network, Record):
         state = network.state
@@ -48,11 +48,11 @@ def network_state(network: object) -> dict:
             for part in ('_parameters', '_buffers', '_modules')
         ):
             return state
-    raise InputError(f'it has a {_kind(network)} in the place of a network')
+    raise InputError(f'it has a {_kind(network)} instead of a network')
 
 
 def _kind(value: object) -> str:
-    """Name a value's type for a message."""
+    """Return the name of a value's type for a message."""
     name = value.name if isinstance(value, Record) else type(value).__name__
     return repr(name)
 
@@ -60,17 +60,17 @@ def _kind(value: object) -> str:
 def network_tensors(
     network: Record, ignored: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """Make the tensors of a network that a pickle holds.
+    """Build the tensors of a network in a pickle.
 
     Args:
         network (Record): See :func:`network_state`.
-        ignored (tuple): Last parts of the names to leave out.
+        ignored (tuple): Tensors to leave out, by the last part of their names.
 
     Returns:
         dict: Name, such as ``mapping.fc0.weight``, to parameter or buffer.
 
     Raises:
-        InputError: It is no network, or one of its tensors is none.
+        InputError: It is not a network, or one of its tensors is invalid.
     """
     tensors, used, modules = {}, set(), [('', network)]
     while modules:
@@ -96,25 +96,24 @@ def network_tensors(
 
 
 def array_tensors(tree: object) -> dict[str, Tensor]:
-    """Make the tensors of numpy arrays in dicts of dicts.
+    """Build tensors from the numpy arrays in nested dicts.
 
     Args:
-        tree (dict): What :func:`read_pickle` returned.
+        tree (dict): The result of :func:`read_pickle`.
 
     Returns:
         dict: Keys joined by slashes, such as ``params/Conv_0/kernel``, to
         contiguous tensors.
 
     Raises:
-        InputError: It holds something else, or a dict that holds itself.
+        InputError: It holds something other than dicts and arrays, or a dict
+            that holds itself.
     """
     tensors, used, dicts = {}, set(), [('', tree)]
     while dicts:
         prefix, values = dicts.pop()
         if not isinstance(values, dict):
-            raise InputError(
-                f'it has a {_kind(values)} in the place of a dict'
-            )
+            raise InputError(f'it has a {_kind(values)} instead of a dict')
         if id(values) in used or len(prefix) > _LONGEST_NAME:
             raise InputError('it has a dict that holds itself')
         used.add(id(values))
@@ -131,11 +130,11 @@ def array_tensors(tree: object) -> dict[str, Tensor]:
 
 
 def _array(value: Any, used: set[int]) -> Tensor:
-    """Make a tensor from the record of a numpy array.
+    """Build a tensor from the record of a numpy array.
 
     Args:
-        value (Record): What the pickle says of it.
-        used (set): See :func:`_tensor`; of the bytes of arrays here.
+        value (Record): The array's record.
+        used (set): As for :func:`_tensor`, of the bytes of arrays.
 
     Returns:
         Tensor: Contiguous, with memory of its own.
@@ -158,16 +157,18 @@ def _array(value: Any, used: set[int]) -> Tensor:
         ) if kind in _ARRAY_KINDS:
             dtype = np.dtype(f'<{kind}')
         case _:
-            raise ValueError(f'a {_kind(value)} is no plain array of numbers')
+            raise ValueError(
+                f'a {_kind(value)} is not a plain array of numbers'
+            )
     if id(payload) in used:
-        raise ValueError('it shares its memory with another one')
+        raise ValueError('it shares its memory with another array')
     used.add(id(payload))
     if len(shape) > 8 or not all(
         type(n) is int and 0 < n < 2**40 for n in shape
     ):
-        raise ValueError('its shape is of no use')
+        raise ValueError('its shape is invalid')
     if len(payload) != math.prod(shape) * dtype.itemsize:
-        raise ValueError('it is not as large as it says')
+        raise ValueError('its size does not match its shape')
     return torch.from_numpy(
         np.frombuffer(payload, dtype).reshape(shape).copy()
     )
@@ -177,17 +178,17 @@ def _checked(name: object, more: str = '') -> str:
     if not isinstance(name, str) or not re.fullmatch(
         f'[A-Za-z0-9_{more}]+', name
     ):
-        raise InputError('it has a network with a part of no usable name')
+        raise InputError('it has a part with an invalid name')
     return name[:_LONGEST_NAME]
 
 
 def _tensor(value: Any, used: set[int]) -> Tensor:
-    """Make a tensor from its record.
+    """Build a tensor from its record.
 
     Args:
-        value (Record): What the pickle says of it.
-        used (set): Identities of storages that tensors were made of so far:
-            one each, so that all together are no larger than the file.
+        value (Record): The tensor's record.
+        used (set): Ids of the storages used so far. Tensors cannot share one,
+            so that all of them together are no larger than the file.
 
     Returns:
         Tensor: Contiguous, with memory of its own.
@@ -195,25 +196,25 @@ def _tensor(value: Any, used: set[int]) -> Tensor:
     if _calls(value, 'torch._utils._rebuild_parameter'):
         value = value.args[0]
     if not _calls(value, 'torch._utils._rebuild_tensor_v2'):
-        raise ValueError(f'a {_kind(value)} is no tensor')
+        raise ValueError(f'a {_kind(value)} is not a tensor')
     storage, offset, size, stride, *_ = value.args
     if not _calls(storage, 'torch.storage._load_from_bytes'):
-        raise ValueError(f'a {_kind(storage)} is no storage')
+        raise ValueError(f'a {_kind(storage)} is not a storage')
     payload = storage.args[0]
     if id(payload) in used:
-        raise ValueError('it shares its storage with another one')
+        raise ValueError('it shares its storage with another tensor')
     used.add(id(payload))
     numbers = _storage(payload)
 
     if not (isinstance(size, tuple) and isinstance(stride, tuple)):
-        raise ValueError('its shape is of no use')
-    places = (offset, *size, *stride)
+        raise ValueError('its shape is invalid')
+    extents = (offset, *size, *stride)
     if len(size) != len(stride) or len(size) > 8:
-        raise ValueError('its shape is of no use')
-    if not all(type(n) is int and 0 <= n < 2**40 for n in places):
-        raise ValueError('its shape is of no use')
+        raise ValueError('its shape is invalid')
+    if not all(type(n) is int and 0 <= n < 2**40 for n in extents):
+        raise ValueError('its shape is invalid')
     last = offset + sum((n - 1) * step for n, step in zip(size, stride))
-    # A stride of 0 would make much of little.
+    # A stride of 0 would turn a small storage into a large tensor.
     if min(size, default=1) < 1 or last >= len(numbers):
         raise ValueError('it reaches beyond its storage')
     if math.prod(size) > len(numbers):
@@ -231,18 +232,18 @@ def _calls(value: object, name: str) -> bool:
 def _storage(payload: object) -> Tensor:
     """Read a storage as ``torch.save`` writes it into a pickle.
 
-    Five small pickles (magic number, version, machine, what the storage is,
-    its key), then the number of elements and the elements. The zip format,
-    which can be compressed, does not occur here.
+    It consists of five small pickles (magic number, version, machine,
+    description of the storage, key), the number of elements and the elements.
+    The zip format, which can be compressed, does not occur here.
 
     Args:
-        payload (bytes): What ``torch.storage._load_from_bytes`` would get.
+        payload (bytes): The argument of ``torch.storage._load_from_bytes``.
 
     Returns:
-        Tensor: Its elements [L].
+        Tensor: The elements [L].
     """
     if not isinstance(payload, bytes):
-        raise ValueError('its storage is no bytes')
+        raise ValueError('its storage is not a bytes object')
     stream = io.BytesIO(payload)
     try:
         magic, protocol, machine, storage, _ = (
@@ -257,15 +258,15 @@ def _storage(payload: object) -> Tensor:
         ) if kind in _DTYPES:
             dtype = _DTYPES[kind]
         case _:
-            raise ValueError('its storage is of an unknown kind')
+            raise ValueError('its storage has an unknown type')
     if (magic, protocol) != (_STORAGE_MAGIC, _STORAGE_PROTOCOL):
-        raise ValueError('its storage is of another format')
+        raise ValueError('its storage has another format')
     if not isinstance(machine, dict) or not machine.get('little_endian'):
         raise ValueError('its storage has another byte order')
     start = stream.tell() + 8
     stored = int.from_bytes(payload[start - 8 : start], 'little')
     if stored != length or len(payload) != start + length * dtype.itemsize:
-        raise ValueError('its storage is not as long as it says')
+        raise ValueError('its storage does not have its stated length')
     return torch.from_numpy(
         np.frombuffer(payload, dtype, length, start).copy()
     )

@@ -1,12 +1,12 @@
-"""Reading pickled networks without executing anything in them.
+"""Read pickled networks without executing anything in them.
 
-``pickle`` calls whatever a file asks it to. Here the file's instructions,
-taken apart by the standard library's disassembler, only make plain values and
-containers; where one asks for an object to be made, a :class:`Record` notes
-what it asked for. Tensors are then made from what the records say.
+``pickle`` calls whatever a file asks it to call. Here, the standard library's
+disassembler reads the instructions of a file, and they create nothing but
+plain values and containers. Where an instruction asks for another object, a
+:class:`Record` notes what it asks for, and tensors are built from the records.
 
-Nothing is followed twice and nothing is larger than the file says it is, so
-that time and memory are bounded by its size.
+No instruction is followed twice, and no value is larger than the file, so that
+the size of the file bounds time and memory.
 """
 
 import io
@@ -19,8 +19,8 @@ from typing import Any
 
 from ..errors import InputError
 
-# The names that published snapshots ask for, and those of PyTorch's own
-# format for tensors inside a pickle.
+# The names that published snapshots use, and those of PyTorch's own format for
+# tensors inside a pickle.
 _KNOWN = re.compile(
     r"""
     (src\.)?torch_utils\.persistence\._reconstruct_persistent_obj
@@ -42,32 +42,33 @@ _KNOWN = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
-# What is nothing but a dict to us.
+# Types that are read as dicts.
 _DICTS = ('OrderedDict', 'defaultdict', 'EasyDict')
 
-# A snapshot with its optimizers has some 300,000; each may cost 100 bytes.
+# A snapshot with its optimizers has about 300,000 instructions, and each may
+# cost 100 bytes.
 _MOST_INSTRUCTIONS = 2_000_000
 _MOST_IN_A_STORAGE = 200
 
-# First bytes -> what a file is, if it is no pickle.
+# First bytes of files that are not pickles -> what they are.
 _OTHER_FILES = {
     b'PK\x03\x04': 'a zip file. If it is a checkpoint (.pth), it needs no '
     'conversion',
     b'\x1f\x8b': 'compressed: unpack it with gunzip',
     b'version https://git-lfs': 'a Git LFS pointer, not the file itself: get '
     'it with git lfs pull',
-    b'<': 'a web page, not the file it should show: download it again',
+    b'<': 'a web page instead of the file: download it again',
 }
 
 
 class Record:
-    """An object that a pickle asks for, and that is not made.
+    """An object that a pickle asks for but that is not created.
 
     Attributes:
         name (str): Module and name of a function or class.
-        args (tuple, optional): What it is called with; None where the
-            function or class itself is meant.
-        state: What the object is to be filled with; None for nothing.
+        args (tuple, optional): Arguments of the call; None for the function
+            or class itself.
+        state: State of the object; None if it has none.
     """
 
     __slots__ = ('args', 'name', 'state')
@@ -88,12 +89,12 @@ def read_pickle(path: Path) -> Any:
         path (Path): The file.
 
     Returns:
-        What it holds: None, numbers, str, bytes, tuples, lists (also for
-        sets), dicts, and a :class:`Record` for every other object.
+        Its content: None, numbers, str, bytes, tuples, lists (also for sets),
+        dicts, and a :class:`Record` for every other object.
 
     Raises:
-        InputError: It is missing or damaged, asks for a name that published
-            snapshots do not need, or is too intricate.
+        InputError: The file is missing or damaged, asks for a name that
+            published snapshots do not need, or has too many instructions.
     """
     try:
         with path.open('rb') as file:
@@ -115,9 +116,9 @@ def parse_pickle(content: bytes) -> Any:
 
 
 def _known(module: object, name: object) -> Record:
-    """Make the record of a function or class, if it is a known one."""
+    """Return the record of a function or class that snapshots use."""
     if not (isinstance(module, str) and isinstance(name, str)):
-        raise ValueError('it asks for a name that is no text')
+        raise ValueError('it asks for a name that is not a string')
     full = f'{module}.{name}'
     if not _KNOWN.fullmatch(full):
         raise InputError(
@@ -127,10 +128,10 @@ def _known(module: object, name: object) -> Record:
     return Record(full)
 
 
-def _made(function: object, args: object) -> Record | dict:
-    """Note that an object is to be made."""
+def _called(function: object, args: object) -> Record | dict:
+    """Return the record of a call; an empty dict if it creates a dict."""
     if not isinstance(function, Record) or function.args is not None:
-        raise ValueError('it calls what is no function')
+        raise ValueError('it calls something that is not a function')
     if not isinstance(args, tuple):
         raise ValueError('it calls a function without arguments')
     if function.name.endswith(_DICTS):
@@ -140,24 +141,24 @@ def _made(function: object, args: object) -> Record | dict:
 
 def _put(target: object, pairs: Iterator[tuple]) -> None:
     if not isinstance(target, dict):
-        raise ValueError('it sets items of what is no dict')
+        raise ValueError('it sets items of something that is not a dict')
     for key, value in pairs:
-        # Hashing a tuple takes as long as all that it holds, over and over;
-        # and there are as many huge integers of one hash as you like.
+        # Hashing nested tuples can take very long, and any number of huge
+        # integers can have the same hash.
         if not isinstance(key, str | bytes | int | float | Record | None):
             raise ValueError('it has a key that is neither text nor number')
         if isinstance(key, int) and abs(key) >= 2**60:
-            raise ValueError('it has a huge number as key')
+            raise ValueError('it has a huge number as a key')
         target[key] = value
 
 
 def interpret(stream: Any, in_storage: bool = False) -> Any:
-    """Carry out one pickle, to its end, and return what it holds.
+    """Interpret one pickle to its end, and return its content.
 
     Args:
-        stream (BinaryIO or mmap): At its start.
-        in_storage (bool): Whether it is one of those that describe a
-            storage. These are short, and have persistent ids.
+        stream (BinaryIO or mmap): A file at the start of the pickle.
+        in_storage (bool): Whether the pickle is one of those that describe a
+            storage, which are short and have persistent ids.
     """
     try:
         return _run(stream, in_storage)
@@ -166,7 +167,8 @@ def interpret(stream: Any, in_storage: bool = False) -> Any:
     except (ValueError, LookupError, OverflowError, MemoryError) as error:
         reason = str(error)[:100] or type(error).__name__
         raise InputError(
-            f'it is no whole pickle: cut off, damaged, or none ({reason})'
+            f'it is not a complete pickle, but cut off, damaged or another '
+            f'kind of file ({reason})'
         ) from error
 
 
@@ -186,8 +188,8 @@ def _run(stream: Any, in_storage: bool) -> Any:
     for count, (instruction, arg, _) in enumerate(pickletools.genops(stream)):
         if count == budget:
             raise InputError(
-                f'it has more than {budget} pickle instructions: no snapshot '
-                'needs as many'
+                f'it has more than {budget} pickle instructions, which no '
+                'snapshot needs'
             )
         match instruction.name:
             case 'BINGET' | 'LONG_BINGET':
@@ -221,7 +223,7 @@ def _run(stream: Any, in_storage: bool) -> Any:
             case 'TUPLE1' | 'TUPLE2' | 'TUPLE3':
                 width = int(instruction.name[-1])
                 if len(stack) < width:
-                    raise ValueError('it takes what is not there')
+                    raise ValueError('it takes more values than there are')
                 stack[-width:] = [tuple(stack[-width:])]
             case 'APPEND':
                 value = stack.pop()
@@ -243,13 +245,15 @@ def _run(stream: Any, in_storage: bool) -> Any:
                 stack.append(_known(module, name))
             case 'REDUCE' | 'NEWOBJ':
                 args, function = stack.pop(), stack.pop()
-                stack.append(_made(function, args))
+                stack.append(_called(function, args))
             case 'BUILD':
                 state, target = stack.pop(), stack[-1]
                 if isinstance(target, Record) and target.args is not None:
                     target.state = state
                 elif not isinstance(target, dict):
-                    raise ValueError('it fills what is no object')
+                    raise ValueError(
+                        'it sets the state of something that is not an object'
+                    )
             case 'BINPERSID' if in_storage:
                 stack.append(Record('persistent', (stack.pop(),)))
             case 'PROTO' | 'FRAME':
@@ -266,5 +270,5 @@ def _run(stream: Any, in_storage: bool) -> Any:
 
 def _list(value: object) -> list:
     if not isinstance(value, list):
-        raise ValueError('it appends to what is no list')
+        raise ValueError('it appends to something that is not a list')
     return value

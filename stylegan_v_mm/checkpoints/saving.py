@@ -1,4 +1,4 @@
-"""Write checkpoints whole, and find the newest whole one."""
+"""Write checkpoints, complete or not at all, and find the newest one."""
 
 import re
 import zipfile
@@ -13,21 +13,21 @@ from ..files import atomic_write
 
 
 def save_checkpoint(checkpoint: dict, path: Path) -> None:
-    """Write a checkpoint, which appears when it is complete.
+    """Write a checkpoint, which appears only when it is complete.
 
     Args:
-        checkpoint (dict): As :func:`load_checkpoint` gives it.
+        checkpoint (dict): As :func:`load_checkpoint` returns it.
         path (Path): ``NAME.pth``, or ``NAME.safetensors`` for its
-            ``state_dict`` alone. The folder is made.
+            ``state_dict`` alone. The folder is created.
 
     Raises:
         InputError: It cannot be written.
     """
-    # Given a path, torch writes its name into the file, and safetensors makes
-    # one that none but its owner may read.
+    # If they got a path, torch would write its name into the file, and
+    # safetensors would create a file that only its owner can read.
     with atomic_write(path) as temporary, temporary.open('wb') as file:
         if path.suffix == '.safetensors':
-            # Contiguous, and none sharing memory with another.
+            # safetensors needs contiguous tensors that share no memory.
             weights = {
                 name: value.clone(memory_format=torch.contiguous_format)
                 for name, value in checkpoint['state_dict'].items()
@@ -36,7 +36,7 @@ def save_checkpoint(checkpoint: dict, path: Path) -> None:
         else:
             try:
                 torch.save(checkpoint, file)
-            except RuntimeError as error:  # as torch says that a disk is full
+            except RuntimeError as error:  # torch's error for a full disk
                 raise InputError(
                     f'{path} cannot be written: {error}'
                 ) from error
@@ -52,7 +52,7 @@ def numbered_checkpoints(folder: str | Path) -> list[Path]:
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:
-    """Find the newest checkpoint of a work dir that is whole.
+    """Find the newest undamaged checkpoint of a work dir.
 
     Args:
         folder (str or Path): The work dir.
@@ -79,7 +79,7 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether all check sums within a checkpoint file are right."""
+    """Whether all checksums within a checkpoint file are right."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None

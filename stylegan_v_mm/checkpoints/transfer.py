@@ -1,4 +1,4 @@
-"""Starting a run from the weights of another one, as far as they fit."""
+"""Start a run from the weights of another one, as far as they fit."""
 
 import math
 import re
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .loading import plain_names
 
-# What another run can start from: the weights of these networks, but for
-# what the config determines.
+# The networks whose weights are transferred, and the buffers in them that the
+# config determines.
 _NETWORKS = ('generator', 'generator_ema', 'discriminator')
 _CONSTANTS = ('freqs', 'phase_scales', 'fourier_coefs')
 # The block at 4x4, where the generator starts.
@@ -21,50 +21,51 @@ _START = 'synthesis.b4'
 
 
 def transfer_weights(model: nn.Module, checkpoint: dict, path: str) -> str:
-    """Start from the weights of another run, as far as they fit.
+    """Copy the weights of another run into a model, as far as they fit.
 
     Generator, moving average and discriminator take the tensors that have
     the same name, shape and meaning. The run's counters, augmentation and
-    optimizers start anew, and so does a tensor of another shape, unless only
-    this differs:
+    optimizers start anew. So does a tensor of another shape, unless the shape
+    differs only because of
 
     - the classes: inputs of ``mapping.embed`` and of the first layer of the
       motion codes, and whether ``mapping.fc0`` sees a label;
-    - the frames a clip: inputs of the block that joins them, and of the
-      discriminator's ``mapping.embed``, which sees the gaps between them;
+    - the number of frames per clip: inputs of the block that concatenates
+      them, and of the discriminator's ``mapping.embed``, which sees the gaps
+      between them;
     - ``max_num_frames``: rows of ``const_embed``, one for each gap, and the
       waves over gaps that ``mapping.embed`` sees;
-    - what stands beside the constant at 4x4, motion codes or coordinates:
-      inputs of the first layer and of its style. So a model of images starts
-      one of videos, whose frames first are its pictures.
+    - the motion codes or coordinates beside the constant at 4x4: inputs of
+      the first layer and of its style. A model of videos can thus start from
+      a model of images, which at first are its frames.
 
-    Then the part that both have is copied. Its values are scaled by the root
-    of the ratio of the inputs, as equalised layers divide by it: what was
-    learned keeps its effect. New inputs start with weight zero, so that a
-    network which gets a label, or more frames, first does what it did
-    without. New classes and rows keep their random start: the embedding is
-    normalised, and of zeros there would be nothing to normalise; styles of
-    inputs whose weight is zero have no effect yet.
+    Then the part that both tensors have is copied. Its values are scaled by
+    the square root of the ratio of the numbers of inputs, as equalised layers
+    divide by it, so what was learned keeps its effect. New inputs start with
+    weight zero, so a network that gets a label or more frames first does what
+    it did without them. New classes and rows keep their random values: the
+    embedding is normalised, and zeros cannot be; the styles of inputs whose
+    weight is zero have no effect yet.
 
     Args:
-        model (StyleGANV): In its initial state.
+        model (StyleGANV): The model in its initial state.
         checkpoint (dict): From :func:`load_checkpoint`.
-        path (str): Of the file, for messages.
+        path (str): Path of the file, for messages.
 
     Returns:
         str: A table for the log: for each part of the networks, how many
-        tensors are loaded, reshaped, new (random) and left out (in the
-        checkpoint alone). A tensor of a shape that does not fit is both of
-        the latter.
+        tensors are loaded, reshaped, new (random) and left out (only in the
+        checkpoint). A tensor whose shape does not fit is both new and left
+        out.
 
     Raises:
-        InputError: The checkpoint has no such networks, or nothing fits.
+        InputError: The checkpoint has none of the networks, or nothing fits.
     """
     ours = model.state_dict()
     theirs = checkpoint.get('state_dict')
     theirs = plain_names(theirs if isinstance(theirs, dict) else {}, ours)
     if not any(name.startswith('generator.') for name in theirs):
-        # A file may lack the generator: it starts as its average.
+        # If a file lacks the generator, it starts as the average.
         theirs = theirs | {
             name.replace('generator_ema.', 'generator.'): value
             for name, value in theirs.items()
@@ -98,9 +99,8 @@ def transfer_weights(model: nn.Module, checkpoint: dict, path: str) -> str:
     random = [name for name in new if name in frozen]
     if random:
         MMLogger.get_current_instance().warning(
-            f'model.discriminator.freeze_layers keeps {len(random)} tensors '
-            f'at their random start, such as {random[0]}: {path} has none '
-            'that fit'
+            f'model.discriminator.freeze_layers freezes {len(random)} tensors '
+            f'at random values, such as {random[0]}: {path} has none that fit'
         )
     reshaped = [name for name in fitted if fitted[name] is not theirs[name]]
     columns = {
@@ -117,10 +117,10 @@ def transfer_weights(model: nn.Module, checkpoint: dict, path: str) -> str:
 
 
 def _with_our_constant(theirs: dict, ours: dict) -> dict:
-    """Call the constant at 4x4 as we do.
+    """Rename the constant at 4x4 as it is named in our model.
 
-    Beside motion, it is published as ``input.const`` [1, C, 4, 4] and alone as
-    ``input`` [C, 4, 4].
+    As in the published models, it is ``input.const`` [1, C, 4, 4] with motion
+    and ``input`` [C, 4, 4] without.
     """
     renamed = dict(theirs)
     for network in _NETWORKS:
@@ -134,14 +134,14 @@ def _with_our_constant(theirs: dict, ours: dict) -> dict:
 
 
 def learned_weights(state: dict) -> dict[str, Tensor]:
-    """Pick what training has changed in the networks.
+    """Select the learned weights of the networks.
 
     Args:
         state (dict): A state dict with our names.
 
     Returns:
-        dict: Of its tensors, those of generator, average and discriminator
-        that the config does not determine.
+        dict: The tensors of generator, average and discriminator that the
+        config does not determine.
     """
     return {
         name: value
@@ -153,7 +153,7 @@ def learned_weights(state: dict) -> dict[str, Tensor]:
 
 
 def _first_inputs(network: str, state: dict[str, Tensor]) -> dict:
-    """Say what the first layer of a generator sees, see :func:`_inputs`."""
+    """Count the inputs of a generator's first layer, see :func:`_inputs`."""
     none = torch.empty(0)
 
     def part(name: str) -> Tensor:
@@ -173,7 +173,7 @@ def _first_inputs(network: str, state: dict[str, Tensor]) -> dict:
 
 
 def _outputs(name: str, state: dict[str, Tensor]) -> dict:
-    """Say what the rows of a tensor are, as :func:`_inputs` does."""
+    """Count the rows of a tensor by kind, see :func:`_inputs`."""
     network, _, layer = name.partition('.')
     outputs: dict[Any, int] = {}
     if layer.endswith('const_embed.weight'):
@@ -184,14 +184,14 @@ def _outputs(name: str, state: dict[str, Tensor]) -> dict:
 
 
 def _inputs(name: str, state: dict[str, Tensor]) -> dict:
-    """Say what the inputs of a layer are, where models differ in that.
+    """Count the inputs of a layer by kind, if models differ in them.
 
     Args:
-        name (str): Of its weight.
-        state (dict): The state dict that holds it.
+        name (str): Name of its weight.
+        state (dict): The state dict that holds the weight.
 
     Returns:
-        dict: Kind of input -> how many of them, in their order.
+        dict: Kind of input to number of inputs, in the layer's order.
     """
     network, _, layer = name.partition('.')
     width = state[name].shape[1] if state[name].ndim > 1 else 0
@@ -235,7 +235,7 @@ def _fit(
 
     Returns:
         Tensor, optional: ``theirs[name]`` itself, or a tensor shaped as
-        ``ours[name]``; None if there is no good way.
+        ``ours[name]``; None if it cannot be made to fit.
     """
     new, old = ours[name], theirs[name]
     if new.ndim != old.ndim:
@@ -253,8 +253,8 @@ def _fit(
         or new.narrow(axis, 0, 1).shape != old.narrow(axis, 0, 1).shape
     ):
         return None
-    # Equalised layers divide by the root of the inputs. An LSTM does not, and
-    # modulated weights are normalised.
+    # Equalised layers divide by the square root of the number of inputs. An
+    # LSTM does not, and modulated weights are normalised.
     gain = 1.0
     if axis == 1 and '.rnn.' not in name and f'.{_START}.' not in name:
         gain = math.sqrt(new.shape[1] / old.shape[1])
@@ -271,9 +271,10 @@ def _fit(
 
 
 def _table(columns: dict[str, list[str]]) -> str:
-    """Count the names of each column by the part of the model.
+    """Count the names of each column for each part of the model.
 
-    Parts are as ``generator.mapping`` or ``generator.synthesis.b64``.
+    A part is, for example, ``generator.mapping`` or
+    ``generator.synthesis.b64``.
     """
     counts: dict[str, Counter[str]] = {}
     for column, names in columns.items():

@@ -1,4 +1,4 @@
-"""The order of training clips: the same however many processes share it."""
+"""The order of training clips, independent of the number of processes."""
 
 from collections.abc import Iterator, Sized
 
@@ -10,14 +10,14 @@ from ..registry import DATA_SAMPLERS
 
 
 class ClipKey(int):
-    """The index of a video that also seeds what is drawn for a clip of it.
+    """The index of a video, with a seed for all that is drawn for a clip.
 
-    Any data set can take it for the integer that it is.
+    It is an integer, so that any data set can use it as an index.
 
     Attributes:
-        index (int): Which video.
-        seed (tuple): For ``numpy.random.default_rng``: the seed of the run
-            and the clip's position in it.
+        index (int): Index of the video.
+        seed (tuple): Seed for ``numpy.random.default_rng``: the seed of the
+            run and the clip's position in the stream.
     """
 
     index: int
@@ -30,7 +30,7 @@ class ClipKey(int):
         return key
 
     def __getnewargs__(self) -> tuple[int, tuple[int, int]]:  # type: ignore
-        """Let keys be pickled, on their way to data workers."""
+        """Return the arguments with which data workers unpickle a key."""
         return self.index, self.seed
 
 
@@ -38,17 +38,17 @@ class ClipKey(int):
 class ClipSampler(Sampler):
     """An endless stream of clips, in which a run can start anywhere.
 
-    Position n of the stream is video n mod V of the shuffle number n // V,
-    V being the number of videos. Of P processes, process r takes the
-    positions r, r + P, r + 2 P, ...: together, P batches of B clips are the
-    B * P next clips of the stream, for any P.
+    Position n of the stream is video n mod V of shuffle n // V, where V is
+    the number of videos. Of P processes, process r takes the positions r,
+    r + P, r + 2 P, ... Together, P batches of B clips are the next B * P clips
+    of the stream, for any P.
 
     Args:
         dataset (Sized): Anything with a length.
-        shuffle (bool): Whether to shuffle the videos anew each time round.
+        shuffle (bool): Whether to shuffle the videos again for each pass.
             Defaults to True.
-        seed (int, optional): Fixes the shuffles and all that is drawn for
-            the clips. Defaults to None, a random one.
+        seed (int, optional): Seed of the shuffles and of all that is drawn
+            for the clips. Defaults to None, a random seed.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ClipSampler(Sampler):
         self.num_videos = len(dataset)
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
-        #: Position in the stream of the first clip, of any process.
+        #: Position in the stream of the first clip of all processes.
         self.start = 0
 
     def __iter__(self) -> Iterator[ClipKey]:
@@ -65,13 +65,13 @@ class ClipSampler(Sampler):
         position = self.start + rank
         order, shuffled = np.arange(self.num_videos), -1
         while True:
-            number, place = divmod(position, self.num_videos)
-            if self.shuffle and number != shuffled:
-                rng = np.random.default_rng([self.seed, number])
-                order, shuffled = rng.permutation(self.num_videos), number
-            yield ClipKey(int(order[place]), (self.seed, position))
+            epoch, index = divmod(position, self.num_videos)
+            if self.shuffle and epoch != shuffled:
+                rng = np.random.default_rng([self.seed, epoch])
+                order, shuffled = rng.permutation(self.num_videos), epoch
+            yield ClipKey(int(order[index]), (self.seed, position))
             position += world_size
 
     def __len__(self) -> int:
-        """Count the videos; mmengine's log asks."""
+        """Return the number of videos, which mmengine's log needs."""
         return self.num_videos

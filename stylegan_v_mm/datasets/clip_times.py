@@ -1,11 +1,11 @@
-"""Which times of a video make a clip.
+"""Choose the times of a clip in a video.
 
-A time is counted in frames from the start of the video. Times of real clips
-are integers (int64); times of clips to be generated may be fractional
-(float64): the whole clip is moved by a fraction of a frame, the distances
-within it stay integers.
+Times are in frames from the start of the video. Times of real clips are
+integers (int64). Those of clips to be generated may be fractional (float64):
+the whole clip is shifted by a fraction of a frame, and the distances within it
+stay integers.
 
-Pure functions; all randomness comes from the generator that is passed in.
+These are pure functions; all randomness comes from the generator argument.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,9 +27,9 @@ def random_span(
 
     The span (last time minus first) is drawn uniformly from those of
     ``total_dists`` that hold the clip and fit in the video and in
-    ``max_dist``; then where it starts; then distinct whole distances for the
-    frames in between (StyleGAN-V, section 3.3, "sparse training"). One frame
-    has span 0 and lies anywhere.
+    ``max_dist``. Then its start is drawn, and then distinct integer distances
+    for the frames in between (StyleGAN-V, section 3.3, "sparse training"). A
+    single frame has span 0 and can be anywhere.
 
     Args:
         video_len: Length of the video in frames.
@@ -37,7 +37,7 @@ def random_span(
         rng: Source of randomness.
         max_dist: Largest allowed span in frames.
         total_dists: Spans to choose from.
-        fractional: Let the clip start between two frames.
+        fractional: Whether the clip may start between two frames.
 
     Returns:
         ``t`` [T], strictly increasing, in [0, video_len - 1]; int64, or
@@ -83,7 +83,7 @@ def uniform_gap(
         rng: Source of randomness.
         max_gap: Largest allowed gap in frames; None: no limit.
         gaps: Gaps to choose from; None: every integer.
-        fractional: Let the clip start between two frames.
+        fractional: Whether the clip may start between two frames.
 
     Returns:
         ``t`` [T], strictly increasing, in [0, video_len - 1]; int64, or
@@ -119,14 +119,14 @@ def consecutive(
     frame_stride: int = 1,
     fractional: bool = False,
 ) -> np.ndarray:
-    """Take every ``frame_stride``-th frame in a row.
+    """Choose times that are ``frame_stride`` frames apart.
 
     Args:
         video_len: Length of the video in frames.
         num_frames: Frames in the clip, T.
         rng: Source of the random start; None: start at 0.
-        frame_stride: Distance of neighbours in frames.
-        fractional: Let the clip start between two frames.
+        frame_stride: Distance between neighbours in frames.
+        fractional: Whether the clip may start between two frames.
 
     Returns:
         ``t`` [T], strictly increasing, in [0, video_len - 1]; int64, or
@@ -164,7 +164,7 @@ def min_video_len(
     gaps: Sequence[int] | None = None,
     frame_stride: int = 1,
 ) -> int:
-    """Count the frames a video must have so that a clip can be drawn.
+    """Compute the length of the shortest video that holds a clip.
 
     Args:
         method: Key of :data:`METHODS`; the other arguments are those of the
@@ -224,5 +224,5 @@ def _spans(
 def _offset(
     slack: int, rng: np.random.Generator, fractional: bool
 ) -> np.int64 | float:
-    """Draw the start from {0, ..., slack}, or from [0, slack)."""
+    """Draw the start from {0, ..., slack}; from [0, slack) if fractional."""
     return rng.random() * slack if fractional else rng.integers(slack + 1)

@@ -1,4 +1,4 @@
-"""From clips to a batch."""
+"""Collate clips into a batch."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ from ..registry import FUNCTIONS
 def collate_clips(items: list[dict]) -> dict[str, Any]:
     """Stack arrays of one shape; put everything else in lists.
 
-    torch's own refuses a whole batch for an extra key that it cannot stack,
-    such as None or lists of different lengths.
+    torch's default function fails if it cannot stack an extra key, such as
+    None or lists of different lengths.
 
     Args:
-        items (list): Of a data set, N dicts.
+        items (list): N items of a data set, as dicts.
 
     Returns:
-        dict: By their keys tensors [N, ...], or lists of N values, with None
-        for an item that has no such key.
+        dict: For each key, a tensor [N, ...] or a list of N values, with None
+        for an item without this key.
     """
     keys = dict.fromkeys(key for item in items for key in item)
     return {key: _join([item.get(key) for item in items]) for key in keys}

@@ -1,4 +1,4 @@
-"""Labels of videos: by folder, in ``dataset.json`` or in a csv file."""
+"""Labels of videos, from folders, ``dataset.json`` or a csv file."""
 
 import csv
 import json
@@ -14,16 +14,16 @@ from ..errors import InputError
 from .sources.finding import read_side_file
 from .sources.listing import natural_key
 
-#: Labels that are integers must be below.
+#: Integer labels must be less than this.
 MAX_CLASSES = 2**16
-# What the first line of a csv file may be.
+# Optional header of a csv file.
 _HEADER = ['video', 'label']
 
 
 def load_labels(
     data_root: str | os.PathLike, names: Sequence[str], labels: str | None
 ) -> tuple[np.ndarray, list[str]]:
-    """Find the label of each video.
+    """Load the label of each video.
 
     Args:
         data_root: Where the videos are.
@@ -37,11 +37,11 @@ def load_labels(
               or of a frame (then all frames of a video must agree), a label
               an integer (made one-hot) or a list of numbers (used as it is);
             * a ``.csv`` file with lines ``video,label``, where all labels are
-              integers or all are names of classes; such a line may be its
-              header, too.
+              integers or all are names of classes; the first line may be this
+              header.
 
-            The names may leave out the suffix of a video file. Entries of
-            other videos are passed over.
+            The names may omit the suffix of a video file. Entries of other
+            videos are ignored.
 
     Returns:
         The labels [V, c_dim], float32, and the names of the classes in the
@@ -61,7 +61,7 @@ def load_labels(
             if not slash:
                 raise InputError(
                     f'{data_root}: labels="folder" needs one folder per '
-                    f'class, but {name} lies in none'
+                    f'class, but {name} is in none'
                 )
         return _one_hot_of_classes(classes)
 
@@ -125,13 +125,12 @@ def _parse_csv(file: str, text: str) -> list[tuple]:
         return [(name, int(label)) for name, label in entries]
     if not any(numbers):
         return entries
-    # As names, they would get other numbers.
+    # A mixture is an error: as names, the integers would be numbered anew.
     name, label = entries[numbers.index(False)]
     if all(numbers[1:]):
         raise InputError(
-            f'{file}: {reprlib.repr(f"{name},{label}")} in its first line is '
-            f'no header that is known: make it "{",".join(_HEADER)}", or '
-            'remove it'
+            f'{file}: the first line {reprlib.repr(f"{name},{label}")} is not '
+            f'a known header: change it to "{",".join(_HEADER)}", or remove it'
         )
     raise InputError(
         f'{file}: labels must be all integers or all names of classes, '
@@ -140,7 +139,7 @@ def _parse_csv(file: str, text: str) -> list[tuple]:
 
 
 def _assign(file: str, names: Sequence[str], entries: list[tuple]) -> list:
-    """Give each video the label of its entries, which must agree."""
+    """Return the label of each video, on which all its entries must agree."""
     video_of = {}
     for name in names:
         video_of[name] = name
@@ -164,7 +163,8 @@ def _to_array(
     file: str, names: Sequence[str], found: list, entries: list[tuple]
 ) -> np.ndarray:
     if all(type(label) is int for label in found):
-        # Of the whole file, so that a part of the videos has the same width.
+        # Classes of the whole file, so that a subset of the videos has labels
+        # of the same width.
         classes = [label for _, label in entries if type(label) is int]
         for name, label in zip(names, found):
             if label < 0:
@@ -174,7 +174,7 @@ def _to_array(
         if max(classes) >= MAX_CLASSES:
             raise InputError(
                 f'{file}: a label is {reprlib.repr(max(classes))}: number the '
-                f'classes from 0 on, they may be {MAX_CLASSES}'
+                f'classes from 0 on; there can be at most {MAX_CLASSES}'
             )
         one_hot = np.zeros((len(found), max(classes) + 1), np.float32)
         one_hot[np.arange(len(found)), found] = 1

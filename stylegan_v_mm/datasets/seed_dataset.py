@@ -1,4 +1,4 @@
-"""What to generate: seeds, times and labels."""
+"""Seeds, times and labels of the clips to generate."""
 
 import os
 
@@ -13,14 +13,14 @@ from .video_dataset import VideoDataset
 
 @DATASETS.register_module()
 class SeedDataset(Dataset):
-    """Seeds of clips to generate, one after another, each from time 0 on.
+    """Consecutive seeds of clips to generate, each of which starts at time 0.
 
-    With labels, a seed draws a real video and takes its label: classes are
-    as frequent as in the data.
+    With labels, each seed draws a real video and uses its label, so that
+    classes are as frequent as in the data.
 
     An item is a dict of
 
-    - ``index`` (int): of the item, for metrics that take the first ones
+    - ``index`` (int): of the item, for metrics that use only the first ones
     - ``seed`` (int)
     - ``t`` [T], float64: 0, s, 2 s, ... frames
     - ``c`` [c_dim], float32
@@ -29,17 +29,18 @@ class SeedDataset(Dataset):
         num_videos: Number of seeds.
         num_frames: Frames in a clip, T.
         frame_stride: Frames from one time to the next, s.
-        data_root: Of the real videos, see ``VideoDataset``; read only if
-            there are ``labels``.
-        labels: Of the real videos, see ``VideoDataset``.
+        data_root: Data root of the real videos, see ``VideoDataset``; read
+            only if there are ``labels``.
+        labels: Labels of the real videos, see ``VideoDataset``.
         images: Whether the real videos are images, see ``VideoDataset``.
-        real_videos: Config of the real videos' data set, in place of the
-            three before: any that has ``labels`` [V, c_dim].
+        real_videos: Config of a data set of the real videos, instead of
+            ``data_root``, ``labels`` and ``images``. Any data set with
+            ``labels`` [V, c_dim] is possible.
         first_seed: The first seed, at least 0. Defaults to 0.
-        extra_videos: Number of seeds after these, for metrics of frames,
-            which take more and shorter clips than those of videos. A batch
-            may hold both: collate them into lists (``pseudo_collate``).
-        extra_frames: Frames in each of their clips.
+        extra_videos: Number of further seeds, for metrics of frames, which
+            use more and shorter clips than metrics of videos. A batch may
+            hold both kinds, so collate items into lists (``pseudo_collate``).
+        extra_frames: Frames in each of these further clips.
 
     Raises:
         InputError: A number is out of range, or the labels cannot be read.

@@ -1,4 +1,4 @@
-"""From a video to a training clip: times, frames, size, flip, tensors."""
+"""Transforms from a video to a clip: times, frames, size, flip, tensors."""
 
 import inspect
 from functools import partial
@@ -17,9 +17,9 @@ from . import clip_times
 class SampleClip:
     """Choose the times of a clip, and those of clips to be generated.
 
-    A clip to be generated imitates the data: a random video of the data set
-    gives its length and label, the same rule gives its times, except that
-    they may lie between two frames.
+    A clip to be generated imitates the data: it gets the length and the label
+    of a random video, and its times follow the same rule, except that they
+    may be between two frames.
 
     Required Keys:
 
@@ -31,8 +31,8 @@ class SampleClip:
     Added Keys:
 
     - frame_inds: [T], int64, frames in the video
-    - t: [T], float64, their times in frames, from the start of the window
-      of ``video_len`` frames that counts
+    - t: [T], float64, their times in frames, from the start of a random
+      window of ``video_len`` frames
     - gen_t: [num_gen, T], float64 (if ``num_gen`` > 0)
     - gen_c: [num_gen, c_dim], float32 (if ``num_gen`` > 0)
 
@@ -41,13 +41,15 @@ class SampleClip:
         method: ``'random'``, ``'uniform'`` or ``'consecutive'``; see
             :mod:`stylegan_v_mm.datasets.clip_times`.
         num_gen: Number of clips to be generated for each clip of the data.
-        random_start: False takes clips at the start of the video; only for
-            ``'consecutive'``.
-        settings: Arguments of the method: ``max_dist`` and ``total_dists``,
-            ``max_gap`` and ``gaps``, or ``frame_stride``.
+        random_start: Whether clips start at a random frame. With
+            ``'consecutive'``, False makes them start at frame 0.
+        settings: Arguments of the method: ``max_dist`` and ``total_dists``
+            (an ablation), ``max_gap`` and ``gaps`` (an ablation), or
+            ``frame_stride``.
 
     Raises:
-        InputError: If no video can ever give such a clip.
+        InputError: If the settings are wrong, or no video is long enough for
+            such a clip.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class SampleClip:
                     f'{nearest(key, known)}'
                 )
         try:
-            #: Shorter videos cannot be used.
+            #: Length of the shortest video that can be used.
             self.min_num_frames = clip_times.min_video_len(
                 method, num_frames, **settings
             )
@@ -133,8 +135,8 @@ class ResizeCrop:
     """Crop the central square and resize it.
 
     This equals resizing the shorter side and then cropping the centre.
-    Shrinking averages over areas (no aliasing), enlarging is Lanczos. Frames
-    that have the size already are left as they are.
+    Downscaling averages over areas (no aliasing), upscaling uses Lanczos.
+    Frames that already have this size are not changed.
 
     Required Keys:
 
@@ -148,7 +150,7 @@ class ResizeCrop:
         resolution: Width and height in pixels.
 
     Raises:
-        InputError: If ``resolution`` is no positive integer.
+        InputError: If ``resolution`` is not a positive integer.
     """
 
     def __init__(self, resolution: int) -> None:
@@ -215,7 +217,7 @@ class FlipClip:
 
 @TRANSFORMS.register_module()
 class PackClip:
-    """Keep what the model needs, as tensors.
+    """Convert what the model needs to tensors, and drop everything else.
 
     Required Keys:
 
@@ -234,7 +236,7 @@ class PackClip:
     """
 
     def __call__(self, results: dict) -> dict[str, torch.Tensor]:
-        """Make the tensors."""
+        """Return the tensors."""
         frames = results['frames']
         num_frames, height, width, channels = frames.shape
         video = np.empty((num_frames, channels, height, width), frames.dtype)

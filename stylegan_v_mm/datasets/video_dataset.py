@@ -21,18 +21,18 @@ from .sources.finding import Stretch, find_videos
 from .sources.images import find_images
 from .sources.listing import join_some, printable
 
-# To be raised with every change of the frames or pixels that videos give.
+# Increase this with every change of the decoded frames or pixels.
 _READING_VERSION = b'2'
-# So many in a row are no bad luck: a disk is gone, or the videos are.
+# After so many failures in a row, the videos or their disk must be gone.
 _MOST_FAILURES = 100
 
 
 @DATASETS.register_module()
 class VideoDataset(Dataset):
-    """Videos of a folder or of a zip; an item is what the pipeline makes.
+    """Videos in a folder or a zip; each item is the pipeline's result.
 
-    The layout is recognised by what is there; one folder per class may be
-    above the videos, as in UCF-101::
+    The layout is detected. Videos may be in one folder per class, as in
+    UCF-101::
 
         data_root/                 data_root/             data_root.zip
         ├── dataset.json (labels)  ├── archery/           └── archery/
@@ -40,35 +40,35 @@ class VideoDataset(Dataset):
         └── clip_2.mkv             │   └── clip_2.avi             ├── 0.jpg
                                    └── bowling/...                └── 1.jpg
 
-    Video files, moving pictures (GIF, APNG, animated WebP, TIFF of several
-    pages) and folders of still images are videos. What is left out is logged
-    in one line: :func:`~stylegan_v_mm.datasets.sources.finding.find_videos`.
+    Video files, animated images (GIF, APNG, WebP, TIFF of several pages) and
+    folders of still images are videos. All other files are logged in one
+    line, see :func:`~stylegan_v_mm.datasets.sources.finding.find_videos`.
 
-    With ``images=True`` each image is a video of one frame, wherever it lies
-    under the folder or in the zip; or in an LMDB, such as LSUN's::
+    With ``images=True``, each image in the folder, in the zip or in an LMDB,
+    such as LSUN's, is a video of one frame::
 
         data_root/                 data_root/             data_root/
         ├── 000000.jpg             ├── cat/               └── data.mdb
         └── 000001.jpg             │   └── 000000.png
                                    └── dog/...
 
-    Of a video longer than ``max_num_frames`` only a random window counts.
-    Videos too short for the pipeline and files that cannot be decoded are
-    left out and named in one warning. A video of which a clip turns out to be
-    damaged, or that is gone, is named once, and another one takes its place,
-    if there is one, or else another clip of it; 100 failures in a row are an
+    Of a video longer than ``max_num_frames``, each clip is in a random window
+    of this length. Videos too short for the pipeline and files that cannot be
+    decoded are left out and named in one warning. If a clip is damaged, or its
+    video is gone, the video is named once, and another video replaces it, or
+    another clip if there is only one video. 100 failures in a row are an
     error.
 
-    Required by the first transform of the pipeline, added here:
+    The first transform of the pipeline gets these keys:
 
     - ``source``: the video, with ``name``, ``len()`` and ``read(inds)``
     - ``video_len`` (int): its length, at most ``max_num_frames``
     - ``c`` [c_dim], float32: its label
-    - ``rng`` (numpy.random.Generator): seeded by the ``ClipKey`` in place of
-      an index; else from ``seed`` and the index, or numpy's global state
+    - ``rng`` (numpy.random.Generator): seeded by the index if it is a
+      ``ClipKey``, else by ``seed`` and the index, or by numpy's global state
     - ``video_lens`` [V], int64, ``labels`` [V, c_dim], float32: lengths and
-      labels of all videos, those of other data sets in the same wrapper
-      (``ConcatDataset``, ...) included
+      labels of all videos, including those of other data sets in the same
+      wrapper (``ConcatDataset``, ...)
 
     Args:
         data_root: Folder of video files, folder or zip of frame folders, or
@@ -76,19 +76,19 @@ class VideoDataset(Dataset):
         pipeline: Transforms or their configs.
         labels: None, ``'folder'``, a json or a csv file; see
             :func:`~stylegan_v_mm.datasets.labels.load_labels`.
-        min_num_frames: Shorter videos are left out. Default: what the
-            transforms of the pipeline need (their ``min_num_frames``).
-        max_num_frames: The longest stretch of a video that counts.
-        images: Whether each image is a video of its own, rather than a frame
-            of the video that its folder is.
+        min_num_frames: Videos with fewer frames are left out. Default: the
+            largest ``min_num_frames`` of the transforms in the pipeline.
+        max_num_frames: Length of the window of a video that clips come from.
+        images: Whether each image is a video of its own, instead of a frame
+            in its folder's video.
         seed: If given, item i is the same every time.
-        stretch: Cut each video into stretches of so many frames, one after
-            another, each a video of its own; what is left at its end is left
-            out. Default: whole videos.
+        stretch: If given, each video is cut into consecutive stretches of this
+            many frames, each of which is a video of its own. The remaining
+            frames are left out. Default: whole videos.
 
     Raises:
-        InputError: If a number does not go with another, there are no (long
-            enough) videos, or the labels do not fit them.
+        InputError: If two arguments contradict each other, no video is long
+            enough, or the labels do not fit the videos.
 
     Examples:
         >>> dataset = VideoDataset('data/clips', pipeline=[
@@ -132,7 +132,7 @@ class VideoDataset(Dataset):
             if images:
                 raise InputError(
                     f'{data_root}: with images=True a video has one frame, '
-                    f'stretch={stretch} cuts longer ones'
+                    f'which stretch={stretch} cannot cut'
                 )
             if stretch < min_num_frames:
                 raise InputError(
@@ -145,7 +145,7 @@ class VideoDataset(Dataset):
         self.pipeline = Compose(transforms)
         sources: Any
         if images:
-            # There may be millions: none becomes an object now.
+            # There may be millions, so no objects are created here.
             sources = find_images(data_root)
             names, lens = sources.names, np.ones(len(sources), np.int64)
         else:
@@ -171,10 +171,11 @@ class VideoDataset(Dataset):
         #: [V], int64, length of each video, at most ``max_num_frames``.
         self.video_lens = np.minimum(lens[kept], max_num_frames)
         #: Lengths and labels of the videos that clips to be generated imitate;
-        #: those of a wrapper with this data set in it.
+        #: if this data set is in a wrapper, those of all its videos.
         self.imitated = self.video_lens, self.labels
-        # [V], whether named as damaged. Forked data workers share the memory,
-        # which is not that of /dev/shm: a container may have next to none.
+        # [V], whether a warning has named the video as damaged. Forked data
+        # workers share this memory, which is not in /dev/shm, because that is
+        # tiny in some containers.
         self._damaged = np.frombuffer(mmap.mmap(-1, len(kept) or 1), bool)
 
     def _summarize(
@@ -206,16 +207,16 @@ class VideoDataset(Dataset):
             )
 
     def full_init(self) -> None:
-        """Do nothing: all is read already. mmengine's wrappers call it."""
+        """Do nothing, as all is read already; mmengine's wrappers call it."""
 
     def get_cat_ids(self, index: int) -> list[int]:
-        """Name the class of a video, for mmengine's ClassBalancedDataset.
+        """Return the class of a video, for mmengine's ClassBalancedDataset.
 
         Args:
-            index (int): Which video.
+            index (int): Index of the video.
 
         Returns:
-            list: One number.
+            list: The index of its class.
 
         Raises:
             InputError: The videos have no classes.
@@ -225,7 +226,7 @@ class VideoDataset(Dataset):
         if len(classes) != 1 or label[classes[0]] != 1:
             raise InputError(
                 f'{self.data_root}: classes cannot be balanced, as the labels '
-                "are none: set labels to 'folder' or to a file of classes"
+                "are not classes: set labels to 'folder' or a file of classes"
             )
         return classes.tolist()
 
@@ -235,10 +236,10 @@ class VideoDataset(Dataset):
         return self.labels.shape[1]
 
     def frame_size(self) -> tuple[int, int]:
-        """Height and width of the first video that can be decoded."""
+        """Return height and width of the first video that can be decoded."""
         for source in self.sources:
             try:
-                # Where frames are known to be damaged, the last one is not.
+                # The last frame is none of those known to be damaged.
                 return source.read([len(source) - 1]).shape[1:3]
             except DamagedVideoError:
                 continue
@@ -253,8 +254,8 @@ class VideoDataset(Dataset):
     def fingerprint(self) -> str:
         """Hexadecimal digest of names, sizes, times and lengths.
 
-        It changes when the videos do, or how they are read, and serves as key
-        of what is computed from them.
+        It changes when the videos or the way they are read change, and is a
+        cache key for what is computed from them.
         """
         digest = hashlib.sha256(_READING_VERSION)
         for source, video_len in zip(self.sources, self.video_lens):
@@ -264,11 +265,11 @@ class VideoDataset(Dataset):
 
     @cached_property
     def clip_list(self) -> dict[str, Any]:
-        """What the stream of clips goes by: the videos in their order.
+        """What the stream of clips depends on: the videos in their order.
 
-        ``number`` (int) of videos, and ``digest`` (str) of their names,
-        lengths and, of video files, sizes. A copy of the videos has the same
-        one, wherever it lies.
+        ``number`` (int) is the number of videos, and ``digest`` (str) that of
+        their names, lengths and, for video files, sizes. A copy of the videos
+        in another folder has the same digest.
         """
         digest = hashlib.sha256()
         for source, video_len in zip(self.sources, self.video_lens):
@@ -281,17 +282,17 @@ class VideoDataset(Dataset):
         return len(self.sources)
 
     def read(self, index: int, inds: Sequence[int]) -> dict:
-        """Pass chosen frames through the pipeline, but for its first part.
+        """Pass given frames through the pipeline after its first transform.
 
         Args:
-            index (int): Which video.
-            inds (sequence): Its frames, from 0.
+            index (int): Index of the video.
+            inds (sequence): Indices of the frames.
 
         Returns:
-            dict: What the pipeline makes.
+            dict: The pipeline's result.
 
         Raises:
-            DamagedVideoError: They cannot be decoded.
+            DamagedVideoError: The frames cannot be decoded.
         """
         results = {
             'source': self.sources[index],
@@ -309,11 +310,11 @@ class VideoDataset(Dataset):
         elif self.seed is not None:
             seed = [self.seed, index]
         else:
-            # numpy's global state differs in each worker and follows the run.
+            # numpy's global state differs between workers and is seeded.
             seed = np.random.randint(2**31, size=4)
         rng = np.random.default_rng(seed)
-        # Kept for each item: with a seed, what takes a damaged video's place
-        # must not depend on the items that were read before.
+        # Empty for each item: with a seed, what replaces a damaged video must
+        # not depend on the items that were read before.
         failed: set[int] = set()
         attempts = 0
         video_lens, labels = self.imitated
@@ -339,7 +340,7 @@ class VideoDataset(Dataset):
                     ) from error
                 failed.add(int(index))
                 if len(failed) == len(self):
-                    # What is damaged in one clip may be intact in another.
+                    # Another clip of a damaged video may be intact.
                     failed.clear()
                 intact = np.delete(np.arange(len(self)), list(failed))
                 index = intact[rng.integers(len(intact))]

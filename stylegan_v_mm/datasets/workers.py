@@ -1,4 +1,4 @@
-"""What data workers need of the machine."""
+"""Check what data workers need from the machine."""
 
 import multiprocessing
 
@@ -6,16 +6,16 @@ from ..errors import InputError
 
 
 def check_workers(num_workers: int) -> None:
-    """Check that processes which decode can be started.
+    """Check that data workers can be started.
 
-    Their queues need semaphores, which the system keeps in /dev/shm. torch
-    finds out too late to say it well.
+    Their queues need semaphores, which the system keeps in /dev/shm. If there
+    are too few, torch fails later and without a clear message.
 
     Args:
-        num_workers (int): How many there are to be.
+        num_workers (int): Number of data workers.
 
     Raises:
-        InputError: It is no whole number, or the system gives too few
+        InputError: It is not a whole number, or the system has too few
             semaphores.
     """
     if not isinstance(num_workers, int):
@@ -23,13 +23,13 @@ def check_workers(num_workers: int) -> None:
     if num_workers == 0:
         return
     try:
-        # All that torch's loader has, at a time.
+        # As many as torch's loader holds at a time.
         held: list = [multiprocessing.Event()]
         for _ in range(num_workers + 1):
             held.append(multiprocessing.Queue())
     except OSError as error:
         raise InputError(
-            f'num_workers={num_workers}, but data workers need room in '
-            f'/dev/shm ({error.strerror}): give it more, as by docker run '
+            f'num_workers={num_workers}, but data workers need space in '
+            f'/dev/shm ({error.strerror}): enlarge it, as with docker run '
             '--shm-size=1g, or set num_workers=0'
         ) from error

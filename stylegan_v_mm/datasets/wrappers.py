@@ -1,4 +1,4 @@
-"""mmengine's wrappers of data sets, which keep a clip's seed."""
+"""mmengine's data set wrappers, changed to keep the seed of a clip."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,14 +16,15 @@ from .video_dataset import VideoDataset
 
 
 class _Wrapper:
-    """What is known of the videos in a wrapper, one after another.
+    """Attributes of the videos in a wrapper, concatenated.
 
-    mmengine's own turn a ``ClipKey`` into a plain index: a resumed run would
-    see other clips. What a data set in it lacks, the wrapper lacks, too.
+    mmengine's own wrappers turn a ``ClipKey`` into a plain index, so that a
+    resumed run would see other clips. Attributes that a wrapped data set
+    lacks are also missing here.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Where mmengine has no scope, names in a config are ours.
+        # If mmengine has no default scope, type names in a config are ours.
         scope = None if DefaultScope.get_current_instance() else DATASETS.scope
         with DefaultScope.overwrite_default_scope(scope):
             super().__init__(*args, **kwargs)
@@ -37,7 +38,7 @@ class _Wrapper:
         return ClipKey(found, idx.seed)
 
     def full_init(self) -> None:
-        """Read the data sets; let clips to be generated imitate all."""
+        """Read the data sets; clips to be generated imitate all of them."""
         super().full_init()  # type: ignore[misc]
         if hasattr(self, 'labels') and hasattr(self, 'video_lens'):
             for dataset in self._inner:
@@ -45,24 +46,25 @@ class _Wrapper:
 
     @property
     def _inner(self) -> list:
-        """The data sets right below."""
+        """The wrapped data sets."""
         return getattr(self, 'datasets', None) or [self.dataset]  # type: ignore
 
     @cached_property
-    def _places(self) -> np.ndarray:
-        """Which data set, and which of its items, each item is: [V, 2]."""
+    def _indices(self) -> np.ndarray:
+        """For each item, its data set and its index in there, [V, 2]."""
         found = map(self._get_ori_dataset_idx, range(len(self)))  # type: ignore
         return np.array([x if isinstance(x, tuple) else (0, x) for x in found])
 
     def _gather(self, name: str) -> np.ndarray:
-        """Join what the data sets know of their items."""
+        """Concatenate an attribute of the wrapped data sets."""
         parts = [getattr(dataset, name) for dataset in self._inner]
         if len({part.shape[1:] for part in parts}) > 1:
             raise InputError(
-                f'{type(self).__name__}: the {name} of {self.data_root} are '
-                f'{", ".join(str(part.shape[1]) for part in parts)} wide'
+                f'{type(self).__name__}: the {name} of {self.data_root} '
+                'differ in width: '
+                + ', '.join(str(part.shape[1]) for part in parts)
             )
-        which, item = self._places.T
+        which, item = self._indices.T
         rows = np.empty((len(item), *parts[0].shape[1:]), parts[0].dtype)
         for i, part in enumerate(parts):
             rows[which == i] = part[item[which == i]]
@@ -81,7 +83,7 @@ class _Wrapper:
     @property
     def fingerprint(self) -> str:
         """See ``VideoDataset``."""
-        digest = hashlib.sha256(self._places.tobytes())
+        digest = hashlib.sha256(self._indices.tobytes())
         for dataset in self._inner:
             digest.update(dataset.fingerprint.encode())
         return digest.hexdigest()
@@ -89,20 +91,20 @@ class _Wrapper:
     @cached_property
     def clip_list(self) -> dict[str, Any]:
         """See ``VideoDataset``."""
-        digest = hashlib.sha256(self._places.tobytes())
+        digest = hashlib.sha256(self._indices.tobytes())
         for dataset in self._inner:
             digest.update(dataset.clip_list['digest'].encode())
-        number = len(self._places)
+        number = len(self._indices)
         return {'number': number, 'digest': digest.hexdigest()}
 
     @property
     def data_root(self) -> str:
-        """Where the videos lie."""
+        """Data roots of the videos, joined by commas."""
         return ', '.join(dataset.data_root for dataset in self._inner)
 
     @property
     def frame_size(self) -> Callable[[], tuple[int, int]]:
-        """Of the smallest data set, see ``VideoDataset``."""
+        """Frame size of the smallest data set, see ``VideoDataset``."""
         sizes = [dataset.frame_size for dataset in self._inner]
         return lambda: min((size() for size in sizes), key=min)
 
@@ -112,14 +114,14 @@ class _Wrapper:
         parts = [dataset.read for dataset in self._inner]
 
         def read(index: int, inds: Sequence[int]) -> dict:
-            i, j = self._places[index].tolist()
+            i, j = self._indices[index].tolist()
             return parts[i](j, inds)
 
         return read
 
     def get_cat_ids(self, index: int) -> list[int]:
         """See ``VideoDataset``."""
-        i, j = self._places[index].tolist()
+        i, j = self._indices[index].tolist()
         return self._inner[i].get_cat_ids(j)
 
 
@@ -138,9 +140,9 @@ class ConcatDataset(_Wrapper, mmengine.ConcatDataset):
 
 @DATASETS.register_module()
 class RepeatDataset(_Wrapper, mmengine.RepeatDataset):
-    """A data set, several times over; see mmengine's."""
+    """A data set, repeated several times; see mmengine's."""
 
 
 @DATASETS.register_module()
 class ClassBalancedDataset(_Wrapper, mmengine.ClassBalancedDataset):
-    """A data set whose rare classes come more often; see mmengine's."""
+    """A data set that repeats rare classes; see mmengine's."""

@@ -1,4 +1,4 @@
-"""Adaptive augmentation of what the discriminator sees, one draw a clip.
+"""Adaptive augmentation of what the discriminator sees, one draw per clip.
 
 Karras et al., "Training Generative Adversarial Networks with Limited Data"
 (2020), appendix B; for clips as in Skorokhodov et al. (CVPR 2022): all frames
@@ -43,9 +43,9 @@ PIPELINES: dict[str, dict[str, float]] = {
         xflip=1, xint=1, scale=1, rotate=0.5, xfrac=1, noise=0.1, cutout=1
     ),
 }
-# Transform -> how strong it is: largest shift or size as a share of the
-# picture, largest turn as a share of 180 degrees, else standard deviation
-# (of the binary logarithm for factors).
+# Transform -> how strong it is: the largest shift or size as a share of the
+# image, the largest rotation as a share of 180 degrees, or else the standard
+# deviation (of the binary logarithm for factors).
 STRENGTHS = dict(
     xint=0.125,
     scale=0.2,
@@ -86,11 +86,11 @@ SYM2 = (
 
 
 class _Sample(torch.autograd.Function):
-    """Bilinear sampling; differentiable in the pictures any number of times.
+    """Bilinear sampling, differentiable in the images any number of times.
 
-    PyTorch's own, as of 2.11, differentiates once, and R1 needs a second
-    derivative. Sampling is linear in the pictures: the derivative of its
-    adjoint is sampling again.
+    R1 needs a second derivative, which PyTorch's ``grid_sample`` lacks up to
+    2.11. Sampling is linear in the images, so its derivative is its adjoint,
+    and the derivative of the adjoint is sampling again.
     """
 
     @staticmethod
@@ -113,7 +113,7 @@ class _SampleAdjoint(torch.autograd.Function):
         ctx: Any, grad: Tensor, grid: Tensor, shape: torch.Size
     ) -> Tensor:
         ctx.save_for_backward(grid)
-        # Of the pictures, only the shape matters for their own gradient.
+        # The gradient of the images depends on their shape alone.
         images = grad.new_empty(1).expand(shape)
         bilinear = zeros = 0
         return torch.ops.aten.grid_sampler_2d_backward(
@@ -127,12 +127,12 @@ class _SampleAdjoint(torch.autograd.Function):
 
 
 def sample_bilinear(images: Tensor, grid: Tensor) -> Tensor:
-    """Sample pictures at places; zero outside.
+    """Sample images at points; they are zero outside.
 
     Args:
         images (Tensor): [N, C, H, W].
-        grid (Tensor): Places (x, y) [N, h, w, 2]; -1 and 1 are the outer
-            edges of the picture.
+        grid (Tensor): Points (x, y) [N, h, w, 2]; -1 and 1 are the outer
+            edges of the image.
 
     Returns:
         Tensor: [N, C, h, w], twice differentiable in ``images``.
@@ -141,26 +141,26 @@ def sample_bilinear(images: Tensor, grid: Tensor) -> Tensor:
 
 
 class Draws:
-    """The random numbers of a batch, or one percentile in place of all.
+    """Random numbers for a batch, or one percentile instead of all of them.
 
     Args:
-        like (Tensor): Gives number of rows [N, ...], device and dtype.
-        rows_a_clip (int): How many rows belong to one clip.
+        like (Tensor): Sets the number of rows [N, ...], device and dtype.
+        rows_per_clip (int): How many rows belong to one clip.
         percentile (float, optional): In (0, 1): every number becomes this
             percentile of its distribution and every transform is applied, as
             the published code does for tests.
     """
 
     def __init__(
-        self, like: Tensor, rows_a_clip: int, percentile: float | None
+        self, like: Tensor, rows_per_clip: int, percentile: float | None
     ):
         self.like = like
-        self.rows_a_clip = rows_a_clip
+        self.rows_per_clip = rows_per_clip
         self.percentile = percentile
 
     def draw(self, kind: Callable, *shape: int) -> Tensor:
         """Draw [N, *shape] by ``torch.rand`` or ``torch.randn``."""
-        rows = self.rows_a_clip
+        rows = self.rows_per_clip
         shape = (len(self.like) // rows, rows, *shape)
         table = own_rows(kind, shape, self.like.device)
         return table.flatten(0, 1).to(self.like)
@@ -183,7 +183,7 @@ class Draws:
         return self.like.new_full(shape, 2 * self.percentile - 1).erfinv()
 
     def gate(self, value: Tensor, neutral: float, prob: Tensor) -> Tensor:
-        """Keep each row of ``value`` with ``prob``; else it is neutral."""
+        """Keep each row with probability ``prob``, else return ``neutral``."""
         if self.percentile is not None:
             return value
         return torch.where(self.draw(torch.rand, 1) < prob, value, neutral)
@@ -246,24 +246,23 @@ def _filter_bank(device: torch.device) -> Tensor:
 class VideoAugment(nn.Module):
     """Transform clips at random before the discriminator sees them.
 
-    With adaptive strength, ``p`` rises while the discriminator is surer of
-    real clips than ``ada_target`` (it overfits) and falls otherwise:
-    ``p <- max(0, p + sign(r - ada_target) * step)``, r being the mean sign of
-    the logits of real clips, over all processes (Karras et al. 2020, section
-    3.1).
+    The strength ``p`` is adaptive: it rises while the discriminator overfits
+    and falls otherwise. ``p <- max(0, p + sign(r - ada_target) * step)``,
+    where r is the mean sign of the logits of real clips over all processes
+    (Karras et al. 2020, section 3.1).
 
     Args:
-        pipeline (str): Which transforms, see :data:`PIPELINES`. Defaults to
-            'bgc'.
-        p (float): How often each is applied, at the start. Defaults to 0.
-        ada_target (float, optional): Mean sign to hold; None keeps ``p``
-            fixed. Defaults to 0.6.
+        pipeline (str): The transforms, a key of :data:`PIPELINES`. Defaults
+            to 'bgc'.
+        p (float): Initial probability of each transform. Defaults to 0.
+        ada_target (float, optional): Mean sign that ``p`` steers to; None
+            keeps ``p`` fixed. Defaults to 0.6.
         ada_kimg (float): Thousands of clips in which ``p`` can rise by 1.
             Defaults to 100.
-        ada_interval (int): Iterations between two changes of ``p``.
-            Defaults to 4.
-        per_frame (bool): Whether each frame has a draw of its own. Defaults
-            to False.
+        ada_interval (int): Iterations between two changes of ``p``. Defaults
+            to 4, the published value; others are for ablations.
+        per_frame (bool): Whether each frame has a draw of its own, an
+            ablation. Defaults to False.
 
     Raises:
         InputError: A value is out of range.
@@ -301,7 +300,7 @@ class VideoAugment(nn.Module):
         self.ada_interval = ada_interval
         self.per_frame = per_frame
         self.register_buffer('p', torch.tensor(float(p)))
-        # Sum and number of the signs since p changed.
+        # Sum and number of the signs since the last change of p.
         self.register_buffer('signs', torch.zeros(2))
 
     def forward(
@@ -319,8 +318,8 @@ class VideoAugment(nn.Module):
         frames_a_draw = 1 if self.per_frame else videos.shape[1]
         images = videos.reshape(-1, frames_a_draw * 3, *videos.shape[3:])
         images = images.to(torch.promote_types(images.dtype, torch.float32))
-        rows_a_clip = len(images) // len(videos)
-        draws = Draws(images.detach(), rows_a_clip, percentile)
+        rows_per_clip = len(images) // len(videos)
+        draws = Draws(images.detach(), rows_per_clip, percentile)
         if self.transforms.keys() & (BLIT | GEOM).keys():
             images = warp(images, self.draw_geometry(draws))
         if self.transforms.keys() & COLOR.keys():
@@ -338,13 +337,13 @@ class VideoAugment(nn.Module):
         return images.reshape(videos.shape)
 
     def prob(self, name: str) -> Tensor:
-        """How often a transform is applied."""
+        """Return the probability of a transform."""
         return self.p * self.transforms[name]
 
     def draw_geometry(self, draws: Draws) -> Tensor:
-        """Draw the map of output pixels to input pixels, [N, 3, 3].
+        """Draw the map from output pixels to input pixels, [N, 3, 3].
 
-        The origin is the centre; pixels are one apart.
+        The origin is the centre; neighbouring pixels are 1 apart.
         """
         like = draws.like
         height, width = like.shape[2:]
@@ -371,7 +370,8 @@ class VideoAugment(nn.Module):
             factor = draws.gate(factor, 1, self.prob('scale'))
             map_back = map_back @ _scale(1 / factor, 1 / factor, like)
         if 'rotate' in has:
-            # Two chances, before and after stretching, make one of prob().
+            # Drawn twice, before and after stretching: at least one of them
+            # is applied with probability self.prob('rotate').
             prob = 1 - (1 - self.prob('rotate').clamp(0, 1)).sqrt()
             most = math.pi * strength['rotate']
             theta = draws.gate((draws.uniform() * 2 - 1) * most, 0, prob)
@@ -436,8 +436,8 @@ class VideoAugment(nn.Module):
     def draw_gains(self, draws: Draws) -> Tensor:
         """Draw the gain of each frequency band, [N, 4].
 
-        Each is normalised so that a picture with the spectrum 1/f keeps its
-        power.
+        The gains are normalised so that an image with the spectrum 1/f keeps
+        its power.
         """
         power = draws.like.new_tensor([10, 1, 1, 1]) / 13
         gains = draws.like.new_ones(len(draws.like), 4)
@@ -465,7 +465,7 @@ class VideoAugment(nn.Module):
 
     @torch.no_grad()
     def observe(self, logits: Tensor) -> None:
-        """Count the signs of logits of real clips [N], of all processes."""
+        """Add the signs of real clips' logits [N], from all processes."""
         if self.ada_target is None:
             return
         count = logits.new_tensor(logits.numel())
@@ -478,8 +478,8 @@ class VideoAugment(nn.Module):
         """Change ``p`` every ``ada_interval`` iterations.
 
         Args:
-            iteration (int): Number of the iteration that ends, from 0.
-            num_clips (int): Clips an iteration, over all processes.
+            iteration (int): Index of the iteration that ends, from 0.
+            num_clips (int): Clips per iteration, over all processes.
         """
         if self.ada_target is None or (iteration + 1) % self.ada_interval:
             return
@@ -493,8 +493,8 @@ class VideoAugment(nn.Module):
 def warp(images: Tensor, map_back: Tensor) -> Tensor:
     """Move pixels: out[x] = images[map_back @ x], mirrored beyond the edges.
 
-    At twice the resolution, between two low-pass filters, so that nothing
-    aliases (Karras et al. 2020, appendix B.2).
+    To avoid aliasing, the images are sampled at twice the resolution, between
+    two low-pass filters (Karras et al. 2020, appendix B.2).
 
     Args:
         images (Tensor): [N, C, H, W].
@@ -505,14 +505,14 @@ def warp(images: Tensor, map_back: Tensor) -> Tensor:
     """
     height, width = images.shape[2:]
     fir = _lowpass(images.device)
-    reach = len(fir) // 4  # of the filter, in pixels of the picture
-    # How far beyond each side the corners look, in any of the pictures.
+    reach = len(fir) // 4  # of the filter, in pixels of the image
+    # How far beyond each side the corners land, at most over the batch.
     cx, cy = (width - 1) / 2, (height - 1) / 2
     corners = images.new_tensor(
         [[-cx, cx, cx, -cx], [-cy, -cy, cy, cy], [1, 1, 1, 1]]
     )
-    places = (map_back @ corners)[:, :2]
-    far = torch.cat([-places, places], 1).amax([0, 2])
+    points = (map_back @ corners)[:, :2]
+    far = torch.cat([-points, points], 1).amax([0, 2])
     far = far + 2 * reach - images.new_tensor([cx, cy] * 2)
     most = images.new_tensor([width - 1, height - 1] * 2)
     left, top, right, bottom = (
@@ -531,7 +531,7 @@ def warp(images: Tensor, map_back: Tensor) -> Tensor:
     images = upfirdn2d(
         images, fir, up=2, padding=(before, before - 1) * 2, gain=4
     )
-    # At twice the size, pixel centres lie a quarter pixel off the old ones.
+    # At twice the size, pixel centres are a quarter pixel off the old ones.
     map_back = scale(2, 2) @ map_back @ scale(0.5, 0.5)
     map_back = shift(-0.5, -0.5) @ map_back @ shift(0.5, 0.5)
     rows, columns = 2 * (height + 2 * reach), 2 * (width + 2 * reach)
@@ -544,13 +544,13 @@ def warp(images: Tensor, map_back: Tensor) -> Tensor:
         map_back[:, :2], [len(images), 1, rows, columns], align_corners=False
     )
     images = sample_bilinear(images, grid)
-    # What the filter reaches beyond the picture is dropped.
+    # Crop the margin that only the filter needs.
     crop = before - 1 - 2 * reach
     return upfirdn2d(images, fir.flip([0, 1]), down=2, padding=(crop,) * 4)
 
 
 def recolor(images: Tensor, color: Tensor) -> Tensor:
-    """Map the colours of all frames.
+    """Apply a colour map to all frames.
 
     Args:
         images (Tensor): [N, T * 3, H, W].
@@ -580,7 +580,7 @@ def filter_bands(images: Tensor, gains: Tensor) -> Tensor:
     taps = taps.repeat_interleave(channels, 0)
     pad = taps.shape[1] // 2
     x = images.reshape(1, -1, height, width)
-    # Reflection takes fewer rows than there are; small pictures need several.
+    # F.pad reflects only once; small images need several reflections.
     for axis, size in ((3, width), (2, height)):
         index = torch.arange(-pad, size + pad, device=images.device)
         index = (index % (2 * size - 2) - (size - 1)).abs()

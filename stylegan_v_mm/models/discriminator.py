@@ -1,8 +1,8 @@
-"""The holistic discriminator: all frames of a clip give one logit.
+"""The holistic discriminator: one logit for all frames of a clip.
 
-Skorokhodov et al., "StyleGAN-V" (CVPR 2022), section 3.2, on the residual
-discriminator of StyleGAN2 (Karras et al. 2020). Parameter names are those of
-the published model.
+Skorokhodov et al., "StyleGAN-V" (CVPR 2022), section 3.2, based on the
+residual discriminator of StyleGAN2 (Karras et al. 2020). Parameter names are
+those of the published model.
 """
 
 import math
@@ -30,9 +30,9 @@ class FixedTimeEncoder(nn.Module):
     """Sines and cosines of time differences.
 
     Args:
-        max_num_frames (int): Longest difference to tell apart, in frames.
-        skip_small_t_freqs (int): How many of the highest frequencies to
-            leave out.
+        max_num_frames (int): Upper bound of the differences, in frames.
+        skip_small_t_freqs (int): How many of the highest frequencies are left
+            out.
     """
 
     def __init__(self, max_num_frames: int, skip_small_t_freqs: int):
@@ -58,7 +58,8 @@ class TemporalDifferenceEncoder(nn.Module):
     """Encode how far apart the frames of a clip are.
 
     Args:
-        max_num_frames (int): Differences must stay below it, in frames.
+        max_num_frames (int): Upper bound of the differences, in frames; they
+            are less than this.
         embed_dim (int): Width of the learned part.
         skip_small_t_freqs (int): See :class:`FixedTimeEncoder`.
     """
@@ -84,11 +85,12 @@ class TemporalDifferenceEncoder(nn.Module):
             diffs (Tensor): [N, K], in frames, integer up to rounding.
 
         Returns:
-            Tensor: [N, K * dim], per difference the learned part, then sines
-            and cosines.
+            Tensor: [N, K * dim], for each difference the learned part, then
+            the sines and cosines.
 
         Raises:
-            InputError: Times fall, or rise by ``max_num_frames`` or more.
+            InputError: Times decrease, or they increase by
+                ``max_num_frames`` or more.
         """
         steps = diffs.round().long()
         limit = self.const_embed.num_embeddings
@@ -105,7 +107,7 @@ class TemporalDifferenceEncoder(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """One resolution: residual block that halves the size.
+    """Residual block that halves the size of its input.
 
     Args:
         in_channels (int): Channels of the input; 0 for frames.
@@ -161,7 +163,7 @@ class DiscriminatorEpilogue(nn.Module):
     Args:
         channels (int): Channels of the input.
         cmap_dim (int): Width of the condition to project on; 0 for none.
-        mbstd_group_size (int, optional): Clips a group; None for all.
+        mbstd_group_size (int, optional): Clips per group; None for all.
         conv_clamp (float, optional): Largest magnitude of the convolution.
     """
 
@@ -197,14 +199,14 @@ class DiscriminatorEpilogue(nn.Module):
 class StyleGANVDiscriminator(nn.Module):
     """StyleGAN-V discriminator: videos, label ``c``, times ``t`` -> logits.
 
-    Frames pass alone down to ``concat_res``; there the features of all
-    frames of a clip are joined. The distances between the frames are a
-    condition. Absolute time is never seen.
+    Each frame is processed on its own down to ``concat_res``, where the
+    features of all frames of a clip are concatenated. The logit is
+    conditioned on the distances between the frames, not on absolute times.
 
     Args:
         resolution (int): Width and height of a frame, a power of two from 16
             to 1024.
-        num_frames (int): Frames a clip. Defaults to 3.
+        num_frames (int): Frames per clip. Defaults to 3.
         c_dim (int): Number of classes; 0 for none. Defaults to 0.
         channel_base (int): Feature maps at a resolution r are
             ``channel_base / r``, at most ``channel_max``. Defaults to 16384
@@ -215,28 +217,30 @@ class StyleGANVDiscriminator(nn.Module):
         num_fp16_res (int): How many of the highest resolutions compute in
             half precision. Defaults to 0.
         half_dtype (str): 'float16' (float32 on CPUs) or 'bfloat16'.
-        concat_res (int): Where the frames are joined: a power of two from 8
-            to resolution / 2. Defaults to 16.
-        num_frames_div_factor (int): Each frame brings the channels of
-            ``concat_res`` over this number. Defaults to 2.
+        concat_res (int): Resolution at which the frames are concatenated, a
+            power of two from 8 to resolution / 2. Defaults to 16.
+        num_frames_div_factor (int): The channels of each frame at
+            ``concat_res`` are divided by this number. Defaults to 2.
         mapping_layers (int): Layers of the condition mapping. Defaults to 2.
-        mbstd_group_size (int, optional): Clips a group of the minibatch
-            statistics; None for the batch. Defaults to 4.
-        max_num_frames (int): Longest clip in the data, in frames; frames of
-            a clip lie less than this apart. Defaults to 1024.
+        mbstd_group_size (int, optional): Clips per group of the minibatch
+            statistics; None for the whole batch. Defaults to 4.
+        max_num_frames (int): Length of the longest video in the data, in
+            frames; the frames of a clip are less than this apart. Defaults to
+            1024.
         time_embed_dim (int): Width of the learned part of the time
-            difference encoding. Labels enter beside it: in a small network,
-            a wide one drowns them. Defaults to 256.
+            difference encoding. Labels are concatenated with it, and in a
+            small network a wide encoding drowns them out. Defaults to 256.
         skip_small_t_freqs (int): How many of the highest frequencies of the
-            time difference encoding to leave out. Defaults to 0.
+            time difference encoding are left out, an ablation. Defaults to 0.
         uniform_gaps (bool): Whether all gaps of a clip are equal, so that
-            only the first is encoded. Defaults to False.
-        dummy_c (bool): Whether the condition is blanked (the paper's
-            ablation). Defaults to False.
-        freeze_layers (int): How many layers are not trained, from the frames
-            on: ``fromrgb`` of the first block, then ``conv0``, ``conv1`` and
-            ``skip`` of each (Mo et al. 2020, "Freeze the Discriminator").
-            For a start from other weights. Defaults to 0.
+            only the first one is encoded, an ablation. Defaults to False.
+        dummy_c (bool): Whether the condition is set to zero, an ablation of
+            the paper. Defaults to False.
+        freeze_layers (int): How many layers are not trained, counted from the
+            input: ``fromrgb`` of the first block, then ``conv0``, ``conv1``
+            and ``skip`` of each block (Mo et al. 2020, "Freeze the
+            Discriminator"). For training that starts from other weights.
+            Defaults to 0.
 
     Raises:
         InputError: A value is out of range.
@@ -320,7 +324,7 @@ class StyleGANVDiscriminator(nn.Module):
                 if out < num_frames_div_factor:
                     raise InputError(
                         f'num_frames_div_factor={num_frames_div_factor} '
-                        f'leaves nothing of the {out} channels at '
+                        f'must be at most {out}, the number of channels at '
                         f'{concat_res}x{concat_res}'
                     )
                 out //= num_frames_div_factor
@@ -328,11 +332,11 @@ class StyleGANVDiscriminator(nn.Module):
                 in_channels *= num_frames
             use_half = res >= half_resolution(resolution, num_fp16_res)
             block = DiscriminatorBlock(
-                in_channels,
-                mid,
-                out,
-                conv_clamp,
-                half_dtype if use_half else None,
+                in_channels=in_channels,
+                mid_channels=mid,
+                out_channels=out,
+                conv_clamp=conv_clamp,
+                half_dtype=half_dtype if use_half else None,
             )
             self.add_module(f'b{res}', block)
             in_channels = out
@@ -363,14 +367,14 @@ class StyleGANVDiscriminator(nn.Module):
     def requires_grad_(
         self, requires_grad: bool = True
     ) -> 'StyleGANVDiscriminator':
-        """Set whether parameters are trained, but for frozen layers."""
+        """Set whether parameters are trained, except in frozen layers."""
         super().requires_grad_(requires_grad)
         for name in self.frozen_layers:
             self.get_submodule(name).requires_grad_(False)
         return self
 
     def condition(self, c: Tensor | None, t: Tensor) -> Tensor | None:
-        """Map label and time differences to what the logit projects on.
+        """Map label and time differences to the condition of the logit.
 
         Args:
             c (Tensor, optional): [N, c_dim].
@@ -389,7 +393,7 @@ class StyleGANVDiscriminator(nn.Module):
         return self.mapping(None, cond * 0 if self.dummy_c else cond)
 
     def forward(self, videos: Tensor, c: Tensor | None, t: Tensor) -> Tensor:
-        """Tell real from fake clips.
+        """Compute the logit of each clip.
 
         Args:
             videos (Tensor): [N, T, 3, H, W], about [-1, 1].
@@ -398,10 +402,11 @@ class StyleGANVDiscriminator(nn.Module):
                 differences matter.
 
         Returns:
-            Tensor: Logits [N], positive for real.
+            Tensor: Logits [N], positive for real clips.
 
         Raises:
-            InputError: The clips have another number of frames or size.
+            InputError: The clips do not have ``num_frames`` frames of size
+                ``resolution``.
         """
         n, num_frames, _, height, width = videos.shape
         if num_frames != self.num_frames or {height, width} != {

@@ -1,7 +1,8 @@
-"""Layers that generator and discriminator share.
+"""Layers that the generator and the discriminator share.
 
-Equalised learning rate (Karras et al. 2018, section 4.1) throughout: weights
-are stored with unit variance (over ``lr_multiplier``) and scaled at run time.
+All of them use the equalised learning rate (Karras et al. 2018, section 4.1):
+weights are stored with standard deviation ``1 / lr_multiplier`` and scaled at
+run time.
 """
 
 import math
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .ops import bias_act, fir_filter, upfirdn2d
 
-# Its own name came with PyTorch 2.7.
+# PyTorch before 2.7 has no is_exporting.
 is_exporting = getattr(
     torch.compiler, 'is_exporting', torch.compiler.is_compiling
 )
@@ -25,7 +26,7 @@ def block_resolutions(resolution: int) -> list[int]:
     """List the resolutions 4, 8, ..., ``resolution`` of the blocks.
 
     Raises:
-        InputError: ``resolution`` is no power of two from 16 to 1024.
+        InputError: ``resolution`` is not a power of two from 16 to 1024.
     """
     if resolution not in [2**i for i in range(4, 11)]:
         raise InputError(
@@ -36,10 +37,12 @@ def block_resolutions(resolution: int) -> list[int]:
 
 
 def num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Compute the feature maps: base over resolution, capped.
+    """Compute the number of feature maps at a resolution.
+
+    It is ``channel_base // resolution``, at most ``channel_max``.
 
     Raises:
-        InputError: None are left.
+        InputError: The number is 0.
     """
     channels = min(channel_base // resolution, channel_max)
     if channels < 1:
@@ -66,7 +69,7 @@ def block_dtype(
     """Choose the dtype in which a block computes on ``device``.
 
     CPUs compute float16 convolutions slower than float32 ones or not at all,
-    so there float16 blocks run in float32.
+    so float16 blocks run in float32 on a CPU.
     """
     if half_dtype is None or wide == torch.float64:
         return wide
@@ -88,9 +91,9 @@ class FullyConnected(nn.Module):
         out_features (int): Width of the output.
         bias (bool): Whether a bias is added. Defaults to True.
         act (str): 'linear' or 'lrelu'. Defaults to 'linear'.
-        lr_multiplier (float): Learning rate of this layer over the global
-            one. Defaults to 1.
-        bias_init (float): Stored initial bias. Defaults to 0.
+        lr_multiplier (float): Learning rate of this layer relative to the
+            global one. Defaults to 1.
+        bias_init (float): Initial value of the stored bias. Defaults to 0.
     """
 
     def __init__(
@@ -180,7 +183,14 @@ class Conv2d(nn.Module):
             x = F.conv2d(x, weight, stride=2)
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         gain = gain * (math.sqrt(2) if self.act == 'lrelu' else 1)
-        return bias_act(x, self.bias, self.act, gain, clamp, inplace=True)
+        return bias_act(
+            x,
+            self.bias,
+            act=self.act,
+            gain=gain,
+            clamp=clamp,
+            inplace=True,
+        )
 
 
 def modulated_conv2d(
@@ -194,13 +204,13 @@ def modulated_conv2d(
 
     ``w'[n,o,i] = weight[o,i] * styles[n,i]``, divided by its norm over
     (i, kH, kW) if ``demodulate``. The norm needs no modulated weight:
-    ``sum_i styles[n,i]^2 * sum_k weight[o,i,k]^2``. With one row of styles
-    the modulated weight is made and the convolution is a plain one; with
+    ``sum_i styles[n,i]^2 * sum_k weight[o,i,k]^2``. With one row of styles,
+    the modulated weight is computed and used in a plain convolution. With
     several, the equivalent scaling of input and output channels is cheaper
     than a grouped convolution.
 
     Args:
-        x (Tensor): Frames [S * F, I, H, W]; rows of one style consecutive.
+        x (Tensor): Frames [S * F, I, H, W], clip-major.
         weight (Tensor): [O, I, k, k], k odd.
         styles (Tensor): [S, I], shared by the F frames of a clip.
         demodulate (bool): Whether output maps are scaled to unit variance.
@@ -210,7 +220,7 @@ def modulated_conv2d(
         Tensor: [S * F, O, H * up, W * up] in ``x``'s dtype.
     """
     if x.dtype == torch.float16 and demodulate:
-        # Demodulation undoes these factors; without them half overflows.
+        # Demodulation cancels these factors; without them, float16 overflows.
         norm = weight.abs().amax([1, 2, 3], keepdim=True)
         weight = weight / norm / math.sqrt(weight[0].numel())
         styles = styles / styles.abs().amax(1, keepdim=True)
@@ -250,16 +260,16 @@ def _conv(x: Tensor, weight: Tensor, up: int) -> Tensor:
 def minibatch_stddev(
     x: Tensor, group_size: int | None, num_channels: int = 1
 ) -> Tensor:
-    """Append channels with the spread of features over a group of clips.
+    """Append the standard deviation over groups of clips as channels.
 
-    Karras et al. 2018, section 3. Members of a group are strided over the
+    Karras et al. 2018, section 3. The members of a group are strided over the
     batch: group g holds rows g, g + N/G, g + 2N/G, ...
 
     Args:
         x (Tensor): [N, C, H, W].
         group_size (int, optional): G, at most N; the whole batch if None.
-        num_channels (int): How many statistics, each over C / num_channels
-            maps. Defaults to 1.
+        num_channels (int): Number of appended channels, each the mean over
+            C / num_channels feature maps. Defaults to 1.
 
     Returns:
         Tensor: [N, C + num_channels, H, W].
@@ -271,7 +281,7 @@ def minibatch_stddev(
     group = n if group_size is None else min(group_size, n)
     if n % group:
         raise InputError(
-            f'a batch of {n} clips cannot be split in groups of '
+            f'a batch of {n} clips cannot be split into groups of '
             f'mbstd_group_size={group}: choose a divisor of the batch size '
             'on each process'
         )
@@ -290,9 +300,10 @@ class MappingNetwork(nn.Module):
         c_dim (int): Width of the condition; 0 for none.
         w_dim (int): Width of ``w`` and of the hidden layers.
         num_layers (int): Number of layers after the normalisation.
-        lr_multiplier (float): Of these layers. Defaults to 0.01.
+        lr_multiplier (float): Learning rate of these layers relative to the
+            global one. Defaults to 0.01.
         w_avg_beta (float, optional): Decay of the running mean ``w_avg``;
-            None keeps none. Defaults to None.
+            None for no running mean. Defaults to None.
     """
 
     def __init__(
@@ -332,8 +343,8 @@ class MappingNetwork(nn.Module):
         Args:
             z (Tensor, optional): [N, z_dim].
             c (Tensor, optional): [N, c_dim].
-            update_w_avg (bool): False leaves ``w_avg`` alone. Defaults to
-                True.
+            update_w_avg (bool): Whether ``w_avg`` moves in training mode.
+                Defaults to True.
 
         Returns:
             Tensor: ``w`` [N, w_dim].

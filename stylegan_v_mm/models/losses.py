@@ -1,4 +1,4 @@
-"""What generator and discriminator minimise, as functions of logits."""
+"""GAN losses as functions of logits."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,9 +11,9 @@ class GANLoss(NamedTuple):
     """Three functions that map logits to losses, element by element.
 
     Attributes:
-        generator (callable): Of fake clips, for the generator.
-        fake (callable): Of fake clips, for the discriminator.
-        real (callable): Of real clips, for the discriminator.
+        generator (callable): Loss of fake clips for the generator.
+        fake (callable): Loss of fake clips for the discriminator.
+        real (callable): Loss of real clips for the discriminator.
     """
 
     generator: Callable[[Tensor], Tensor]
@@ -22,7 +22,7 @@ class GANLoss(NamedTuple):
 
 
 GAN_LOSSES = {
-    # Non-saturating (Goodfellow et al. 2014), the published one.
+    # Non-saturating (Goodfellow et al. 2014), as in the published model.
     'logistic': GANLoss(
         generator=lambda x: F.softplus(-x),
         fake=F.softplus,

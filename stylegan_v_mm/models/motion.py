@@ -52,7 +52,7 @@ class EqualizedConv1d(nn.Module):
 
 
 class AlignedTimeEncoder(nn.Module):
-    """Encode time with waves that the motion codes choose (eq. 3 to 6).
+    """Encode times as waves that the motion codes determine (eq. 3 to 6).
 
     Args:
         u_dim (int): Width of a motion code ``u``.
@@ -95,18 +95,19 @@ class AlignedTimeEncoder(nn.Module):
     ) -> Tensor:
         """Encode times that lie between two codes.
 
-        At a code's own time the result is just its aligner; in between, the
-        waves of the left code minus their chord between the two codes.
+        At the time of a code, the encoding is the aligner of that code. In
+        between, it is the waves of the left code plus a linear function of
+        time with which the encoding meets both aligners.
 
         Args:
             t (Tensor): Times [M], in frames.
-            t_left (Tensor): Times of the codes before them [M].
+            t_left (Tensor): Time of the code before each time [M], in frames.
             distance (float): Frames from one code to the next.
-            left (Tensor): Codes before them [M, u_dim].
-            right (Tensor): Codes after them [M, u_dim].
+            left (Tensor): Code before each time [M, u_dim].
+            right (Tensor): Code after each time [M, u_dim].
 
         Returns:
-            Tensor: [M, 2 * dim].
+            Tensor: Encodings [M, 2 * dim].
         """
         alpha = ((t - t_left) / distance).to(left.dtype)[:, None]
         period = self.periods_predictor(left).tanh() + 1  # factor in (0, 2)
@@ -117,14 +118,14 @@ class AlignedTimeEncoder(nn.Module):
             angle = omega * time.to(left.dtype)[:, None] + phase
             return torch.cat([angle.sin(), angle.cos()], 1)
 
-        # The chord of the waves and that of the aligners, in one lerp.
+        # One lerp subtracts the waves' chord and adds that of the aligners.
         at_left = self.aligners_predictor(left) - waves(t_left)
         at_right = self.aligners_predictor(right) - waves(t_left + distance)
         return waves(t) + at_left.lerp(at_right, alpha)
 
 
 class MotionEncoder(nn.Module):
-    """Turn times into motion codes ``motion_v``.
+    """Map times to motion codes ``motion_v``.
 
     Noise ``motion_z`` -> codes ``motion_u`` every ``motion_z_distance``
     frames -> ``motion_v`` at any time. Noise code i belongs to time
@@ -137,14 +138,15 @@ class MotionEncoder(nn.Module):
     Args:
         c_dim (int): Width of the class label; 0 for none.
         motion_z_dim (int): Width of a noise code.
-        motion_v_dim (int): Width of the codes that the convolutions make (an
-            LSTM's are as wide as its noise), and without Fourier features of
-            ``motion_v``.
+        motion_v_dim (int): Width of the codes that the convolutions compute
+            (those of an LSTM are as wide as its noise). Without Fourier
+            features, also the width of ``motion_v``.
         motion_z_distance (float): Frames between two noise codes.
         motion_type (str): 'conv', or 'lstm' as in MoCoGAN.
         motion_kernel_size (int): Taps of each of the two convolutions.
-        fourier (bool): Whether ``motion_v`` is the aligned time encoding;
-            else the codes, interpolated and sent through a mapping network.
+        fourier (bool): Whether ``motion_v`` is the aligned time encoding.
+            Otherwise, a mapping network computes it from the interpolated
+            codes.
         time_enc_dim (int): Number of frequencies.
         min_period_len (float): Shortest period, in frames.
         max_period_len (float): Longest period, in frames.
@@ -179,8 +181,8 @@ class MotionEncoder(nn.Module):
             )
         if not motion_z_distance > 0:
             raise InputError(
-                f'motion_z_distance={motion_z_distance} must be positive: '
-                'frames between two motion codes'
+                f'motion_z_distance={motion_z_distance}, the number of frames '
+                'between two motion codes, must be positive'
             )
         if motion_kernel_size < 1:
             raise InputError(
@@ -225,14 +227,14 @@ class MotionEncoder(nn.Module):
         return hasattr(self, 'rnn')
 
     def code_range(self, t: Tensor) -> tuple[Tensor, int]:
-        """Find the noise codes that times need.
+        """Find the range of noise codes that the times need.
 
         Args:
             t (Tensor): Times [N, T], in frames, at least 0.
 
         Returns:
-            tuple: First code of each row, int64 [N], and how many codes from
-            there on serve every row.
+            tuple: Index of the first code of each row, int64 [N], and the
+            number of codes from there on that is enough for every row.
         """
         codes = (t / self.motion_z_distance).floor().long()
         first = codes.amin(1)
@@ -242,32 +244,33 @@ class MotionEncoder(nn.Module):
         return first, count
 
     def wrap(self, t: Tensor, periods: Sequence[int | None]) -> Tensor:
-        """Bring the times of loops into their first round.
+        """Wrap the times of loops into their first period.
 
-        ``motion_v`` at a code's own time is that code's aligner alone. So
-        where the noise has a period, the end of the last stretch between two
-        codes meets the start of the first one, though the waves in between
-        have no period.
+        At the time of a code, ``motion_v`` is the aligner of that code. If
+        the noise is periodic, the end of each period therefore meets the start
+        of the next one, although the waves in between are not periodic.
 
         Args:
             t (Tensor): Times [N, T], in frames, at least 0.
-            periods (sequence): Of N videos, in codes; None for no loop.
+            periods (sequence): Period of each of the N videos, in codes; None
+                for a video that is no loop.
 
         Returns:
             Tensor: Times [N, T].
 
         Raises:
-            InputError: LSTM motion codes never return to where they were.
+            InputError: A video is a loop, but the motion codes are those of
+                an LSTM, which never repeat.
         """
-        rounds = [math.inf if period is None else period for period in periods]
-        if self.recurrent and min(rounds) < math.inf:
+        codes = [math.inf if period is None else period for period in periods]
+        if self.recurrent and min(codes) < math.inf:
             raise InputError('LSTM motion codes cannot loop')
-        frames = t.new_tensor(rounds) * self.motion_z_distance
+        frames = t.new_tensor(codes) * self.motion_z_distance
         # With an infinite divisor, fmod leaves times as they are.
         return t.fmod(frames[:, None])
 
     def motion_u(self, motion_z: Tensor, c: Tensor | None) -> Tensor:
-        """Compute codes from noise.
+        """Compute the codes ``motion_u`` from noise.
 
         Args:
             motion_z (Tensor): [N, L, motion_z_dim].
@@ -298,17 +301,17 @@ class MotionEncoder(nn.Module):
             t (Tensor): Times [N, T], in frames, at least 0, fractional or
                 not, float64 for accurate positions.
             motion_z (Tensor, optional): Noise [N, L, motion_z_dim], normal.
-                Drawn if None, just the codes that ``t`` needs.
-            first_code (Tensor | int): Which code ``motion_z[:, 0]`` is: one
-                for all rows, or int64 [N]. Defaults to 0.
+                If None, the codes that ``t`` needs are drawn.
+            first_code (Tensor | int): Index of the code ``motion_z[:, 0]``,
+                one for all rows or int64 [N]. Defaults to 0.
 
         Returns:
             Tensor: ``motion_v`` [N * T, out_dim], clip-major.
 
         Raises:
-            InputError: A time is negative, or ``motion_z`` too short for it.
+            InputError: A time is negative, or ``motion_z`` has too few codes.
         """
-        # An exported graph cannot look at values.
+        # An exported graph cannot branch on values.
         checked = not is_exporting()
         if checked and t.min() < 0:
             raise InputError(f'times must be at least 0, got {t.min():g}')
@@ -327,8 +330,8 @@ class MotionEncoder(nn.Module):
         index = code.long() - first_code.reshape(-1, 1)  # N, T
         if checked and (index.min() < 0 or index.max() + 1 >= u.shape[1]):
             raise InputError(
-                f'motion_z holds {motion_z.shape[1]} codes: too few for times '
-                f'up to {t.max():g} frames, or first_code is wrong'
+                f'motion_z holds {motion_z.shape[1]} codes, which are too few '
+                f'for times up to {t.max():g} frames, or first_code is wrong'
             )
         row = torch.arange(n, device=t.device)[:, None]
         left = u[row, index].flatten(0, 1)  # N * T, u_dim
@@ -336,7 +339,11 @@ class MotionEncoder(nn.Module):
         t, t_left = t.flatten(), t_left.flatten()
         if hasattr(self, 'time_encoder'):
             return self.time_encoder(
-                t, t_left, self.motion_z_distance, left, right
+                t=t,
+                t_left=t_left,
+                distance=self.motion_z_distance,
+                left=left,
+                right=right,
             )
         alpha = ((t - t_left) / self.motion_z_distance).to(dtype)[:, None]
         if self.c_dim > 0:

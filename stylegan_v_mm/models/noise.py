@@ -21,11 +21,11 @@ def seeded_noise(
     anew at each row.
 
     Args:
-        seed (int): Names the video, at least 0.
+        seed (int): Seed of the video, at least 0.
         stream (int): ``CONTENT`` for ``z``, ``MOTION`` for ``motion_z``.
-        first (int): First row.
-        count (int): How many rows.
-        width (int): Numbers a row.
+        first (int): Index of the first row.
+        count (int): Number of rows.
+        width (int): Numbers per row.
 
     Returns:
         Tensor: [count, width], float32, on the CPU.
@@ -41,15 +41,15 @@ def seeded_noise(
 
 @dataclass(frozen=True, eq=False)
 class MotionNoise:
-    """The endless motion noise of a video: which code lies at which place.
+    """The endless sequence of noise codes of a video.
 
     Attributes:
-        seed (int): What is not in ``codes`` is drawn from it, at least 0.
+        seed (int): Seed of the codes that are not in ``codes``, at least 0.
         codes (Tensor, optional): Given codes [L, motion_z_dim], such as those
             of an inversion. Defaults to None.
-        first_code (int): Place of ``codes[0]``. Defaults to 0.
-        period (int, optional): Codes until the noise repeats itself, which
-            makes a video a loop. Defaults to None, never.
+        first_code (int): Index of ``codes[0]``. Defaults to 0.
+        period (int, optional): Number of codes after which the noise repeats,
+            which makes the video a loop. Defaults to None, no repetition.
     """
 
     seed: int
@@ -58,35 +58,39 @@ class MotionNoise:
     period: int | None = None
 
     def rows(self, first: int, count: int, width: int) -> Tensor:
-        """Give the codes at places ``first`` on: [count, width], float32."""
-        places = range(first, first + count)
+        """Return codes ``first``, ``first + 1``, ...: [count, width]."""
+        indices = range(first, first + count)
         if self.period is not None:
-            places = [place % self.period for place in places]
-        return torch.stack([self._row(place, width) for place in places])
+            indices = [index % self.period for index in indices]
+        return torch.stack([self._row(index, width) for index in indices])
 
-    def _row(self, place: int, width: int) -> Tensor:
-        index = place - self.first_code
-        if self.codes is not None and 0 <= index < len(self.codes):
-            return self.codes[index].cpu().float()
-        return seeded_noise(self.seed, MOTION, place, 1, width)[0]
+    def _row(self, index: int, width: int) -> Tensor:
+        given = index - self.first_code
+        if self.codes is not None and 0 <= given < len(self.codes):
+            return self.codes[given].cpu().float()
+        rows = seeded_noise(
+            self.seed, stream=MOTION, first=index, count=1, width=width
+        )
+        return rows[0]
 
 
 def own_rows(
     draw: Callable, shape: Sequence[int], device: torch.device
 ) -> Tensor:
-    """Draw rows for all processes and keep those of this one.
+    """Draw rows for all processes and return the shard of this one.
 
     Row i of process r is row ``i * number of processes + r`` of the whole
-    table, as ``ClipSampler`` deals out clips. The random states of all
-    processes have to be equal.
+    table, which is how ``ClipSampler`` distributes clips. The random states
+    of all processes must be equal.
 
     Args:
-        draw (callable): ``torch.rand``, ``torch.randn`` or alike.
-        shape (sequence): Rows of this process, and the shape of a row.
-        device (torch.device): Where to draw.
+        draw (callable): ``torch.rand``, ``torch.randn`` or the like.
+        shape (sequence): Number of rows of this process, then the shape of a
+            row.
+        device (torch.device): Device to draw on.
 
     Returns:
-        Tensor: Of that shape, float32.
+        Tensor: Of this shape, float32.
     """
     rank, world_size = get_dist_info()
     rows, *row_shape = shape
@@ -97,16 +101,16 @@ def own_rows(
 def frame_noise(
     seeds: Tensor, num_frames: int, width: int, device: torch.device
 ) -> Tensor:
-    """Draw rows of normal numbers for the frames of clips.
+    """Draw a row of normal numbers for each frame of clips.
 
-    Those of a clip depend on its seed and ``num_frames`` alone, on devices of
-    one kind.
+    On one kind of device, the rows of a clip depend on its seed and
+    ``num_frames`` alone.
 
     Args:
-        seeds (Tensor): Of N clips, int64 [N].
-        num_frames (int): Frames a clip, T.
-        width (int): Numbers a frame.
-        device (torch.device): Where to draw.
+        seeds (Tensor): Seeds of the clips, int64 [N].
+        num_frames (int): Frames per clip, T.
+        width (int): Numbers per frame.
+        device (torch.device): Device to draw on.
 
     Returns:
         Tensor: [N * T, width], float32.

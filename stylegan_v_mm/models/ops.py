@@ -1,8 +1,8 @@
 """The two fused operations of StyleGAN networks, on any device.
 
-CUDA tensors go to mmcv's compiled kernels; CPU tensors, bfloat16 (which the
-kernels lack) and installs without compiled kernels take the same formula
-written in PyTorch. Both differentiate twice.
+CUDA tensors use mmcv's compiled kernels. CPU tensors, bfloat16 tensors (which
+the kernels do not support) and installs without compiled kernels use the same
+formula in PyTorch. Both implementations are twice differentiable.
 """
 
 import functools
@@ -23,9 +23,10 @@ LRELU_SLOPE = 0.2
 
 @functools.cache
 def compiled_ops() -> ModuleType | None:
-    """Give ``mmcv.ops`` if its CUDA kernels are there, else ``None``.
+    """Return ``mmcv.ops`` if it has CUDA kernels, else ``None``.
 
-    Warns once, since the PyTorch formula costs a GPU user memory and time.
+    Warn once if it has none, as the PyTorch formula costs memory and time on
+    a GPU.
     """
     try:
         import mmcv.ops
@@ -60,7 +61,7 @@ def bias_act(
     """Compute ``clip(gain * act(x + bias), -clamp, clamp)``.
 
     Half-precision input is computed in float32 and rounded once. The gradient
-    is zero where the clamp bites.
+    is zero where the result is clamped.
 
     Args:
         x (Tensor): Features [N, C, ...].
@@ -69,7 +70,7 @@ def bias_act(
         gain (float, optional): Defaults to 1 for 'linear', sqrt(2) for
             'lrelu'.
         clamp (float, optional): Largest magnitude of the result.
-        inplace (bool): Whether ``x`` may be overwritten, which saves a CPU
+        inplace (bool): Whether ``x`` may be overwritten. On a CPU, this saves
             more time than the arithmetic takes. Defaults to False.
 
     Returns:
@@ -88,7 +89,7 @@ def bias_act(
     if torch.is_grad_enabled():
         y = _BiasAct.apply(wide, bias, act, gain, clamp)
     else:
-        y = _bias_act_(wide, bias, act, gain, clamp)
+        y = _bias_act_(wide, bias, act=act, gain=gain, clamp=clamp)
     return y.to(x.dtype)
 
 
@@ -99,7 +100,7 @@ def _bias_act_(
     gain: float,
     clamp: float | None,
 ) -> Tensor:
-    """Compute :func:`bias_act` in the place of ``x``."""
+    """Compute :func:`bias_act` in place, overwriting ``x``."""
     if bias is not None:
         x.add_(bias.to(x.dtype).reshape(-1, *[1] * (x.ndim - 2)))
     if act == 'lrelu':
@@ -112,7 +113,7 @@ def _bias_act_(
 
 
 class _BiasAct(torch.autograd.Function):
-    """The formula, with nothing kept for the gradient but its result."""
+    """The formula, which saves only its result for the gradient."""
 
     @staticmethod
     def forward(
@@ -123,11 +124,11 @@ class _BiasAct(torch.autograd.Function):
         gain: float,
         clamp: float | None,
     ) -> Tensor:
-        y = _bias_act_(x, bias, act, gain, clamp)
+        y = _bias_act_(x, bias, act=act, gain=gain, clamp=clamp)
         ctx.mark_dirty(x)
-        # On CPUs, to look is cheaper than a mask that is all ones.
+        # On a CPU, checking the range is cheaper than a mask of all ones.
         if clamp is not None and y.device.type == 'cpu' and y.numel() > 0:
-            # As tensors: their clamp is rounded to their precision.
+            # Compare tensors: clamp_ rounds its bounds to their precision.
             values = y.detach()
             if values.amax() < clamp and values.amin() > -clamp:
                 clamp = None
@@ -146,7 +147,7 @@ class _BiasAct(torch.autograd.Function):
 
 
 class _BiasActGradient(torch.autograd.Function):
-    """A factor for each element, which the sign of the result tells."""
+    """The gradient times a factor that depends on the result alone."""
 
     @staticmethod
     def forward(
@@ -178,7 +179,7 @@ class _BiasActGradient(torch.autograd.Function):
 
 @functools.cache
 def fir_filter(device: torch.device) -> Tensor:
-    """Give the resampling filter [1, 3, 3, 1] x [1, 3, 3, 1] / 64.
+    """Return the resampling filter [1, 3, 3, 1] x [1, 3, 3, 1] / 64.
 
     Returns:
         Tensor: [4, 4] float32 on ``device``, sum 1.

@@ -1,4 +1,4 @@
-"""Writing animated GIFs and WebPs that play at the speed they should."""
+"""Write animated GIFs and WebPs that viewers play at the right speed."""
 
 import functools
 import math
@@ -12,20 +12,20 @@ from PIL import Image
 
 from ..errors import InputError
 
-# Milliseconds: what a format counts in, the shortest and the longest time that
-# a frame is shown. Viewers show shorter ones for 100.
+# In milliseconds: the unit of a format, the shortest and the longest duration
+# of a frame. Viewers show a frame of a shorter duration for 100 ms.
 _DURATIONS = {'gif': (10, 20, 655_350), 'webp': (1, 11, 2**24 - 1)}
 
 
 @functools.cache
 def frame_duration(fps: float, format: str) -> int:
-    """Choose how long each frame of an animation is shown.
+    """Choose the duration of each frame of an animation.
 
-    The rate is the nearest to the wanted one of those that viewers play; if it
-    is another, the log says so, once.
+    Of the rates that viewers can play, it is the one nearest to ``fps``. If
+    the two differ, a warning is logged once.
 
     Args:
-        fps (float): Frames a second wanted.
+        fps (float): Wanted frames per second.
         format (str): 'gif' or 'webp'.
 
     Returns:
@@ -56,13 +56,13 @@ def write_animation(
 
     Args:
         images (iterator): RGB images of one size, at least one.
-        file (str, Path or file): To be written.
+        file (str, Path or file): File to write.
         format (str): 'gif' or 'webp'.
         fps (float): See :func:`frame_duration`.
 
     Raises:
-        InputError: An image stays the same for longer than the format can
-            say.
+        InputError: An image is repeated for longer than a frame of the format
+            can last.
     """
     duration = frame_duration(fps, format)
     try:
@@ -73,11 +73,11 @@ def write_animation(
             append_images=images,
             duration=duration,
             loop=0,
-            # A gif has no such option, and leaves it alone.
+            # The GIF encoder ignores this option.
             lossless=True,
         )
     except (struct.error, OverflowError) as error:
-        # Pillow makes one frame of equal ones.
+        # Pillow merges equal consecutive images into one frame.
         raise InputError(
             f'a {format} cannot show a frame for so long, at {fps:.4g} frames '
             'a second: write .mp4 or .webp'

@@ -13,15 +13,15 @@ import numpy as np
 from .index import VideoIndex, name_damaged
 from .reader import DamagedVideoError, Reader
 
-# Of open files: 64 of 256 x 256 pixels or less, fewer of larger frames. A
-# decoder keeps some ten frames.
+# At most 64 files stay open, or fewer if their frames are larger than
+# 256 x 256 pixels: a decoder holds about ten frames in memory.
 MAX_OPEN_PIXELS = 64 * 256**2
 
 
 def decode_frames(
     index: VideoIndex, frame_inds: Sequence[int] | np.ndarray
 ) -> np.ndarray:
-    """Decode some frames of a video and no more than they depend on.
+    """Decode frames of a video, and only the frames that they depend on.
 
     Args:
         index: From :func:`index_video`.
@@ -33,7 +33,7 @@ def decode_frames(
         aspect ratio is not applied).
 
     Raises:
-        IndexError: If the video has no such frame.
+        IndexError: If the video does not have one of the frames.
         DamagedVideoError: If a frame is damaged or cannot be decoded.
     """
     frame_inds = np.asarray(frame_inds, dtype=np.int64)
@@ -43,7 +43,7 @@ def decode_frames(
             f'got {frame_inds.tolist()}'
         )
     wanted = np.unique(frame_inds)
-    _refuse_damaged(index, wanted)
+    _check_intact(index, wanted)
     # The key frame before each frame; -1: the start of the file.
     keys = np.searchsorted(index.key_inds, wanted, side='right') - 1
     frames: dict[int, np.ndarray] = {}
@@ -66,7 +66,8 @@ def iter_frames(
 ) -> Iterator[np.ndarray]:
     """Decode frames of a video in one pass, in constant memory.
 
-    For long stretches; :func:`decode_frames` is for a few frames anywhere.
+    This is for long stretches; :func:`decode_frames` is for a few frames
+    anywhere.
 
     Args:
         index: From :func:`index_video`.
@@ -77,10 +78,10 @@ def iter_frames(
         [H, W, 3], uint8, RGB, turned upright, for each of ``frame_inds``.
 
     Raises:
-        IndexError: If the video has no such frame.
+        IndexError: If the video does not have one of the frames.
         DamagedVideoError: If a frame is damaged or cannot be decoded. Frames
-            that were given before it may depend on it, so that none of them
-            should be used.
+            that were yielded before may depend on it, so none of them should
+            be used.
     """
     wanted, counts = np.unique(frame_inds, return_counts=True)
     if not len(wanted):
@@ -90,10 +91,11 @@ def iter_frames(
             f'{index.path} has frames 0 to {index.num_frames - 1}, '
             f'got {wanted[0]} to {wanted[-1]}'
         )
-    _refuse_damaged(index, wanted)
+    _check_intact(index, wanted)
     images = _in_one_pass(index, deque(wanted.tolist()))
     try:
-        # After the last image, what was decoded with it is looked at.
+        # strict=True runs the generator to its end, where it checks what was
+        # decoded with the last image.
         for image, count in zip(images, counts, strict=True):
             yield from repeat(image, count)
     except (av.FFmpegError, OSError) as error:
@@ -107,14 +109,14 @@ _local = threading.local()
 
 @contextmanager
 def _kept_open(path: str) -> Iterator[Reader]:
-    """Give a reader of a file, to be used with seeking only."""
+    """Yield an open reader of a file, at no particular position."""
     if not hasattr(_local, 'readers'):
-        #: By path and version, the one used last at the end.
+        # Keyed by path and version of the file, the last used one at the end.
         _local.readers = OrderedDict()
     readers = _local.readers
     stat = os.stat(path)
     key = path, stat.st_ino, stat.st_size, stat.st_mtime_ns
-    # Out of the way while it is used: after an error it stays out.
+    # Taken out while it is used, so that after an error it stays out.
     reader = readers.pop(key, None) or Reader(path)
     try:
         yield reader
@@ -134,14 +136,14 @@ def _close_readers() -> None:
         reader.close()
 
 
-# Processes that share an open file share the place in it.
+# Processes that share an open file share its file position, too.
 os.register_at_fork(after_in_child=_close_readers)
 
 
-def _refuse_damaged(index: VideoIndex, wanted: np.ndarray) -> None:
-    known = np.intersect1d(wanted, index.damaged)
-    if len(known):
-        raise DamagedVideoError(f'{index.path}: {name_damaged(known)}')
+def _check_intact(index: VideoIndex, wanted: np.ndarray) -> None:
+    damaged = np.intersect1d(wanted, index.damaged)
+    if len(damaged):
+        raise DamagedVideoError(f'{index.path}: {name_damaged(damaged)}')
 
 
 def _decode_group(
@@ -149,18 +151,18 @@ def _decode_group(
 ) -> dict[int, np.ndarray]:
     """Decode frames that follow one key frame.
 
-    Where that key frame does not give all of them (it is not a clean place
-    to start, or seeking misses it), start at ever earlier ones.
+    If decoding from that key frame does not give all of them (it is not a
+    clean entry point, or seeking misses it), try earlier and earlier ones.
     """
     frames: dict[int, np.ndarray] = {}
     start = int(index.key_inds[key]) if key >= 0 else 0
     back = 1
     while key >= 0:
         found, damage = _collect(
-            reader, index, group, start, int(index.key_pts[key])
+            reader, index, group, start, from_pts=int(index.key_pts[key])
         )
         if damage and back > 1:
-            # It is there wherever one starts.
+            # The damage does not depend on where decoding starts.
             raise DamagedVideoError(damage)
         if not damage:
             frames |= found
@@ -187,18 +189,18 @@ def _collect(
     start: int,
     from_pts: int | None = None,
 ) -> tuple[dict[int, np.ndarray], str]:
-    """Decode until all frames of a group are there or passed.
+    """Decode until all frames of a group are found or passed.
 
     Args:
-        reader: Of the file.
-        index: Of the file.
-        group: Numbers of frames.
-        start: Number of the first frame on which they can depend.
+        reader: Reader of the file.
+        index: Index of the file.
+        group: Indices of the frames.
+        start: Index of the first frame that they can depend on.
         from_pts: Time stamp to seek to; None if the file was just opened.
 
     Returns:
-        The frames by their numbers, and what is damaged among all that was
-        decoded for them.
+        The frames, keyed by index, and a message that names the first damaged
+        frame among all that were decoded for them, '' if there is none.
     """
     wanted = {int(index.pts[i]): i for i in group}
     last, first = max(wanted), int(index.pts[start])
@@ -216,7 +218,7 @@ def _collect(
             damage = damage or f'{index.path}: frame {i} is damaged'
         elif pts in wanted:
             frames[wanted[pts]] = reader.to_image(frame, index.orientation)
-        # A regular file's frames end by themselves when all are there.
+        # The frames of a regular file end by themselves after the last one.
         if len(frames) == len(wanted) and not index.regular:
             break
         if len(frames) < len(wanted) and index.regular and pts > last:
@@ -225,10 +227,11 @@ def _collect(
 
 
 def _in_one_pass(index: VideoIndex, left: deque[int]) -> Iterator[np.ndarray]:
-    """Decode ascending frames from the key frame before the first on.
+    """Decode ascending frames from the key frame before the first one on.
 
-    Where that is no clean place to start, or seeking misses it, single frames
-    are decoded by themselves, and the rest from the start of the file.
+    Where that key frame is not a clean entry point, or seeking misses it,
+    single frames are decoded on their own, and the rest from the start of the
+    file.
     """
     number_of: dict[int | None, int] = {
         int(pts): i for i, pts in enumerate(index.pts)
@@ -239,8 +242,8 @@ def _in_one_pass(index: VideoIndex, left: deque[int]) -> Iterator[np.ndarray]:
     starts = [int(index.key_pts[key])] if key >= 0 else []
     for from_pts in [*starts, None]:
         with Reader(index.path) as reader:
-            # Of the packets since the last key frame: the first damaged one,
-            # and the last one of those whose frames were given.
+            # Among the packets since the last key frame: the first damaged
+            # one, and the last one whose frame was yielded.
             damaged, given = np.inf, -1
             for count, frame in enumerate(reader.frames(from_pts, only)):
                 pts = frame.pts if len(index.key_pts) else count
@@ -266,9 +269,9 @@ def _in_one_pass(index: VideoIndex, left: deque[int]) -> Iterator[np.ndarray]:
                 if wanted:
                     left.popleft()
                     yield reader.to_image(frame, index.orientation)
-                # A regular file's frames end by themselves.
+                # The frames of a regular file end by themselves.
                 if not left and not index.regular:
                     return
         if not left:
             return
-    raise DamagedVideoError(f'{index.path}: frame {left[0]} is not there')
+    raise DamagedVideoError(f'{index.path}: frame {left[0]} is missing')

@@ -21,14 +21,14 @@ class VideoWriter:
 
     The file plays in browsers (yuv420p, BT.709, index at the front). Frames
     of odd width or height are padded by repeating the last column or row.
-    The same frames give the same bytes. The file appears under its name only
-    when the ``with`` block ends without an error.
+    Equal frames give equal bytes. The file appears under its name only when
+    the ``with`` block ends without an error.
 
     Args:
-        path: File to write, ending in ``.mp4``; its folder is made.
+        path: File to write, ending in ``.mp4``; its folder is created.
         fps: Frames per second, from 1e-6 to 1e6, may be fractional.
         crf: Quality of x264, from 0 (lossless) to 51; 16 looks lossless.
-        gop: Frames from one key frame to the next, at most. Default: 250.
+        gop: Largest number of frames from one key frame to the next.
         pixel_aspect: Width of a pixel divided by its height, for players.
 
     Raises:
@@ -65,8 +65,8 @@ class VideoWriter:
     def __enter__(self) -> 'VideoWriter':
         options = {'movflags': '+faststart', 'fflags': '+bitexact'}
         if self._fps < 1:
-            # FFmpeg would count in less than 1/10000 s, of which a frame can
-            # last 2**31 at most.
+            # FFmpeg's default unit of time is below 1/10000 s, and a frame can
+            # last at most 2**31 units.
             options['video_track_timescale'] = str(self._fps.numerator)
         with ExitStack() as stack:
             temporary = stack.enter_context(atomic_write(self.path))
@@ -87,7 +87,7 @@ class VideoWriter:
         """Append frames.
 
         Args:
-            frames: [T, 3, H, W] or [3, H, W], uint8, RGB; always of one size.
+            frames: [T, 3, H, W] or [3, H, W], uint8, RGB; all of one size.
         """
         frames = np.asarray(
             frames.cpu() if isinstance(frames, torch.Tensor) else frames
@@ -126,8 +126,8 @@ class VideoWriter:
         self._container.mux(self._stream.encode(frame))
 
     def _add_stream(self, width: int, height: int) -> av.VideoStream:
-        # The number of threads changes x264's output, and its macroblock tree
-        # makes that of small frames differ now and then.
+        # x264's output depends on the number of threads, and with its
+        # macroblock tree, that of small frames sometimes varies.
         stream = self._container.add_stream(
             'libx264',
             rate=self._fps,
@@ -161,7 +161,7 @@ class VideoWriter:
 
 
 def _simple_fraction(number: float | Fraction) -> Fraction:
-    """Approximate a number from 1e-6 to 1e6, to a millionth of it."""
+    """Approximate a number from 1e-6 to 1e6 to a relative error of 1e-6."""
     if number < 1:
         return 1 / _simple_fraction(1 / Fraction(number))
     return Fraction(number).limit_denominator(int(1e6 / number))
@@ -173,7 +173,7 @@ def write_video(
     fps: float,
     crf: float = 16,
 ) -> None:
-    """Write frames that are all at hand to an H.264 mp4 file.
+    """Write the frames of a whole video to an H.264 mp4 file.
 
     Args:
         path: See :class:`VideoWriter`.

@@ -23,28 +23,29 @@ from .reader import (
 
 @dataclass(frozen=True, eq=False)
 class VideoIndex:
-    """What is needed to decode any frame of a video file.
+    """Frames of a video file, and how to decode any of them.
 
     Attributes:
         path: The file.
         codec: Name of its codec.
-        width: Width of a frame in pixels, turned upright.
-        height: Height of a frame in pixels, turned upright.
-        orientation: How decoded frames lie, see :func:`upright`.
+        width: Width of an upright frame, in pixels.
+        height: Height of an upright frame, in pixels.
+        orientation: EXIF orientation of decoded frames, see :func:`upright`.
         pixel_aspect: Width of a pixel divided by its height, in upright
             frames; 1 if unknown.
         fps: Frames per second on average, 0 if unknown.
-        time_base: Seconds in which time stamps count.
-        pts: [num_frames], int64, the time stamp by which the decoder names
-            each frame, in the order of showing; unique. Without ``key_pts``
-            its number.
-        key_pts: [K], int64, time stamps one can seek to; empty if the file
-            has no usable ones, then frames are counted from the start.
-        key_inds: [K], int64, the first frame that decoding from there gives.
+        time_base: Unit of the time stamps, in seconds.
+        pts: [num_frames], int64, the time stamp that the decoder gives each
+            frame, in presentation order; unique. Without ``key_pts``, the
+            index of each frame.
+        key_pts: [K], int64, time stamps that seeking finds. If there are none,
+            frames are counted from the start of the file.
+        key_inds: [K], int64, index of the first frame that decoding from each
+            of them gives.
         regular: Whether each frame is one packet with the frame's time stamp,
-            and these increase.
+            and the time stamps increase.
         damaged: [D], int64, ascending, frames that are known to be damaged.
-        num_checked: How many frames were decoded to know that.
+        num_checked: How many frames were decoded to find the damaged ones.
         problem: What is wrong with the file, '' if nothing was found.
     """
 
@@ -74,22 +75,22 @@ def index_video(path: str | os.PathLike, thorough: bool = False) -> VideoIndex:
     """List the frames of a video file.
 
     The time stamps are read from the packets without decoding them. They are
-    trusted if the first and the last group of pictures decode to just these
-    time stamps, undamaged; otherwise (AVI with B-frames, raw streams, damaged
-    files) the whole file is decoded once.
+    trusted if the first and the last group of pictures decode to exactly these
+    time stamps without damage. Otherwise (AVI with B-frames, raw streams,
+    damaged files), the whole file is decoded once.
 
     Args:
         path: Any file that FFmpeg reads.
-        thorough: Decode the whole file in any case, so that all damaged
-            frames are found.
+        thorough: Whether to decode the whole file in any case, so that all
+            damaged frames are found.
 
     Returns:
-        The index; ``problem`` names the damaged frames. Those after the last
-        intact one are left out. So are all after the first error, where the
-        packets do not tell how many frames it cost.
+        The index; ``problem`` names the damaged frames. Frames after the last
+        intact one are left out. If an error lost an unknown number of frames,
+        all frames after the error are left out, too.
 
     Raises:
-        DamagedVideoError: If not a single frame can be decoded.
+        DamagedVideoError: If no frame can be decoded.
     """
     path = os.fspath(path)
     try:
@@ -124,8 +125,8 @@ def index_video(path: str | os.PathLike, thorough: bool = False) -> VideoIndex:
     except (av.FFmpegError, OSError) as error:
         reason = error.strerror
         if error.errno == errno.EINVAL:
-            # So FFmpeg says that a format is not among the allowed ones.
-            reason = 'it has none of the formats of videos that are read'
+            # FFmpeg's error if a format is not in the list of allowed ones.
+            reason = 'it is not in a supported video format'
         raise DamagedVideoError(f'{path}: cannot be read: {reason}') from None
     intact = np.setdiff1d(np.arange(len(times.pts)), damaged)
     if first is None or not len(intact):
@@ -169,11 +170,11 @@ def index_video(path: str | os.PathLike, thorough: bool = False) -> VideoIndex:
 
 
 def name_damaged(numbers: np.ndarray, most: int = 20) -> str:
-    """Say which frames are damaged: ``frames 3 to 7, 12 are damaged``.
+    """Name the damaged frames: ``frames 3 to 7, 12 are damaged``.
 
     Args:
-        numbers: [D], ascending, of the frames.
-        most: How many stretches of them are named.
+        numbers: [D], ascending indices of the frames.
+        most: How many ranges of consecutive frames are named.
     """
     if len(numbers) == 1:
         return f'frame {numbers[0]} is damaged'
@@ -182,22 +183,23 @@ def name_damaged(numbers: np.ndarray, most: int = 20) -> str:
         f'{run[0]} to {run[-1]}' if len(run) > 1 else f'{run[0]}'
         for run in runs[:most]
     ]
-    more = f' and {len(runs) - most} more stretches' if runs[most:] else ''
+    more = f' and {len(runs) - most} more ranges' if runs[most:] else ''
     return f'frames {", ".join(names)}{more} are damaged'
 
 
 def _orientation(frame: av.VideoFrame, path: str) -> int:
-    """Find out how a frame of a file lies, see :func:`upright`."""
+    """Find the EXIF orientation of a file's frame, see :func:`upright`."""
     try:
         matrix: Any = frame.side_data.get('DISPLAYMATRIX')
     except ValueError:
-        # PyAV has no name for EXIF, of which FFmpeg has made the matrix.
+        # PyAV does not know EXIF side data, from which FFmpeg has computed
+        # the matrix.
         with suppress(OSError), Image.open(path) as image:
             return exif_orientation(image)
         return {0: 1, -90: 6, 90: 8}.get(frame.rotation, 3)
     if matrix is None:
         return 1
-    # A pixel (x, y) is shown at (ax + cy, bx + dy), but for a shift.
+    # A pixel (x, y) is shown at (ax + cy, bx + dy), up to a shift.
     a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32).astype(np.int64)
     if abs(b) + abs(c) <= abs(a) + abs(d):
         return {(0, 0): 1, (1, 0): 2, (1, 1): 3, (0, 1): 4}[a < 0, d < 0]
@@ -208,13 +210,14 @@ def _frame_rate(average: float, times: np.ndarray) -> float:
     """Choose the average frame rate of a video.
 
     Args:
-        average: What FFmpeg says, 0 if it does not.
-        times: [n], seconds, when each frame is shown, as far as it is known.
+        average: The average rate that FFmpeg reports, 0 if unknown.
+        times: [n], presentation times of the frames, in seconds, as far as
+            they are known.
 
     Returns:
-        Frames per second: what FFmpeg says, unless no two frames follow each
-        other as fast as that (raw DV); then what the times say. 0 if neither
-        is known, or not possible.
+        Frames per second. This is the rate that FFmpeg reports, unless no two
+        frames are shown in such quick succession (raw DV); then it is computed
+        from the times. It is 0 if neither is known or in the valid range.
     """
     steps = np.diff(times)
     rate = average
@@ -226,11 +229,11 @@ def _frame_rate(average: float, times: np.ndarray) -> float:
 def _look_at_ends(
     path: str, listed: PacketTimes
 ) -> tuple[av.VideoFrame | None, int]:
-    """Compare what the packets announce with the first and last group.
+    """Compare the listed packets with the first and last decoded groups.
 
     Returns:
-        The first frame, and how many frames were decoded; 0 if these are not
-        just as announced, or damaged.
+        The first frame, and how many frames were decoded; 0 if these differ
+        from the listed ones or are damaged.
     """
     pts, key_pts = listed.pts, listed.key_pts
     if not (listed.whole and len(key_pts)) or len(np.unique(pts)) < len(pts):
@@ -263,9 +266,9 @@ def _look_at_ends(
 
 
 def _is_clean(path: str, key_pts: int, image: np.ndarray) -> bool:
-    """Check that a key frame, if seeking finds it, is what it should be.
+    """Check that seeking to a key frame, if it works, gives its image.
 
-    Some raw streams (H.261) call each frame a key frame.
+    Some raw streams (H.261) mark every frame as a key frame.
     """
     with Reader(path) as reader:
         for frame in reader.frames(key_pts):
@@ -277,10 +280,10 @@ def _is_clean(path: str, key_pts: int, image: np.ndarray) -> bool:
 
 
 def _group_agrees(path: str, times: PacketTimes, key: int) -> int:
-    """Check that seeking to a key frame gives its group of frames, intact.
+    """Check that seeking to a key frame gives its whole group, undamaged.
 
     Returns:
-        The number of these frames, 0 if it does not.
+        The number of frames in the group, 0 if the check fails.
     """
     start, end = np.append(times.key_inds, len(times.pts))[[key, key + 1]]
     expected = times.pts[start:end].tolist()
@@ -305,16 +308,17 @@ def _scan(path: str) -> PacketScan:
 def _match(
     listed: PacketTimes, scan: PacketScan, trusted: bool
 ) -> tuple[PacketTimes, np.ndarray] | None:
-    """Take the frames that the packets announce, to know which are missing.
+    """Match decoded frames with listed packets, to find missing frames.
 
     Args:
-        listed: From the packets.
-        scan: From decoding the whole file.
-        trusted: Whether the first and the last group are as announced.
+        listed: The listed packets.
+        scan: The result of decoding the whole file.
+        trusted: Whether the first and the last group were as listed.
 
     Returns:
-        The frames and which are damaged, [D], int64; None if what is missing
-        is not due to damage: then the packets do not tell the frames.
+        The listed frames, and the indices of the damaged ones, [D], int64.
+        None if frames are missing for another reason than damage; then the
+        packets do not correspond to frames.
     """
     number_of = {pts: i for i, pts in enumerate(scan.pts.tolist())}
     found = np.array([number_of.get(pts, -1) for pts in listed.pts.tolist()])
@@ -340,10 +344,10 @@ def _match(
 
 
 def _as_shown(path: str, scan: PacketScan) -> tuple[PacketTimes, np.ndarray]:
-    """Number the frames as decoding shows them, up to the first error.
+    """Number the frames that decoding gives, up to the first error.
 
     Returns:
-        The frames and which are damaged, [D], int64.
+        The frames, and the indices of the damaged ones, [D], int64.
     """
     end = scan.num_whole
     pts, packets = scan.pts[:end], scan.packets[:end]
@@ -351,7 +355,7 @@ def _as_shown(path: str, scan: PacketScan) -> tuple[PacketTimes, np.ndarray]:
     damaged = np.flatnonzero(_depend_on(scan.bad, packets, is_key))
     key_inds = np.flatnonzero(is_key)
     times = PacketTimes(pts, packets, pts[key_inds], key_inds)
-    # Whether one can seek is tried where all is intact.
+    # Whether seeking works is tested on a group without damage.
     counts = np.diff(np.searchsorted(damaged, np.append(key_inds, len(pts))))
     intact = np.flatnonzero(counts == 0)
     if (
@@ -368,18 +372,17 @@ def _depend_on(
 ) -> np.ndarray:
     """Find the frames that are decoded from damaged packets.
 
-    Those are the ones between the key frame before a frame and the frame
-    itself, in the order of the file, which is that of decoding. A frame that
-    is shown before its key frame depends on the key frame before that as
-    well.
+    A frame depends on all packets from the key frame before it to itself, in
+    decoding order, which is the order of the file. A frame that is shown
+    before its key frame also depends on the key frame before that one.
 
     Args:
-        bad: [B], ascending, damaged packets.
-        packets: [n], the packet of each frame, in the order of showing.
-        is_key: [n], bool.
+        bad: [B], ascending indices of damaged packets.
+        packets: [n], index of each frame's packet, in presentation order.
+        is_key: [n], bool, whether each frame is a key frame.
 
     Returns:
-        [n], bool.
+        [n], bool, whether each frame is damaged.
     """
     key_inds = np.flatnonzero(is_key)
     key_inds = key_inds[np.argsort(packets[key_inds])]

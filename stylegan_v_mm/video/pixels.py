@@ -1,4 +1,4 @@
-"""Pixels as networks and as files have them."""
+"""Conversion of pixels between networks and files."""
 
 import torch
 from torch import Tensor

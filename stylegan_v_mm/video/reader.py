@@ -1,4 +1,4 @@
-"""One open video file: its packets, and frames by decoding."""
+"""An open video file: its packets and decoded frames."""
 
 from collections.abc import Collection, Iterator
 from itertools import dropwhile
@@ -12,23 +12,23 @@ from PIL import ExifTags, Image
 
 from ..errors import InputError
 
-# For av.open: titles and the like may be no UTF-8. From PyAV 19 on they always
-# may, and there is no such option.
+# For av.open: metadata such as titles need not be UTF-8. PyAV 19 and later
+# always accept it and do not have this option.
 ANY_METADATA: dict[str, Any] = (
     {'metadata_errors': 'ignore'}
     if int(av.__version__.split('.')[0]) < 19
     else {}
 )
 
-#: Frames per second that a file can have.
+#: Range of frames per second of a file.
 MIN_FPS, MAX_FPS = 1e-6, 1e6
 
-#: Of one frame or image: a small file can claim to hold a huge one.
+#: Largest frame or image: a small file can claim to hold a huge one.
 MAX_FRAME_PIXELS = 2**26
 
-# FFmpeg's readers of files. It has others, of playlists, scripts and streams,
-# by which a file could name other files or machines to read from. A raw
-# stream of JPEGs is a "jpeg_pipe" to it.
+# FFmpeg's demuxers of files. Its others, such as those of playlists, scripts
+# and streams, would let a file name other files or hosts to read from. A raw
+# stream of JPEGs is a "jpeg_pipe" to FFmpeg.
 _CONTAINERS = (
     '3dostr,4xm,amv,anm,apng,asf,av1,avi,avs2,avs3,bink,cavsvideo,cine,dhav,'
     'dirac,dnxhd,dv,film_cpk,flic,flv,gif,gxf,h261,h263,h264,hevc,ifv,ivf,'
@@ -37,29 +37,30 @@ _CONTAINERS = (
     'vvc,webm,wtv,yuv4mpegpipe'
 )
 
-# Decoders that may be told before each packet to skip it if no other frame
-# depends on it. Others read this once, as they are opened (AV1), skip frames
-# that others do depend on (HEVC with temporal layers) or lose what a skipped
-# frame would have changed for later ones (VP8).
+# Decoders that can be set before each packet to skip frames that no other
+# frame depends on. Other decoders read this setting only when they are opened
+# (AV1), skip frames that others depend on (HEVC with temporal layers) or lose
+# state that a skipped frame would have updated (VP8).
 _CAN_SKIP = frozenset(['h264', 'mpeg1video', 'mpeg2video', 'mpeg4'])
 
 
 class DamagedVideoError(InputError):
-    """A video, or a part of it, cannot be decoded."""
+    """A video, or a part of it, that cannot be decoded."""
 
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn and mirror a picture as its EXIF orientation says.
+    """Rotate and mirror an image according to its EXIF orientation.
 
     Args:
         image: [H, W, ...], as stored.
-        orientation: 1: leave it as it is, 2: mirror it left to right, 3: turn
-            it by 180 degrees, 4: mirror it top to bottom, 5: transpose it,
-            6: turn it clockwise, 7: transpose and turn it by 180 degrees, 8:
-            turn it counterclockwise.
+        orientation: 1: no change, 2: mirror left to right, 3: rotate by 180
+            degrees, 4: mirror top to bottom, 5: transpose, 6: rotate
+            clockwise, 7: transpose and rotate by 180 degrees, 8: rotate
+            counterclockwise.
 
     Returns:
-        A view of the picture, [H, W, ...]; from 5 on [W, H, ...].
+        A view of the image, [H, W, ...], or [W, H, ...] if ``orientation`` is
+        5 or more.
     """
     if orientation >= 5:
         image = image.swapaxes(0, 1)
@@ -71,13 +72,13 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """Read how an image lies, see :func:`upright`.
+    """Read the EXIF orientation of an image, see :func:`upright`.
 
     Args:
-        image: As Pillow opens it; need not be loaded.
+        image: An image opened by Pillow; its pixels need not be loaded.
 
     Returns:
-        1 to 8; 1 where the image does not tell, as for viewers.
+        1 to 8. If the image has none, it is 1, as viewers assume.
     """
     if 'exif' not in image.info:
         return 1
@@ -92,14 +93,15 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 class PacketTimes(NamedTuple):
-    """Frames in the order of showing.
+    """Frames in presentation order.
 
     Attributes:
-        pts: [n], int64, their time stamps.
-        packets: [n], int64, number of the packet that each comes from.
-        key_pts: [K], int64, time stamps that one can seek to.
-        key_inds: [K], int64, the first frame that decoding from there gives.
-        whole: Whether no packet was lost or damaged in reading.
+        pts: [n], int64, time stamps of the frames.
+        packets: [n], int64, index of each frame's packet.
+        key_pts: [K], int64, time stamps that seeking finds.
+        key_inds: [K], int64, index of the first frame that decoding from each
+            of them gives.
+        whole: Whether all packets were read without damage.
     """
 
     pts: np.ndarray
@@ -109,24 +111,24 @@ class PacketTimes(NamedTuple):
     whole: bool = True
 
     def with_keys(self, kept: np.ndarray) -> 'PacketTimes':
-        """Leave out key frames; ``kept`` is [K], bool, or their indices."""
+        """Keep only some key frames: ``kept`` is [K], bool, or indices."""
         return self._replace(
             key_pts=self.key_pts[kept], key_inds=self.key_inds[kept]
         )
 
 
 class PacketScan(NamedTuple):
-    """What decoding a whole file gives.
+    """Result of decoding a whole file.
 
     Attributes:
         first: The first frame, None if there is none.
-        pts: [n], int64, time stamps in the order of showing, 0 if unknown.
-        packets: [n], int64, number of the packet that each frame comes from.
-        is_key: [n], bool, whether it depends on no other one and is intact.
-        bad: [B], int64, ascending, packets that are damaged, cannot be
-            decoded or give a frame that the decoder flags.
-        num_whole: How many frames came before the first error, None if there
-            was none.
+        pts: [n], int64, time stamps in presentation order, 0 if unknown.
+        packets: [n], int64, index of each frame's packet.
+        is_key: [n], bool, whether each frame is an intact key frame.
+        bad: [B], int64, ascending indices of the packets that are damaged,
+            cannot be decoded or give a frame that the decoder flags.
+        num_whole: Number of frames before the first error, None if there was
+            none.
         breaks_off: Whether the packets end with an error.
     """
 
@@ -157,7 +159,8 @@ class Reader:
             raise DamagedVideoError(f'{path}: holds no video')
         self.stream = stream
         context = self.stream.codec_context
-        # Workers are many already, and threads do not survive a fork.
+        # There are several workers already, and threads do not survive a
+        # fork.
         context.thread_count = 1
         context.copy_opaque = True
         context.options = {'max_pixels': str(MAX_FRAME_PIXELS)}
@@ -169,7 +172,7 @@ class Reader:
             )
         self._can_skip = context.codec.name in _CAN_SKIP
         self._num_packets = 0
-        #: Whether the packets that were read last ended with an error.
+        #: Whether the last pass over the packets ended with an error.
         self.breaks_off = False
         self._to_rgb = VideoReformatter()
 
@@ -185,46 +188,46 @@ class Reader:
 
     @property
     def pixels(self) -> int:
-        """What keeping the file open costs, see :data:`MAX_OPEN_PIXELS`."""
+        """Cost of keeping the file open, see :data:`MAX_OPEN_PIXELS`."""
         context = self.stream.codec_context
         return max(context.width * context.height, 256**2)
 
     def _packets(self) -> Iterator[av.Packet]:
-        """Read packets; the last one is empty and flushes the decoder.
+        """Yield packets; the last one is empty and flushes the decoder.
 
-        Other empty ones, by which Theora repeats a frame, are left out:
-        FFmpeg does not decode them.
+        Other empty packets, with which Theora repeats a frame, are left out,
+        as FFmpeg does not decode them.
         """
         self._num_packets, self.breaks_off = 0, False
         try:
             for packet in self._container.demux(self.stream):
                 if packet.size or packet.dts is None:
-                    # Comes back with the frame. It has to be an object of its
-                    # own: PyAV keeps it by its identity.
+                    # PyAV returns this with the frame. It identifies objects
+                    # by their id, so each packet needs its own.
                     packet.opaque = [self._num_packets]
                     yield packet
                     self._num_packets += 1
         except av.FFmpegError:
             self.breaks_off = True
         except IndexError:
-            # PyAV cannot flush streams that came up only now (in a damaged
-            # transport stream); it has given all of ours by then.
+            # PyAV cannot flush a stream that appeared late (in a damaged
+            # transport stream). All packets of ours have been read by then.
             pass
 
     def _packets_from(self, key_pts: int) -> Iterator[av.Packet]:
-        """Read packets from the key frame at or before a time on.
+        """Yield packets from the key frame at or before a time on.
 
-        Gives nothing if seeking fails or ends behind that time.
+        Yield nothing if seeking fails or ends after that time.
         """
         jumps = self.times_may_jump
-        # Where time stamps are guessed, a second is enough to find the right
-        # ones again.
+        # Where FFmpeg guesses time stamps, they are right again after a second
+        # of reading.
         early = round(1 / float(self.stream.time_base or 1)) if jumps else 0
         try:
             self._container.seek(key_pts - early, stream=self.stream)
         except av.FFmpegError:
-            # Some containers know no place at or before a first frame that
-            # is decoded before time 0.
+            # Some containers cannot seek to a first frame that is decoded
+            # before time 0.
             return
         packets = self._packets()
         if jumps:
@@ -235,27 +238,31 @@ class Reader:
             yield packet
 
     def origin(self, frame: av.VideoFrame) -> int:
-        """Number of the packet that a frame comes from, in this reading."""
+        """Index of a frame's packet, counted from where reading started."""
         number = frame.opaque
         return number[0] if isinstance(number, list) else self._num_packets
 
     def list_packets(self) -> PacketTimes:
-        """List the frames that the packets announce.
+        """List the frames by their packets, without decoding.
 
-        A file with packets without a time stamp gives no key frames.
+        If a packet has no time stamp, there are no key frames in the list.
         """
         packets = [
             (p.pts, p.is_keyframe, p.is_discard, p.is_corrupt)
             for p in self._packets()
             if p.size
         ]
-        # Packets that an edit list cuts away are decoded but not shown.
+        # Packets that an edit list removes are decoded but not shown.
         shown = [i for i, (_, _, cut, _) in enumerate(packets) if not cut]
         numbers, none = np.array(shown, np.int64), np.zeros(0, np.int64)
         whole = not (self.breaks_off or any(p[3] for p in packets))
         if any(pts is None for pts, *_ in packets):
             return PacketTimes(
-                np.arange(len(shown)), numbers, none, none, whole
+                pts=np.arange(len(shown)),
+                packets=numbers,
+                key_pts=none,
+                key_inds=none,
+                whole=whole,
             )
         times = np.array([packets[i][0] for i in shown], np.int64)
         order = np.argsort(times, kind='stable')
@@ -271,24 +278,25 @@ class Reader:
 
     @property
     def times_may_jump(self) -> bool:
-        """Whether FFmpeg guesses time stamps, as of MPEG streams.
+        """Whether FFmpeg guesses time stamps, as it does for MPEG streams.
 
-        Not each packet has one there. Those that it guesses after seeking may
-        differ, so that a frame gets the time stamp of another one.
+        There, some packets have none. FFmpeg may guess differently after
+        seeking, so that a frame gets the time stamp of another one.
         """
         # AVFMT_TS_DISCONT
         return bool(self._container.format.flags & 0x200)
 
     def finds_keys(self, listed: PacketTimes) -> np.ndarray:
-        """Tell which key frames seeking finds, with all that follows.
+        """Find the key frames to which seeking works.
 
-        For a file that was just opened.
+        The file must have been opened just before.
 
         Args:
-            listed: From :meth:`list_packets`.
+            listed: The result of :meth:`list_packets`.
 
         Returns:
-            [K], bool.
+            [K], bool, whether seeking to a key frame gives all the packets of
+            its group and none before them.
         """
         packets = [(p.pts, p.size, p.is_keyframe) for p in self._packets()]
         keys = [i for i, (_, _, is_key) in enumerate(packets) if is_key]
@@ -301,7 +309,7 @@ class Reader:
         )
 
     def _finds(self, key_pts: int, group: list[tuple]) -> bool:
-        """Check that seeking finds a group of packets, and none before it."""
+        """Whether seeking finds a group of packets, and none before it."""
         found = []
         for p in self._packets_from(key_pts):
             found.append((p.pts, p.size, p.is_keyframe))
@@ -314,13 +322,21 @@ class Reader:
         from_pts: int | None = None,
         only: Collection[int] | None = None,
     ) -> Iterator[av.VideoFrame]:
-        """Decode from the current place, or from the key frame before a time.
+        """Decode from the current position or the key frame before a time.
 
-        Gives nothing if seeking fails or ends behind that time. With
-        ``only``, where each frame is one packet with the frame's time stamp,
-        frames of other time stamps may be left out if no frame depends on
-        them, and the last of these ends it, after all frames that were
-        decoded up to it; then seek before reading on.
+        Yield nothing if seeking fails or ends after that time.
+
+        Args:
+            from_pts: Time stamp to seek to; None starts at the current
+                position.
+            only: Time stamps of the wanted frames, for files in which each
+                frame is one packet with the frame's time stamp; None for all
+                frames. Other frames are skipped if no frame depends on them,
+                and decoding stops after the last wanted one. Seek before
+                reading on.
+
+        Yields:
+            The decoded frames.
         """
         context = self.stream.codec_context
         left = set(only or ())
@@ -335,13 +351,13 @@ class Reader:
             if left:
                 left.discard(packet.pts)
                 if not left:
-                    # Frames wait for those to be shown before them. More
-                    # packets would bring them out, and be decoded for it.
+                    # Flush the frames that the decoder still holds, instead
+                    # of decoding more packets to get them out.
                     yield from context.decode(None)
                     return
 
     def scan(self) -> PacketScan:
-        """Decode the whole file, whatever is damaged."""
+        """Decode the whole file, past any damage."""
         first, num_whole = None, None
         shown: list[tuple[int, int, bool]] = []
         key_packets, bad = [], []
@@ -366,7 +382,7 @@ class Reader:
         pts, origins, is_key = np.array(shown, np.int64).reshape(-1, 3).T
         bad_packets = np.unique(np.array(bad, np.int64))
         if not is_key.any():
-            # Some decoders call no frame a key frame.
+            # Some decoders mark no frame as a key frame.
             is_key = np.isin(origins, np.setdiff1d(key_packets, bad_packets))
         return PacketScan(
             first=first,
@@ -381,7 +397,7 @@ class Reader:
     def to_image(
         self, frame: av.VideoFrame, orientation: int = 1
     ) -> np.ndarray:
-        """Make an upright RGB picture of a frame, [H, W, 3], uint8."""
+        """Convert a frame to an upright RGB image, [H, W, 3], uint8."""
         rgb = self._to_rgb.reformat(frame, format='rgb24', threads=1)
         return upright(rgb.to_ndarray(), orientation)
 
@@ -391,13 +407,13 @@ def _choose_stream(
 ) -> av.VideoStream | None:
     """Choose the stream that players show, None if there is no video.
 
-    That is the one which is marked as default; if none or several are, that
-    of the largest frames; then the first. A cover picture is no video.
+    It is the one that is marked as default. If none or several are, it is the
+    first one of those with the largest frames. A cover picture is no video.
     """
     videos = [
         stream
         for stream in container.streams.video
-        # One whose codec is not known has no context.
+        # A stream with an unknown codec has no context.
         if stream.codec_context is not None
         and not stream.disposition & Disposition.attached_pic
     ]

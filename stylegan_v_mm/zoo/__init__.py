@@ -1,8 +1,8 @@
-"""Trained models that are found by their names.
+"""Trained models that are found by name.
 
-Beside this file, ``index.json`` lists them, and each has a config, weights
-and a card, ``NAME.md``. Weights that are too large for the package are
-downloaded once.
+``index.json`` beside this file lists them. Each has a config, weights and a
+card, ``NAME.md``. Weights that are too large for the package are downloaded
+once.
 """
 
 import json
@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-#: Where the index lies, and the files that it names.
+#: Folder of the index and of the files that it names.
 FOLDER = Path(__file__).parent
 
 
@@ -22,7 +22,7 @@ class ZooModel(NamedTuple):
         weights (str): Path of its checkpoint, or
             ``https://...#sha256=CHECKSUM``.
         sha256 (str): The checksum of the checkpoint, hexadecimal.
-        about (str): What it makes, in a line.
+        about (str): What it generates, in one line.
     """
 
     config: str
@@ -50,9 +50,9 @@ def zoo_model(name: str) -> ZooModel | None:
     """Find a model by its name.
 
     Args:
-        name (str): The name; a path that exists wins over it.
+        name (str): The name. If it is an existing path, it is not looked up.
 
     Returns:
-        ZooModel, optional: None if no model has this name.
+        ZooModel, optional: The model; None if none has this name.
     """
     return None if os.path.exists(name) else zoo_models().get(name)

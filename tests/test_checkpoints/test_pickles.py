@@ -116,14 +116,14 @@ def with_persistent_id():
         (HEAD + b'\x82\x01.', 'EXT1'),
         (HEAD + b'cos\nx\x1b[2J\n.', repr('os.x\x1b[2J')),
         (with_persistent_id(), 'BINPERSID'),
-        (HEAD + b'K\x01K\x02\x93.', 'no text'),
-        (HEAD + b'}(KKK\x01KKK\x02u' + b'(K\x01u.', 'no whole'),
-        (HEAD + b'K\x01)R.', 'no function'),
-        (HEAD + b'K\x01}b.', 'no object'),
-        (HEAD + b'.', 'no whole'),
-        (HEAD + b'K\x01', 'no whole'),
-        (HEAD + b'h\x05.', 'no whole'),
-        (b'words', 'no whole'),
+        (HEAD + b'K\x01K\x02\x93.', 'not a string'),
+        (HEAD + b'}(KKK\x01KKK\x02u' + b'(K\x01u.', 'not a complete'),
+        (HEAD + b'K\x01)R.', 'not a function'),
+        (HEAD + b'K\x01}b.', 'not an object'),
+        (HEAD + b'.', 'not a complete'),
+        (HEAD + b'K\x01', 'not a complete'),
+        (HEAD + b'h\x05.', 'not a complete'),
+        (b'words', 'not a complete'),
     ],
 )
 def test_what_is_refused(content, words, read, tmp_path, monkeypatch):
@@ -274,7 +274,7 @@ def test_networks_that_hold_one_another(read):
 def test_names_of_parts_are_names(name, read):
     module = nn.Module()
     module._modules[name] = nn.Module()
-    with pytest.raises(InputError, match='no usable name'):
+    with pytest.raises(InputError, match='invalid name'):
         network_tensors(read(pickle.dumps(module, 4)))
 
 
@@ -423,12 +423,12 @@ def test_arrays_that_are_shared_or_hold_themselves():
 @pytest.mark.parametrize(
     ('tree', 'words'),
     [
-        ([ARRAYS], 'in the place of a dict'),
-        (7, 'in the place of a dict'),
+        ([ARRAYS], 'instead of a dict'),
+        (7, 'instead of a dict'),
         ({'x': [1]}, 'its array x'),
         ({'x': np.float32(1)}, 'its array x'),
-        ({'x y': {}}, 'no usable name'),
-        ({3: {}}, 'no usable name'),
+        ({'x y': {}}, 'invalid name'),
+        ({3: {}}, 'invalid name'),
     ],
 )
 def test_what_holds_no_arrays(tree, words):

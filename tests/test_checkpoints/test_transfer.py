@@ -420,5 +420,5 @@ def test_frozen_layers_should_come_from_somewhere(warnings_logged):
     transfer(trained(), gan(resolution=32, discriminator=frozen))
     assert len(warnings_logged) == 1
     # A weight and a bias each, but for the skip.
-    assert 'keeps 7 tensors' in warnings_logged[0]
+    assert 'freezes 7 tensors' in warnings_logged[0]
     assert 'discriminator.b32.fromrgb' in warnings_logged[0]

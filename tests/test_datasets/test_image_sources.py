@@ -120,8 +120,8 @@ def test_zip_of_images(tmp_path, files, side_file, expected):
             r'a video \(1: a\.mp4\); text \(1: b\.txt\)',
         ),
         ({'data.mp4': b''}, 'data.mp4', 'no images found'),
-        ({'data/data.mdb': b'words' * 999}, 'data', 'no LMDB can be read'),
-        ({'data/data.mdb': b''}, 'data', 'no LMDB can be read'),
+        ({'data/data.mdb': b'words' * 999}, 'data', 'the LMDB cannot be read'),
+        ({'data/data.mdb': b''}, 'data', 'the LMDB cannot be read'),
     ],
 )
 def test_places_without_images(tmp_path, files, name, text):

@@ -162,7 +162,7 @@ def test_json_that_cannot_be_used(tmp_path, labels, text):
         (
             'labels.csv',
             'path,class_id\na,0\nb,2\nc/d,5\n',
-            'path,class_id.* in its first line.*"video,label"',
+            'first line .*path,class_id.*"video,label"',
         ),
         ('labels.csv', 'path,class_id\na,0\n', 'path,class_id.*known'),
         ('labels.csv', 'a,0\nb,2\nc/d,\n', "all integers .*, c/d has ''"),

@@ -313,7 +313,7 @@ def test_links(tmp_path):
         | {'a', 'd.mp4', '.git/', 'pipe.mp4'} | set(found)
     )  # fmt: skip
     for name in ('latest/', 'loop/', 'a/up/', 'latest.mp4'):
-        assert reasons[name] == 'a link to what counts already'
+        assert reasons[name] == 'a link to something listed already'
     assert reasons['nothing.mp4'] == 'a link to nothing'
     assert reasons['a/7.png'] == 'a link to nothing'
     assert 'levels of symbolic links' in reasons['a/self']
@@ -482,10 +482,10 @@ def test_other_things_in_zips_are_named(tmp_path):
         '0.png': 'images in no folder of frames',
         'v/a.mp4': in_zip,
         'v/b.f4v_': in_zip,
-        'v/m.webp': 'a moving picture in a zip: unpack it',
-        '../v/1.png': 'a name that leads out',
+        'v/m.webp': 'an animated image in a zip: unpack it',
+        '../v/1.png': 'a name that points outside the zip',
         'v/._0.png': 'hidden',
-        '__MACOSX/v/0.png': "a system's own",
+        '__MACOSX/v/0.png': 'a system file',
         'v/5.png': 'a link',
         'notes': 'text',
     }

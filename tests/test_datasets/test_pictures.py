@@ -315,7 +315,7 @@ def test_a_moving_picture_is_no_frame(tmp_path, suffix):
     np.testing.assert_array_equal(
         images[f'v/0.{suffix}'].read([0]), scenes[:1]
     )
-    with pytest.raises(DamagedVideoError, match='moving picture of 3 frames'):
+    with pytest.raises(DamagedVideoError, match='animated image of 3 frames'):
         images[f'w/0.{suffix}'].read([0])
 
 

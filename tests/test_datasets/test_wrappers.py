@@ -172,7 +172,7 @@ def test_what_does_not_go_together_is_named(roots, tmp_path):
             str({'labels': labels}).replace("'", '"')
         )
     parts = [tmp_path / 'one', tmp_path / 'two']
-    with pytest.raises(InputError, match=r'labels of .* are 2, 3 wide'):
+    with pytest.raises(InputError, match=r'labels of .* width: 2, 3'):
         build(concat(parts, labels='dataset.json'))
     with pytest.raises(InputError, match='classes cannot be balanced'):
         build(balanced(videos(parts[0], labels='dataset.json')))

@@ -123,9 +123,9 @@ def test_other_members_are_refused(small, folder, monkeypatch):
 @pytest.mark.parametrize(
     ('tree', 'words'),
     [
-        ([1, 2], 'in the place of a dict'),
-        ({'a': 'text'}, 'no plain array'),
-        ({'a': nn.Linear(1, 1)}, 'no plain array'),
+        ([1, 2], 'instead of a dict'),
+        ({'a': 'text'}, 'not a plain array'),
+        ({'a': nn.Linear(1, 1)}, 'not a plain array'),
     ],
 )
 def test_members_that_are_no_weights_are_refused(

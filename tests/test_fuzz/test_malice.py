@@ -155,7 +155,7 @@ ZIPS = {
                        'the zip is damaged'),
     'labels that are no text': (zip_of([('a/0.png', FRAME), ('b/0.png', FRAME),
                                         ('dataset.json', b'\xff')]),
-                                'not a text in UTF-8'),
+                                'not a text file in UTF-8'),
     'nothing': (zip_of([]), 'no folders of frames'),
 }  # fmt: skip
 
@@ -377,8 +377,8 @@ LABELS_OF_HARM = {
     'wide.json': ('{"labels": [["a", [%s]], ["b", [1]], ["c/d", [1]]]}'
                   % (10**400), 'finite numbers'),
     'deep.json': ('{"labels": ' + DEEP + '}', 'expected'),
-    'long.csv': ('a,%s\nb,0\nc/d,1' % ('9' * 5000), 'no header'),
-    'signs.csv': ('a,--5\nb,0\nc/d,1', 'no header'),
+    'long.csv': ('a,%s\nb,0\nc/d,1' % ('9' * 5000), 'not a known header'),
+    'signs.csv': ('a,--5\nb,0\nc/d,1', 'not a known header'),
     'field.csv': ('"%s",1' % ('x' * 200_000), 'field larger'),
     'nul.csv': ('a,\0\nb,\0\nc/d,1', 'all integers or'),
 }  # fmt: skip

@@ -370,7 +370,7 @@ def found(root):
 
 # Why what others open may be left out.
 FAIR = (
-    'hidden', "a system's own", 'a link to what counts already',
+    'hidden', 'a system file', 'a link to something listed already',
     'images in no folder of frames', 'images beside a video',
     'frames named like a video file', 'named like a copy of a file beside it',
 )  # fmt: skip

@@ -337,5 +337,5 @@ def test_a_network_that_has_such_a_name_itself():
     load_weights(target, {'state_dict': source.state_dict()}, 'x.pth')
     assert torch.equal(target.module.weight, source.module.weight)
     weights = wrapped(source.state_dict(), 'module')
-    with pytest.raises(InputError, match=r'x\.pth is of another architecture'):
+    with pytest.raises(InputError, match=r'x\.pth has another architecture'):
         load_weights(target, {'state_dict': weights}, 'x.pth')

@@ -107,4 +107,4 @@ def test_training_starts_from_a_name(job, tmp_path, run_script):
         '--transfer-from', 'tyni',
     )  # fmt: skip
     assert result.returncode == 2
-    assert result.stderr.endswith('by name there is tiny\n')
+    assert result.stderr.endswith('named models: tiny\n')

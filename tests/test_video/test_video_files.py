@@ -925,7 +925,7 @@ def test_frames_missing_from_the_file(tmp_path):
     shutil.copy(tmp_path / 'short.mp4', tmp_path / 'long.mp4')
     with pytest.raises(DamagedVideoError, match=r'frames \[30\] cannot'):
         decode_frames(index, [30, 1])
-    with pytest.raises(DamagedVideoError, match='frame 20 is not there'):
+    with pytest.raises(DamagedVideoError, match='frame 20 is missing'):
         list(iter_frames(index, range(40)))
 
 

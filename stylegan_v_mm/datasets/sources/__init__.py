@@ -1,4 +1,4 @@
-"""Where videos come from: video files, moving pictures, folders of frames.
+"""Sources of videos: video files, animated images, folders of frames.
 
 :func:`find_videos` lists the videos under a path; each is a source with
 
@@ -6,5 +6,5 @@
 * ``len(source)``: number of frames that can be decoded,
 * ``read(frame_inds)``: those frames, [T, H, W, 3], uint8, RGB,
 * ``problem``: what is wrong with it, '' if nothing was found,
-* ``signature()``: a text that changes when its content does.
+* ``signature()``: a text that changes with its content.
 """

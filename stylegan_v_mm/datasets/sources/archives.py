@@ -18,8 +18,8 @@ from .pictures import decode_images
 class ZippedFrames:
     """A folder of images in a zip archive.
 
-    The places of the images are kept instead of an open archive, so that
-    many workers neither share a file position nor read the directory again.
+    The offsets of the images are kept instead of an open archive, so that
+    workers neither share a file position nor read the directory again.
 
     Attributes:
         name: Path relative to the root inside the archive.
@@ -63,7 +63,7 @@ class ZippedFrames:
         archive.seek(skip, os.SEEK_CUR)
         blob = archive.read(stored_size)
         if method == zipfile.ZIP_DEFLATED:
-            # No more than it says: a bomb unpacks to a thousand times as much.
+            # Stop at the stated size: a bomb unpacks to a thousand times more.
             blob = zlib.decompressobj(-zlib.MAX_WBITS).decompress(
                 blob, size + 1
             )
@@ -72,10 +72,10 @@ class ZippedFrames:
         return blob
 
     def signature(self) -> str:
-        """Text that changes when the content does."""
+        """Return a text that changes with the content."""
         return ' '.join(map(self.frame_signature, range(len(self))))
 
     def frame_signature(self, i: int) -> str:
-        """Text that changes when frame i does."""
+        """Return a text that changes with frame i."""
         size, crc = self.members[i, 3:]
         return f'{self.files[i]} {size} {crc}'

@@ -32,13 +32,13 @@ from .kinds import (
 from .listing import (
     describe_left_out,
     existing,
+    join_path,
     list_files,
     list_zip,
     log_left_out,
     name_in_zip,
     natural_key,
     opened_zip,
-    place,
     zip_members,
 )
 from .video_files import VideoFile, index_files, index_or_problem
@@ -53,7 +53,7 @@ class Stretch:
     Attributes:
         source: The whole video.
         start: The first frame.
-        num_frames: How many.
+        num_frames: Number of frames.
     """
 
     source: VideoSource
@@ -66,7 +66,7 @@ class Stretch:
 
     @property
     def name(self) -> str:
-        """Name of the video, and which frames of it."""
+        """Name of the video, and the range of its frames."""
         return f'{self.source.name}[{self.start}:{self.start + len(self)}]'
 
     def read(self, frame_inds: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -74,21 +74,21 @@ class Stretch:
         return self.source.read(np.asarray(frame_inds) + self.start)
 
     def signature(self) -> str:
-        """Text that changes when the content does."""
+        """Return a text that changes with the content."""
         if isinstance(self.source, FrameFolder | ZippedFrames):
-            # Not that of all frames, once for each stretch of them.
+            # The signature of all frames would be computed for each stretch.
             inds = range(self.start, self.start + len(self))
             return ' '.join(map(self.source.frame_signature, inds))
         return self.source.signature()
 
 
 class VideoList(list[VideoSource]):
-    """Videos, and what was not used.
+    """Videos, and the files that are not used.
 
     Args:
         sources: The videos.
-        left_out: What else lies there: names, those of folders with a slash
-            behind, and reasons.
+        left_out: The other files, by name and reason; a name that ends with a
+            slash is a folder.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class VideoList(list[VideoSource]):
 def find_videos(data_root: str | os.PathLike) -> VideoList:
     """List the videos under a path, in natural order of their names.
 
-    Video files, moving pictures (GIF, APNG, animated WebP, TIFF of several
-    pages) and folders of still images are videos, wherever they lie::
+    Video files, animated images (GIF, APNG, WebP, TIFF of several pages) and
+    folders of still images are videos, at any depth::
 
         data_root/                  data_root/         data_root.zip or
         ├── a.mp4                   ├── a/             data_root/any/depth/...
@@ -110,13 +110,13 @@ def find_videos(data_root: str | os.PathLike) -> VideoList:
         └── c.webp                  │   └── ...
                                     └── ...
 
-    Files with a suffix that is not known are looked into. A single video file
-    is a data set of one video. A zip holds folders of images; it may have one
-    folder at its top that holds all others, which is not part of the names.
+    Files without a known suffix are recognised by their content. A single
+    video file is a data set of one video. A zip holds folders of images; if
+    one folder at its top holds all others, it is not part of the names.
 
-    What is not used is logged in one line: hidden files and those of a system
-    (thumbnails, trash), images that lie directly in the data root or beside
-    videos, and what is no video.
+    Files that are not used are logged in one line: hidden files, system files
+    (thumbnails, trash), images in the data root itself or beside videos, and
+    files of other kinds.
 
     Args:
         data_root: Folder, zip archive or video file.
@@ -126,7 +126,7 @@ def find_videos(data_root: str | os.PathLike) -> VideoList:
         and a ``problem``.
 
     Raises:
-        InputError: If there is no such path or there are no videos in it.
+        InputError: If the path does not exist or holds no videos.
     """
     root = existing(data_root)
     left_out: LeftOut = []
@@ -147,7 +147,7 @@ def open_video(path: str | os.PathLike) -> VideoSource:
     """Open a single video: a file, an image, or a folder of images.
 
     Raises:
-        InputError: If there is no such path, or it is nothing of these.
+        InputError: If the path does not exist or is none of these.
     """
     path = existing(path)
     if not path.is_dir():
@@ -164,7 +164,7 @@ def open_video(path: str | os.PathLike) -> VideoSource:
 
 
 def frame_rate(source: VideoSource) -> float:
-    """Frames a second of a video, 0 if unknown."""
+    """Return the frames per second of a video, 0 if unknown."""
     if isinstance(source, VideoFile):
         return source.index.fps
     return source.fps if isinstance(source, MovingPicture) else 0.0
@@ -182,10 +182,10 @@ def read_each(
 
 
 def find_damage(source: VideoSource) -> np.ndarray:
-    """Decode all frames of a video, to know which are damaged.
+    """Decode all frames of a video to find the damaged ones.
 
     Returns:
-        [D], int64, their numbers, ascending.
+        [D], int64, their indices, ascending.
     """
     if isinstance(source, VideoFile):
         index = source.index
@@ -194,7 +194,7 @@ def find_damage(source: VideoSource) -> np.ndarray:
         cut_off = np.arange(index.num_frames, len(source))
         return np.union1d(index.damaged, cut_off)
     with suppress(DamagedVideoError):
-        # In one pass, as a moving picture is decoded from its start.
+        # In one pass, as an animated image is decoded from its start.
         for _ in read_each(source, range(len(source))):
             pass
         return np.zeros(0, np.int64)
@@ -208,12 +208,12 @@ def find_damage(source: VideoSource) -> np.ndarray:
 
 
 def read_side_file(data_root: str | os.PathLike, name: str) -> str | None:
-    """Read a text file that lies beside the videos.
+    """Read a text file beside the videos.
 
     Args:
         data_root: As for :func:`find_videos`.
-        name: File name relative to the data root; in a zip also to the one
-            folder at its top. Failing that, any path.
+        name: File name relative to the data root or, in a zip, to a folder at
+            its top. If there is no such file, a path.
 
     Returns:
         The text, or None if there is no such file.
@@ -223,14 +223,14 @@ def read_side_file(data_root: str | os.PathLike, name: str) -> str | None:
         return None if content is None else content.decode('utf-8-sig')
     except UnicodeDecodeError as error:
         raise InputError(
-            f'{name} ({data_root}): not a text in UTF-8: {error}'
+            f'{name} ({data_root}): not a text file in UTF-8: {error}'
         ) from None
 
 
 def _side_file(root: Path, name: str) -> bytes | None:
     if root.is_file() and zipfile.is_zipfile(root):
         with opened_zip(root) as archive:
-            # Of what was packed twice, the last counts.
+            # If a file was packed twice, the last one counts.
             entries = reversed(archive.infolist())
             for entry in sorted(entries, key=lambda e: len(name_in_zip(e))):
                 file = name_in_zip(entry)
@@ -249,14 +249,14 @@ def _side_file(root: Path, name: str) -> bytes | None:
 
 def _scan_folder(root: Path, left_out: LeftOut) -> list[VideoSource]:
     folders = list_files(str(root), left_out)
-    # On the disks of a network, opening a file takes long, and no processor.
+    # On network disks, opening a file takes long but no processor time.
     with ThreadPoolExecutor() as pool:
         kinds = pool.map(
             lambda folder: kinds_of_files(root / folder, folders[folder]),
             folders,
         )
         files = [
-            (place(folder, name), kind)
+            (join_path(folder, name), kind)
             for (folder, names), each in zip(folders.items(), kinds)
             for name, kind in zip(names, each)
         ]
@@ -276,7 +276,7 @@ def _scan_folder(root: Path, left_out: LeftOut) -> list[VideoSource]:
             images[folder].append(file)
         elif kind not in (MOVING, VIDEO):
             left_out.append((name, kind))
-    # Covers and thumbnails lie beside videos, and so do their own frames.
+    # Images beside videos are covers, thumbnails or the videos' own frames.
     whole = [PurePosixPath(video.name) for video in videos if len(video)]
     beside = {str(name.parent).removeprefix('.') for name in whole}
     bare = {str(name.with_suffix('')) for name in whole}
@@ -284,7 +284,7 @@ def _scan_folder(root: Path, left_out: LeftOut) -> list[VideoSource]:
     for folder, names in images.items():
         if folder in beside:
             reason = 'images beside a video'
-            left_out += [(place(folder, name), reason) for name in names]
+            left_out += [(join_path(folder, name), reason) for name in names]
         elif folder in bare:
             left_out.append((f'{folder}/', 'frames named like a video file'))
         elif not folder:
@@ -306,7 +306,7 @@ def _scan_folder(root: Path, left_out: LeftOut) -> list[VideoSource]:
             '(ROOT/.../VIDEO.mp4, .avi, .mkv, ...) or folders of frames '
             '(ROOT/VIDEO/FRAME.jpg, .png, ...)'
             + '; images directly in the folder or in an LMDB belong to no '
-            'video: images=True takes each for a video of one frame'
+            'video: images=True makes each a video of one frame'
             * any(
                 reason in (OUTSIDE, LMDB) or suffix_of(name) == '.mdb'
                 for name, reason in left_out

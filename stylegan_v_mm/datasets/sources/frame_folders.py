@@ -1,4 +1,4 @@
-"""Folders of frames and moving pictures as sources of frames."""
+"""Folders of frames and animated images as sources of frames."""
 
 import io
 import os
@@ -27,11 +27,11 @@ class MovingPicture:
     Attributes:
         name: Path relative to the data root.
         path: The file.
-        num_frames: How many pictures it holds.
-        times: [num_frames], when each is shown, seconds from 0 on; None if
-            the file does not tell.
+        num_frames: Number of frames or pages.
+        times: [num_frames], presentation times in seconds from 0 on; None if
+            unknown.
         fps: Average frame rate, 0 if unknown.
-        size: Bytes.
+        size: Size in bytes.
         mtime_ns: Time of the last change, in nanoseconds.
         problem: What is wrong with the file, '' if nothing was found.
     """
@@ -63,13 +63,13 @@ class MovingPicture:
             yield to_rgb(image, self.path, i)
 
     def signature(self) -> str:
-        """Text that changes when the content does."""
+        """Return a text that changes with the content."""
         return f'{self.size} {self.mtime_ns} {len(self)}'
 
 
 @dataclass(frozen=True, eq=False)
 class FrameFolder:
-    """A folder of images, one a frame.
+    """A folder of images, one for each frame.
 
     Attributes:
         name: Path relative to the data root.
@@ -95,11 +95,11 @@ class FrameFolder:
         return decode_images(blobs, paths)
 
     def signature(self) -> str:
-        """Text that changes when the content does."""
+        """Return a text that changes with the content."""
         return ' '.join(map(self.frame_signature, range(len(self))))
 
     def frame_signature(self, i: int) -> str:
-        """Text that changes when frame i does."""
+        """Return a text that changes with frame i."""
         stat = os.stat(os.path.join(self.path, self.files[i]))
         return f'{self.files[i]} {stat.st_size} {stat.st_mtime_ns}'
 
@@ -112,7 +112,7 @@ def read_picture(path: str) -> bytes:
 
 
 def read_file(path: Path) -> bytes:
-    """Read a file, but wait for no pipe, and not for a device to end."""
+    """Read a regular file; never block on a pipe or an endless device."""
 
     def open_at_once(name: str, flags: int) -> int:
         return os.open(name, flags | os.O_NONBLOCK)
@@ -120,7 +120,7 @@ def read_file(path: Path) -> bytes:
     with open(path, 'rb', opener=open_at_once) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE:
-            raise OSError(f'{path} is no file, or too large')
+            raise OSError(f'{path} is not a regular file or is too large')
         return file.read()
 
 
@@ -138,5 +138,12 @@ def open_moving(root: Path, name: str) -> MovingPicture:
     stat = os.stat(path)
     size, mtime_ns = stat.st_size, stat.st_mtime_ns
     return MovingPicture(
-        name, path, count, times, fps, size, mtime_ns, problem
+        name=name,
+        path=path,
+        num_frames=count,
+        times=times,
+        fps=fps,
+        size=size,
+        mtime_ns=mtime_ns,
+        problem=problem,
     )

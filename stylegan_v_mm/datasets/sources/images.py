@@ -1,9 +1,9 @@
-"""Where images come from: folders, zips, LMDBs. Each is a video of one frame.
+"""Sources of images, each a video of one frame: folders, zips, LMDBs.
 
 :func:`find_images` lists the images under a path, as
 :func:`~stylegan_v_mm.datasets.sources.finding.find_videos` lists videos. There
-may be millions: their names lie in one block of memory, and an image becomes
-an object when it is asked for.
+may be millions, so their names are in one block of memory, and the object of
+an image is created on access.
 """
 
 import os
@@ -18,15 +18,15 @@ from ...errors import InputError
 from ...files import file_lock
 from .archives import ZippedFrames
 from .frame_folders import FrameFolder
-from .kinds import IMAGE, NOBODYS, LeftOut, kinds_of_files
+from .kinds import IMAGE, UNWANTED, LeftOut, kinds_of_files
 from .listing import (
     describe_left_out,
     existing,
+    join_path,
     list_files,
     list_zip,
     log_left_out,
     natural_key,
-    place,
     zip_members,
 )
 from .lmdb import LmdbFrames, Names, list_keys, load_keys, save_keys
@@ -39,8 +39,8 @@ class Image:
 
     Attributes:
         name: Path relative to the data root, or key of an LMDB.
-        frames: What holds it.
-        index: Which frame of that it is.
+        frames: The source that holds the image.
+        index: Index of the image in this source.
     """
 
     name: str
@@ -56,18 +56,18 @@ class Image:
         return self.frames.read([self.index] * len(frame_inds))
 
     def signature(self) -> str:
-        """Text that changes when the content does."""
+        """Return a text that changes with the content."""
         return self.frames.frame_signature(self.index)
 
 
 class ImageSet(Sequence):
-    """Images, each made when it is asked for.
+    """Images, whose objects are created on access.
 
     Args:
-        frames: What holds them.
-        left_out: What else lies there, see
+        frames: The source that holds the images.
+        left_out: The other files, see
             :class:`~stylegan_v_mm.datasets.sources.finding.VideoList`.
-        names: Of the images, if these are not ``frames.files``.
+        names: Names of the images, if they are not ``frames.files``.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class ImageSet(Sequence):
 def find_images(data_root: str | os.PathLike) -> ImageSet:
     """List the images under a path, in the order of their names.
 
-    The layout is recognised by what is there::
+    The layout is detected::
 
         data_root/              data_root.zip or        data_root/
         ├── a.jpg               data_root/any/depth/    ├── data.mdb
@@ -98,19 +98,19 @@ def find_images(data_root: str | os.PathLike) -> ImageSet:
         └── ...
 
     The values of an LMDB are image files (JPEG, WebP, ...), as in those of
-    LSUN. A zip may have one folder at its top that holds all else; it is not
-    part of the names. Files with a suffix that is not known are looked into.
-    What is no image, hidden or a system's own is logged in one line.
+    LSUN. If one folder at the top of a zip holds everything, it is not part of
+    the names. Files without a known suffix are recognised by their content.
+    Hidden files, system files and files of other kinds are logged in one line.
 
     Args:
         data_root: Folder, zip archive or folder of an LMDB.
 
     Returns:
-        The images; as many as there may be, they take some 100 bytes each.
+        The images, which take about 100 bytes each.
 
     Raises:
-        InputError: If there is no such path, or there are no images in it,
-            or an LMDB cannot be read.
+        InputError: If the path does not exist or holds no images, or an LMDB
+            cannot be read.
     """
     root = existing(data_root)
     left_out: LeftOut = []
@@ -140,7 +140,7 @@ def _scan_folder(root: Path, left_out: LeftOut) -> ImageSet:
     for folder, files in list_files(str(root), left_out).items():
         kinds = kinds_of_files(str(root / folder), files, still=True)
         for file, kind in zip(files, kinds):
-            name = place(folder, file)
+            name = join_path(folder, file)
             if kind == IMAGE:
                 names.append(name)
             else:
@@ -160,7 +160,7 @@ def _scan_zip(path: Path, left_out: LeftOut) -> ImageSet:
         raise _no_images(path, left_out)
     entries.sort(key=lambda entry: entry.filename)
     names = [entry.filename for entry in entries]
-    others = [n for n, reason in left_out if reason not in NOBODYS]
+    others = [n for n, reason in left_out if reason not in UNWANTED]
     tops = {name.partition('/')[0] for name in [*names, *others]}
     files = Names(map(os.fsencode, names))
     frames = ZippedFrames('', str(path), files, zip_members(path, entries))
@@ -176,7 +176,7 @@ def _scan_lmdb(folder: Path, left_out: LeftOut) -> ImageSet:
     cache_file = index_cache(folder, '.npz')
     keys = load_keys(cache_file, version)
     if keys is None:
-        # Of several processes on a machine one lists and the others read.
+        # One process on a machine lists the keys, and the others read them.
         with file_lock(cache_file.with_suffix('.lock'), wait=True):
             keys = load_keys(cache_file, version)
             if keys is None:
@@ -185,7 +185,7 @@ def _scan_lmdb(folder: Path, left_out: LeftOut) -> ImageSet:
     if not len(keys):
         raise InputError(f'{folder}: the LMDB is empty')
     left_out += [
-        (place(within, name), 'beside an LMDB')
+        (join_path(within, name), 'beside an LMDB')
         for within, names in list_files(str(folder), left_out).items()
         for name in names
         if within or name not in ('data.mdb', 'lock.mdb')

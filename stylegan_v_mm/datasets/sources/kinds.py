@@ -21,26 +21,28 @@ VIDEO_SUFFIXES = frozenset([
     '.rm', '.rmvb', '.ts', '.vob', '.webm', '.wmv', '.y4m',
 ])
 KNOWN_SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-# Files called so can hold several pictures.
+# Files with these suffixes can hold several images.
 _MOVING_SUFFIXES = frozenset(['.png', '.tif', '.tiff', '.webp'])
 
 # fmt: on
 
-#: What is left out: names, those of folders with a slash behind, and reasons.
+#: Names and reasons of files that are left out; a name that ends with a slash
+#: is a folder.
 LeftOut = list[tuple[str, str]]
-HIDDEN, SYSTEM, TEXT = 'hidden', "a system's own", 'text'
-LEADS_OUT = 'a name that leads out'
-AGAIN = 'a link to what counts already'
+HIDDEN, SYSTEM, TEXT = 'hidden', 'a system file', 'text'
+ESCAPES = 'a name that points outside the zip'
+DUPLICATE = 'a link to something listed already'
 LMDB, OUTSIDE = 'an LMDB', 'images in no folder of frames'
-#: Reasons by name alone: not what was to be packed or kept.
-NOBODYS = (HIDDEN, SYSTEM, LEADS_OUT)
+#: Reasons that follow from the name, of files that nobody packs on purpose.
+UNWANTED = (HIDDEN, SYSTEM, ESCAPES)
 
-#: Kinds of files: a still image; several pictures, for Pillow; what FFmpeg is
-#: to try. Any other kind is the reason why a file is left out.
-IMAGE, MOVING, VIDEO = 'an image', 'a moving picture', 'a video'
+#: Kinds of files: a still image; several images, for Pillow; what FFmpeg
+#: tries. Any other kind is the reason why a file is left out.
+IMAGE, MOVING, VIDEO = 'an image', 'an animated image', 'a video'
 
-# How files begin. FFmpeg takes whatever holds some JPEGs, such as a tar, for a
-# video and reads it to its end: it only gets what begins as a video does.
+# First bytes of files. FFmpeg takes any file with JPEGs in it, such as a tar,
+# for a video and reads it to its end, so it only gets files that begin like a
+# video.
 _IMAGE_HEAD = re.compile(
     rb'\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|II[*+]\0|MM\0[*+]'
     rb'|BM....\0\0\0\0....[\x0c(48@l|]\0\0\0'
@@ -66,7 +68,7 @@ _OTHER_HEADS = {
     'a HEIF picture': rb'....ftyp(avif|hei[cxms]|mif1|miaf)',
 }
 _HEAD = 1024  # bytes
-#: Bytes of an image file, and of a file of labels.
+#: Largest image file or label file, in bytes.
 MAX_FILE = 2**28
 
 
@@ -77,13 +79,13 @@ def kinds_of_files(
 
     Args:
         folder: Path of the folder.
-        names: Of its files.
-        still: Whether whatever is called an image is one, and need not be
-            looked at.
+        names: Names of its files.
+        still: Whether every file with the suffix of an image is a still image,
+            so that its content need not be read.
 
     Returns:
-        [len(names)], :data:`IMAGE`, :data:`MOVING`, :data:`VIDEO`, or why the
-        file is left out.
+        [len(names)], :data:`IMAGE`, :data:`MOVING`, :data:`VIDEO`, or the
+        reason why the file is left out.
     """
     known = {name for name in names if suffix_of(name) in KNOWN_SUFFIXES}
     kinds = []
@@ -96,7 +98,8 @@ def kinds_of_files(
                     kind = kind_of_content(file, path)
             except OSError as error:
                 kind = f'cannot be read: {error.strerror}'
-            # Of what is called an image, reading it says what is wrong.
+            # For other files with the suffix of an image, decoding reports
+            # what is wrong.
             if name in known and kind not in (MOVING, VIDEO):
                 kind = IMAGE
         kinds.append(kind)
@@ -107,7 +110,7 @@ def kind_of_name(name: str, known: Container[str], still: bool = False) -> str:
     """Return the kind of a file by its name, '' if its content decides.
 
     Args:
-        name: Of the file.
+        name: Name of the file.
         known: Names of the files beside it that have a known suffix.
         still: See :func:`kinds_of_files`.
     """
@@ -132,7 +135,7 @@ def kind_of_content(file: IO[bytes], name: object) -> str:
 
     Args:
         file: The file, at its start.
-        name: Of the file, for messages.
+        name: Name of the file, for messages.
 
     Returns:
         See :func:`kinds_of_files`.
@@ -170,7 +173,7 @@ def _kind_of_image(head: bytes, file: IO[bytes], name: object) -> str:
     if head[:2] in (b'II', b'MM'):
         count, is_whole = tiff_pages(file)
         return MOVING if count > 1 or (count and not is_whole) else IMAGE
-    # The extended format has a flag for animations.
+    # WebP's extended format has a flag for animations.
     if head[12:16] != b'VP8X' or not sum(head[20:21]) & 2:
         return IMAGE
     if file.seek(0, os.SEEK_END) > MAX_FILE:
@@ -179,12 +182,12 @@ def _kind_of_image(head: bytes, file: IO[bytes], name: object) -> str:
     try:
         count, _ = count_pictures(open_picture(file, name), file)
     except DamagedVideoError:
-        return MOVING  # its reader says what is wrong
+        return MOVING  # its reader reports what is wrong
     return MOVING if count > 1 else IMAGE
 
 
 def _is_jpeg_stream(file: IO[bytes]) -> bool:
-    """Whether one JPEG follows another, and not as a phone adds one."""
+    """Whether one JPEG follows another, except for one that a phone adds."""
     file.seek(0)
     blob = file.read(2**22)
     end = jpeg_end(blob)

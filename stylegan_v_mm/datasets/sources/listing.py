@@ -1,7 +1,7 @@
-"""What lies in a folder or a zip: kinds of files, and what is left out.
+"""List the files in a folder or a zip, and those that are left out.
 
-Whatever is not used has a name and a reason in a list ``left_out``: nothing
-goes without a word.
+Every file that is not used goes into a list ``left_out``, by name and reason,
+so that nothing is left out silently.
 """
 
 import os
@@ -19,11 +19,11 @@ from mmengine.logging import MMLogger
 
 from ...errors import InputError
 from .kinds import (
-    AGAIN,
+    DUPLICATE,
+    ESCAPES,
     HIDDEN,
     IMAGE,
     KNOWN_SUFFIXES,
-    LEADS_OUT,
     MAX_FILE,
     MOVING,
     SYSTEM,
@@ -37,7 +37,7 @@ from .kinds import (
 )
 
 # Thumbnails, trash and the like of network storage, Windows and Macs, in lower
-# case; what starts with a dot is hidden anyway.
+# case; names that start with a dot are hidden anyway.
 _SYSTEM_NAMES = frozenset(
     [
         '#recycle',
@@ -60,7 +60,7 @@ _SYSTEM_NAMES = frozenset(
     ]
 )
 
-# The dot of a suffix that starts with a digit is no decimal point.
+# The dot of a suffix that starts with a digit is not a decimal point.
 _DIGIT_SUFFIXES = '|'.join(s[1:] for s in VIDEO_SUFFIXES if s[1].isdigit())
 _NUMBER = re.compile(
     r'((?:(?<![^/\s_=:,;(\[])-)?[0-9]+'
@@ -70,13 +70,13 @@ _NUMBER = re.compile(
 
 
 def natural_key(name: str) -> tuple:
-    """Sort key by which ``clip2`` comes before ``clip10``.
+    """Return a sort key by which ``clip2`` comes before ``clip10``.
 
-    Numbers may have decimals: ``0.04`` comes before ``0.2``. Of three parts or
-    more, as in ``1.10.2``, each counts by itself. A minus is a sign at the
-    start of a name and behind a space or one of ``_=:,;([``, where it
-    separates nothing: ``t=-1`` comes before ``t=0``, ``clip-1`` before
-    ``clip-2``.
+    Numbers may have decimals: ``0.04`` comes before ``0.2``. If there are
+    three parts or more, as in ``1.10.2``, each is a number of its own. A minus
+    is a sign at the start of a name and after a space or one of ``_=:,;([``,
+    where it does not separate words: ``t=-1`` comes before ``t=0``, and
+    ``clip-1`` before ``clip-2``.
     """
     parts: list = _NUMBER.split(name)
     for i in range(1, len(parts), 2):
@@ -94,16 +94,16 @@ def join_some(names: Sequence[str], limit: int = 20) -> str:
 
 
 def printable(text: str) -> str:
-    """Write out bytes that are no text, as names of files may hold."""
+    """Escape bytes that are not valid text, which file names may contain."""
     return text.encode(errors='backslashreplace').decode()
 
 
 def by_reason(left_out: LeftOut, limit: int = 20) -> list[tuple[str, str]]:
-    """Sum up what is left out.
+    """Group the files that are left out by reason.
 
     Returns:
-        For each reason a row ``reason, 'COUNT: NAMES'``, at most ``limit``
-        names.
+        For each reason, a row ``reason, 'COUNT: NAMES'`` with at most
+        ``limit`` names.
     """
     names = defaultdict(list)
     for name, reason in sorted(left_out, key=lambda x: natural_key(x[0])):
@@ -115,22 +115,22 @@ def by_reason(left_out: LeftOut, limit: int = 20) -> list[tuple[str, str]]:
 
 
 def log_left_out(root: str | os.PathLike, left_out: LeftOut) -> None:
-    """Log what is left out, in one line; all names at the level of debug.
+    """Log the files that are left out in one line, and all names at DEBUG.
 
-    It is a warning, unless all of that is hidden, a system's own, or text.
+    The line is a warning, unless all files are hidden, system files or text.
     """
     if not left_out:
         return
     logger = MMLogger.get_current_instance()
     expected = all(r in (HIDDEN, SYSTEM, TEXT) for _, r in left_out)
-    say = logger.info if expected else logger.warning
-    say(printable(f'{root}: {describe_left_out(left_out)}'))
+    log = logger.info if expected else logger.warning
+    log(printable(f'{root}: {describe_left_out(left_out)}'))
     everything = describe_left_out(left_out, len(left_out))
     logger.debug(printable(f'{root}: {everything}'))
 
 
 def describe_left_out(left_out: LeftOut, limit: int = 3) -> str:
-    """Sum up what is left out in a line; '' if nothing is."""
+    """Describe the files that are left out in one line; '' if none are."""
     rows = by_reason(left_out, limit)
     return 'left out: ' * bool(rows) + '; '.join(
         f'{reason} ({names})' for reason, names in rows
@@ -141,10 +141,10 @@ def describe_left_out(left_out: LeftOut, limit: int = 3) -> str:
 
 
 def existing(path: str | os.PathLike) -> Path:
-    """Check that there is something at a path, and return it as such.
+    """Check that a path exists, and return it as a ``Path``.
 
     Raises:
-        InputError: There is none, or it may not be seen.
+        InputError: It does not exist, or access is denied.
     """
     try:
         os.stat(path)
@@ -160,18 +160,18 @@ def existing(path: str | os.PathLike) -> Path:
 def list_files(root: str, left_out: LeftOut) -> dict[str, list[str]]:
     """List the files under a folder.
 
-    Links are followed, but what has been listed already does not count again:
-    neither a folder around the link, nor what two links lead to, nor what
-    lies under the folder itself.
+    Links are followed, unless the target is listed already: a folder that
+    contains the link, the target of another link, or anything else under
+    ``root``.
 
     Args:
         root: The folder.
-        left_out: Gets hidden files and folders, those that belong to a
-            system, links to nothing, and what may not be read or is no file.
+        left_out: Hidden files, system files, links to nothing and entries that
+            cannot be read are added to it.
 
     Returns:
-        Folders, relative to ``root`` and with forward slashes ('' is the
-        root), and the names of the files in each.
+        For each folder, relative to ``root`` and with forward slashes ('' is
+        ``root`` itself), the names of its files.
 
     Raises:
         InputError: If the folder itself cannot be read.
@@ -181,12 +181,11 @@ def list_files(root: str, left_out: LeftOut) -> dict[str, list[str]]:
     linked_files = []
     todo, links = deque(['']), deque[str]()
     while todo or links:
-        # What lies here by itself goes first, so that a link to it is the
-        # second to show it.
+        # Real folders go first, so that a link to one is the duplicate.
         folder = todo.popleft() if todo else links.popleft()
         real = os.path.realpath(os.path.join(root, folder))
         if real in seen:
-            left_out.append((f'{folder}/', AGAIN))
+            left_out.append((f'{folder}/', DUPLICATE))
             continue
         seen.add(real)
         try:
@@ -203,7 +202,7 @@ def list_files(root: str, left_out: LeftOut) -> dict[str, list[str]]:
             continue
         folders[folder] = []
         for entry in found:
-            name = place(folder, entry.name)
+            name = join_path(folder, entry.name)
             is_folder, reason = _look_at(entry)
             if reason:
                 left_out.append((f'{name}/' if is_folder else name, reason))
@@ -217,20 +216,20 @@ def list_files(root: str, left_out: LeftOut) -> dict[str, list[str]]:
         real = os.path.realpath(os.path.join(root, folder, file))
         parent, base = os.path.split(real)
         if real in seen or (parent in seen and not set_aside(base)):
-            left_out.append((place(folder, file), AGAIN))
+            left_out.append((join_path(folder, file), DUPLICATE))
         else:
             seen.add(real)
             folders[folder].append(file)
     return folders
 
 
-def place(folder: str, name: str) -> str:
+def join_path(folder: str, name: str) -> str:
     """Join a relative folder, '' for the root, and a name."""
     return f'{folder}/{name}' if folder else name
 
 
 def set_aside(name: str) -> str:
-    """Return why no file or folder of this name counts; '' if it may."""
+    """Return why files of this name are left out; '' if they are not."""
     if name.startswith('.'):
         return HIDDEN
     return SYSTEM if name.lower() in _SYSTEM_NAMES else ''
@@ -257,7 +256,7 @@ def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open a zip.
 
     Raises:
-        InputError: It is damaged, there or where the caller reads.
+        InputError: It is damaged, here or where the caller reads it.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -272,11 +271,11 @@ def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def name_in_zip(entry: zipfile.ZipInfo) -> str:
-    """Return the name that programs that unpack zips give to an entry.
+    """Return the name that unpacking programs give to an entry.
 
-    Without a slash, backslashes part folders. An absolute name means the same
-    as a relative one. What is not said to be UTF-8 is so if it can be, as
-    where a Mac or Linux has packed, else it is in DOS's characters.
+    In a name without slashes, backslashes separate folders. An absolute name
+    is treated as a relative one. A name that is not marked as UTF-8 is read as
+    UTF-8 if it is valid, as Macs and Linux write it, else as code page 437.
     """
     name = entry.filename
     if not entry.flag_bits & 0x800:
@@ -295,8 +294,9 @@ def list_zip(
 
     Args:
         path: The zip.
-        left_out: Gets all else: what :func:`list_files` leaves out, names
-            with ``..``, links, videos, and what was packed again later.
+        left_out: All other files are added to it: those that
+            :func:`list_files` leaves out, names with ``..``, links, videos,
+            and files that were packed again later.
         still: See :func:`kinds_of_files`.
 
     Raises:
@@ -311,7 +311,7 @@ def list_zip(
             parts = name.split('/')
             reason = next(filter(None, map(set_aside, parts)), '')
             if '..' in parts:
-                reason = LEADS_OUT
+                reason = ESCAPES
             elif not reason and stat.S_ISLNK(entry.external_attr >> 16):
                 reason = 'a link'
             if reason:
@@ -350,7 +350,7 @@ def _kind_in_zip(
 
 
 def zip_members(path: Path, entries: list[zipfile.ZipInfo]) -> np.ndarray:
-    """Make ``ZippedFrames.members`` of entries.
+    """Return ``ZippedFrames.members`` of entries.
 
     Raises:
         InputError: One is encrypted or compressed in an uncommon way.
@@ -361,8 +361,8 @@ def zip_members(path: Path, entries: list[zipfile.ZipInfo]) -> np.ndarray:
             zipfile.ZIP_DEFLATED,
         ):
             raise InputError(
-                f'{path}: {entry.filename} is encrypted or compressed '
-                'otherwise than by "deflate"; pack the zip again'
+                f'{path}: {entry.filename} is encrypted or not compressed '
+                'with "deflate"; pack the zip again'
             )
     members = [
         (
@@ -374,7 +374,7 @@ def zip_members(path: Path, entries: list[zipfile.ZipInfo]) -> np.ndarray:
         )
         for entry in entries
     ]
-    # What does not fit in an int64 is damaged, and too large as well.
+    # A number that does not fit in an int64 is damaged; it stays too large.
     return np.array(
         [[min(number, 2**62) for number in member] for member in members],
         np.int64,

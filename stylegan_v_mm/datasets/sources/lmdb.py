@@ -20,11 +20,11 @@ from .pictures import decode_images
 class Names(Sequence):
     """Many names in one block of memory.
 
-    A list of a million strings takes three times as much, and each worker
-    process would get a copy by merely counting references.
+    A list of a million strings takes three times as much memory, and each
+    worker process would copy it by counting references.
 
     Args:
-        names: As the file system has them.
+        names: Names as bytes, encoded as in the file system.
     """
 
     def __init__(self, names: Iterable[bytes]) -> None:
@@ -44,13 +44,13 @@ class Names(Sequence):
         return os.fsdecode(self._block[start : self._ends[i]])
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Give what :meth:`from_arrays` takes, to be kept in a file."""
+        """Return the arguments of :meth:`from_arrays`, to save in a file."""
         block = np.frombuffer(self._block, np.uint8)
         return {'block': block, 'ends': self._ends}
 
     @classmethod
     def from_arrays(cls, block: np.ndarray, ends: np.ndarray) -> 'Names':
-        """Make names of what :meth:`to_arrays` gave."""
+        """Restore names from the result of :meth:`to_arrays`."""
         names = cls([])
         names._block, names._ends = block.tobytes(), ends
         return names
@@ -63,7 +63,7 @@ class LmdbFrames:
     Attributes:
         path: Folder of the ``data.mdb``.
         files: The keys.
-        version: Text that changes when the ``data.mdb`` does.
+        version: A text that changes with the ``data.mdb``.
     """
 
     path: str
@@ -82,12 +82,12 @@ class LmdbFrames:
         return decode_images(blobs, names)
 
     def frame_signature(self, i: int) -> str:
-        """Text that changes when frame i does."""
+        """Return a text that changes with frame i."""
         return f'{self.files[i]} {self.version}'
 
 
-# LMDBs. The keys are cached in the user's cache folder: listing a million of
-# them reads as many pages.
+# The keys of LMDBs are cached in the user's cache folder, because listing a
+# million of them reads as many pages.
 
 _environments: dict = {}
 
@@ -107,7 +107,9 @@ def list_keys(folder: Path) -> Names:
                 )
             )
     except lmdb.Error as error:
-        raise InputError(f'{folder}: no LMDB can be read: {error}') from None
+        raise InputError(
+            f'{folder}: the LMDB cannot be read: {error}'
+        ) from None
 
 
 def load_keys(path: Path, version: str) -> Names | None:
@@ -149,10 +151,13 @@ def _lmdb() -> ModuleType:
 
 
 def _environment(folder: str) -> Any:
-    """Open an LMDB, once in each process: LMDB forbids more."""
+    """Open an LMDB, or return it if this process has opened it before.
+
+    LMDB forbids opening one twice in a process.
+    """
     path = os.path.realpath(folder)
     if path not in _environments:
-        # Without its lock file, data may lie on a read-only disk. Images are
+        # Without a lock file, the data can be on a read-only disk. Images are
         # read in random order, so reading ahead would fetch the wrong ones.
         _environments[path] = _lmdb().open(
             path, readonly=True, create=False, lock=False, readahead=False

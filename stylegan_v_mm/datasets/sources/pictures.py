@@ -1,4 +1,4 @@
-"""Pixels of image files, upright, and whether such a file moves."""
+"""Decode image files upright, and count the frames of animated ones."""
 
 import io
 import re
@@ -19,8 +19,9 @@ from ...video.reader import (
 
 _FORMATS = ('BMP', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 _JPEG = ('JPEG', 'MPO')
-# What starts a segment of it, which of these end it and lead to pixels, and
-# which come between groups of pixels: tables, comments, applications' own.
+# Markers of JPEG segments: any of them, the one that ends an image, the one
+# before coded pixels, and those that may come between groups of pixels
+# (tables, comments, application data).
 _JPEG_MARKER = re.compile(b'\xff[^\0\xd0-\xd7\xff]')
 _JPEG_END, _JPEG_PIXELS = 0xD9, 0xDA
 _JPEG_BETWEEN = (
@@ -32,7 +33,8 @@ _JPEG_BETWEEN = (
     *range(0xE0, 0xF0),
     0xFE,
 )
-# A TIFF's tag that says what a page is, by bits; the most pages that count.
+# The TIFF tag of the kind of a page, two of its bits, and how many pages are
+# counted at most.
 _PAGE_KIND, _THUMBNAIL, _MASK = 254, 1, 4
 _MAX_PAGES = 2**16
 
@@ -41,15 +43,15 @@ def decode_images(blobs: Sequence[bytes], names: Sequence) -> np.ndarray:
     """Decode still images of one size.
 
     Args:
-        blobs: What image files hold.
-        names: Of these, for messages.
+        blobs: Contents of the image files.
+        names: Names of the files, for messages.
 
     Returns:
         [T, H, W, 3], uint8, RGB, turned upright.
 
     Raises:
-        DamagedVideoError: One is no image, damaged, too large, of another
-            size, or moves.
+        DamagedVideoError: A file is not an image, damaged, too large, of
+            another size, or animated.
     """
     frames = np.empty(0, np.uint8)
     for i, (blob, name) in enumerate(zip(blobs, names)):
@@ -73,20 +75,21 @@ def _decode(blob: bytes, name: object) -> np.ndarray:
     count, _ = count_pictures(image, file)
     if count > 1:
         raise DamagedVideoError(
-            f'{name}: a moving picture of {count} frames, not an image'
+            f'{name}: an animated image of {count} frames, not a still one'
         )
     if image.format == 'TIFF':
-        # OpenCV goes on where compressed data are damaged.
+        # OpenCV does not report damage in compressed data.
         return np.ascontiguousarray(to_rgb(image, name)[..., ::-1])
     is_jpeg = image.format in _JPEG
     if is_jpeg and not jpeg_end(blob):
-        # Up to OpenCV 4.10, what is missing was grey.
+        # Up to 4.10, OpenCV fills in missing pixels with grey.
         raise DamagedVideoError(f'{name}: damaged, the JPEG ends early')
     if image.format == 'PNG' and not png_is_whole(blob):
-        # OpenCV makes room for what a chunk says to hold.
+        # OpenCV allocates as much memory as a chunk states as its size.
         raise DamagedVideoError(f'{name}: damaged, the PNG ends early')
-    # Also makes three channels of grey, palette and alpha images. Of a PNG,
-    # where EXIF may come last, OpenCV reads the orientation in all versions.
+    # IMREAD_COLOR also converts grey, palette and alpha images to three
+    # channels. All versions of OpenCV apply the orientation of a PNG, whose
+    # EXIF may come last.
     flags, orientation = cv2.IMREAD_COLOR, 1
     if is_jpeg or image.format == 'WEBP':
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
@@ -98,17 +101,17 @@ def _decode(blob: bytes, name: object) -> np.ndarray:
 
 
 def open_picture(file: IO[bytes], name: object) -> Image.Image:
-    """Read the head of an image: format and size.
+    """Read the header of an image and check its format and size.
 
-    OpenCV makes room for pixels before it reads them, and knows formats that
-    nobody needs here.
+    OpenCV allocates memory for pixels before it reads them, and supports
+    formats that nobody needs here.
 
     Args:
         file: An image file; must stay open while the image is used.
-        name: Of the file, for messages.
+        name: Name of the file, for messages.
 
     Raises:
-        DamagedVideoError: It is no image, or too large.
+        DamagedVideoError: It is not an image, or too large.
     """
     try:
         image = Image.open(file, formats=_FORMATS)
@@ -127,8 +130,8 @@ def _check_size(image: Image.Image, name: object) -> None:
     width, height = image.size
     if width * height > MAX_FRAME_PIXELS:
         raise DamagedVideoError(
-            f'{name}: an image of {width}x{height} pixels is too large, '
-            f'{MAX_FRAME_PIXELS} are allowed'
+            f'{name}: an image of {width}x{height} pixels is too large, at '
+            f'most {MAX_FRAME_PIXELS} are allowed'
         )
 
 
@@ -137,15 +140,15 @@ def count_pictures(image: Image.Image, file: IO[bytes]) -> tuple[int, bool]:
 
     Args:
         image: From :func:`open_picture`.
-        file: The same file, in which the place changes.
+        file: The same file, whose position changes.
 
     Returns:
-        How many can be read, 1 for a still image, also if a thumbnail or a
-        mask comes with it; and whether the file has all that it says.
+        The number of frames or pages that can be read, 1 for a still image
+        even if it has a thumbnail or a mask; and whether the file is complete.
     """
     if image.format == 'TIFF':
         return tiff_pages(file)
-    # Behind a phone's JPEG may be another picture, which nobody shows.
+    # A phone's JPEG may contain a second image, which no viewer shows.
     moves = image.format in ('PNG', 'WEBP')
     return getattr(image, 'n_frames', 1) if moves else 1, True
 
@@ -153,15 +156,15 @@ def count_pictures(image: Image.Image, file: IO[bytes]) -> tuple[int, bool]:
 def tiff_pages(file: IO[bytes]) -> tuple[int, bool]:
     """Count the pages of a TIFF, see :func:`count_pictures`.
 
-    Pillow takes a page beyond the end of the file for one without tags.
+    Pillow treats a page beyond the end of the file as one without tags.
     """
     file.seek(0)
     head = file.read(4)
     order = '<' if head[:2] == b'II' else '>'
-    # Of a place, of the number of tags, and bytes of a tag.
+    # Types of an offset and of the number of tags, and bytes per tag.
     is_big = b'+' in head[2:]
-    place, count, tag_size = ('Q', 'Q', 20) if is_big else ('I', 'H', 12)
-    value = 12 if is_big else 8  # in a tag
+    offset, count, tag_size = ('Q', 'Q', 20) if is_big else ('I', 'H', 12)
+    value = 12 if is_big else 8  # offset in a tag
 
     def number(at: int, kind: str) -> int:
         file.seek(at)
@@ -176,12 +179,12 @@ def tiff_pages(file: IO[bytes]) -> tuple[int, bool]:
 
     pages: set[int] = set()
     try:
-        page = number(8 if is_big else 4, place)
-        # One that was there already is the end, as for Pillow.
+        page = number(8 if is_big else 4, offset)
+        # As in Pillow, a page that came before ends the list.
         while page and page not in pages and len(pages) < _MAX_PAGES:
             start = page + struct.calcsize(order + count)
             end = start + number(page, count) * tag_size
-            following = number(end, place)
+            following = number(end, offset)
             if len(pages) == 1 and not is_page(range(start, end, tag_size)):
                 return 1, True
             pages.add(page)
@@ -194,21 +197,21 @@ def tiff_pages(file: IO[bytes]) -> tuple[int, bool]:
 def show_times(
     blob: bytes, num_frames: int
 ) -> tuple[np.ndarray | None, float]:
-    """Read when the frames of an animated WebP are shown.
+    """Read the presentation times of the frames in an animated WebP.
 
     Args:
-        blob: What the file holds.
-        num_frames: How many there are.
+        blob: Content of the file.
+        num_frames: Number of frames.
 
     Returns:
         [num_frames], seconds from the start, and the average frame rate; None
-        and 0 where the file does not tell.
+        and 0 if they are unknown.
     """
     durations, at = [], 12
     while blob[:4] == b'RIFF' and at + 8 <= len(blob):
         size = int.from_bytes(blob[at + 4 : at + 8], 'little')
         if blob[at : at + 4] == b'ANMF':
-            # Behind place and size of the frame.
+            # After the position and the size of the frame.
             milliseconds = blob[at + 20 : at + 23]
             durations.append(int.from_bytes(milliseconds, 'little') / 1000)
         at += 8 + size + size % 2
@@ -219,19 +222,19 @@ def show_times(
 
 
 def to_rgb(image: Image.Image, name: object, number: int = 0) -> np.ndarray:
-    """Decode one of the pictures in a file by Pillow, and turn it upright.
+    """Decode one of the images in a file with Pillow, and turn it upright.
 
     Args:
         image: From :func:`open_picture`.
-        name: Of the file, for messages.
-        number: Of the picture.
+        name: Name of the file, for messages.
+        number: Index of the image in the file.
 
     Returns:
         [H, W, 3], uint8, RGB.
 
     Raises:
-        DamagedVideoError: It is damaged, too large, or of numbers that are no
-            pixels.
+        DamagedVideoError: It is damaged, too large, or has 32 bits per
+            channel.
     """
     try:
         image.seek(number)
@@ -244,7 +247,7 @@ def to_rgb(image: Image.Image, name: object, number: int = 0) -> np.ndarray:
             f'{name}: pixels of 32 bits; convert them to 8 or 16 bits'
         )
     try:
-        # Pillow has turned a TIFF as soon as it is loaded.
+        # Pillow turns a TIFF upright when it loads it.
         image.load()
         turned = ImageOps.exif_transpose(image)
         if image.mode.startswith('I;16'):
@@ -256,10 +259,11 @@ def to_rgb(image: Image.Image, name: object, number: int = 0) -> np.ndarray:
 
 
 def jpeg_end(blob: bytes) -> int:
-    """Find where the first picture of a JPEG file ends; 0 if it does not.
+    """Find the end of the first image in a JPEG file; 0 if it has none.
 
-    From segment to segment, as the end of a thumbnail may lie in one; among
-    the coded pixels, no byte 255 is followed by what means something else.
+    The search goes from segment to segment, because one of them may contain
+    a whole thumbnail. Coded pixels contain no bytes that look like the marker
+    of a segment.
     """
     at, has_pixels = 2, False
     while found := _JPEG_MARKER.search(blob, at):
@@ -275,7 +279,7 @@ def jpeg_end(blob: bytes) -> int:
 
 
 def png_is_whole(blob: bytes) -> bool:
-    """Whether the chunks of a PNG lead to the last one, within the file."""
+    """Whether the chunks of a PNG reach its last one within the file."""
     at = 8
     while blob[at + 4 : at + 8] != b'IEND':
         at += 12 + int.from_bytes(blob[at : at + 4], 'big')

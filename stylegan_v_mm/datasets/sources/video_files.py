@@ -27,7 +27,7 @@ class VideoFile:
     Attributes:
         name: Path relative to the data root.
         index: Its frames.
-        size: Bytes.
+        size: Size in bytes.
         mtime_ns: Time of the last change, in nanoseconds.
     """
 
@@ -49,19 +49,17 @@ class VideoFile:
         return decode_frames(self.index, frame_inds)
 
     def signature(self) -> str:
-        """Text that changes when the frames do, or how they are read."""
+        """Return a text that changes with the frames and how they are read."""
         return f'{self.size} {self.mtime_ns} {len(self)} v{CACHE_VERSION}'
 
 
-# Indices of video files, cached in the user's cache folder: one JSON file
-# for each data root.
-
-# Also changes with what is read from the same file.
+# Indices of video files are cached in the user's cache folder, in one JSON
+# file for each data root. Increase the version if an index changes.
 CACHE_VERSION = '3'
 
 
 def index_files(root: Path, names: list[str]) -> list[VideoFile]:
-    """Index video files, reading from the cache what did not change."""
+    """Index video files, using the cache for files that did not change."""
     paths = [os.path.abspath(root / name) for name in names]
     stats = [os.stat(path) for path in paths]
     cache_file = index_cache(root, '.json')
@@ -78,11 +76,11 @@ def index_files(root: Path, names: list[str]) -> list[VideoFile]:
     sources = look_up()
     if None not in sources:
         return sources
-    # Of several processes on a machine one indexes and the others read.
+    # One process on a machine indexes files, and the others read its cache.
     with file_lock(cache_file.with_suffix('.lock'), wait=True):
         sources = look_up()
         todo = [i for i, source in enumerate(sources) if source is None]
-        # FFmpeg works outside of Python's lock: threads are enough.
+        # FFmpeg releases Python's global lock, so threads are enough.
         pool = ThreadPoolExecutor(os.cpu_count())
         indices = pool.map(index_or_problem, [paths[i] for i in todo])
         progress = tqdm(
@@ -128,7 +126,7 @@ def index_or_problem(path: str, thorough: bool = False) -> VideoIndex:
 
 
 def index_cache(root: Path, suffix: str) -> Path:
-    """Name of the file that keeps what was found under a data root."""
+    """Return the cache file of a data root."""
     digest = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
     return user_cache() / 'index' / f'{digest}{suffix}'
 
@@ -160,7 +158,7 @@ def _cache_head(text: str) -> str:
 
 
 def _save_cache(path: Path, sources: list[VideoFile]) -> None:
-    # A file that could not be read at all is tried again the next time.
+    # A file that cannot be read at all is tried again the next time.
     videos = [(s.size, s.mtime_ns, asdict(s.index)) for s in sources if len(s)]
     text = json.dumps(videos, default=np.ndarray.tolist)
     try:

@@ -152,7 +152,7 @@ def measure_training(
     differences: dict[str, float] = {}
     for turn in tqdm(range(options.repeats + 1), 'iterations', disable=None):
         torch.manual_seed(turn)
-        data = random_batch(options, ours.gan)
+        batch = random_batch(options, ours.gan)
         state = ours.state()
         losses: dict[str, dict] = {}
         for way, model in models.items():
@@ -160,7 +160,7 @@ def measure_training(
                 continue  # the same as the one before
             model.restore(state)
             losses[way] = {}
-            for name, phase in model.phases(data).items():
+            for name, phase in model.phases(batch).items():
                 torch.manual_seed(turn)
                 logs = take_turn(rows[name, way], turn, options, phase)
                 losses[way] |= logs or {}
