@@ -15,9 +15,8 @@ num_workers = 0  # decoding takes less time than sharing the cores would
 fps = 20
 preview_interval = checkpoint_interval = 834  # 20 kimg
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))  # for curves by kimg
-# The networks are small and in bfloat16, for CPUs. With a weak penalty, the
-# discriminator becomes sure of everything. Augmentation and average react fast,
-# because training takes about a day.
+# Small networks in bfloat16 suit CPUs. A weaker penalty lets the discriminator
+# win. In a day of training, augmentation and average must react fast.
 model = dict(
     generator=dict(z_dim=128, w_dim=128, motion_z_dim=128, motion_v_dim=128,
                    time_enc_dim=64, channel_base=2048, channel_max=128,
