@@ -4,8 +4,8 @@
     python docs/make_picture.py VIDEO ... --frames 0:80 --columns 6 \
         --out grid.webp
 
-The first command draws these frames of each video in a row. The second draws an
-animated grid with this many columns.
+The first command draws these frames of each video in a row. The second draws
+an animated grid with this many columns.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def main() -> None:
     # Viewers would blur the pixels if they enlarged them.
     grid = grid.repeat_interleave(2, -1).repeat_interleave(2, -2)
     first, *others = pictures([grid])
-    # Web pages need a lossy file; write_animation's are lossless and far larger.
+    # Lossy, for web pages; write_animation's are lossless and far larger.
     first.save(
         args.out,
         save_all=True,
