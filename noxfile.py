@@ -1,12 +1,12 @@
 """Run the tests with other versions of Python, PyTorch and mmcv.
 
 pip install nox
-nox --list                        the lanes
-nox -s quick-3.12                 one of them
-nox -s newest -- tests            with other arguments for pytest
+nox --list                        list the lanes
+nox -s quick-3.12                 run one of them
+nox -s newest -- tests            run it with other arguments for pytest
 
-Each lane has an environment of its own in .nox, runs the tests that depend on
-the versions, and writes its row of the table in docs/compatibility.md.
+Each lane has its own environment in .nox, runs the tests that depend on the
+versions, and writes its row of the table in docs/compatibility.md.
 """
 
 import datetime
@@ -23,7 +23,7 @@ nox.options.sessions = ['quick', 'newest', 'oldest']
 
 ROOT = Path(__file__).parent
 TABLE = ROOT / 'docs/compatibility.md'
-# What depends on the versions, in minutes.
+# The tests that depend on the versions; they take minutes.
 TESTED = (
     'tests/test_checkpoints/test_loading_weights.py',
     'tests/test_video/test_video_files.py',
@@ -61,7 +61,7 @@ def newest(session: nox.Session) -> None:
 
 @nox.session(python='3.10')
 def oldest(session: nox.Session) -> None:
-    """Test the oldest PyTorch that is supported, with mmcv-lite."""
+    """Test the oldest supported PyTorch, with mmcv-lite."""
     test_lane(session, 'torch==2.6.*', freed=('torch',))
 
 
@@ -84,8 +84,8 @@ def test_lane(
 
     Args:
         session: The lane.
-        torch: What to ask of PyTorch.
-        freed: Packages that are not held to requirements/constraints.txt.
+        torch: Requirement on PyTorch.
+        freed: Packages that requirements/constraints.txt does not constrain.
     """
     folder = Path(session.create_tmp())
     pins = (ROOT / 'requirements/constraints.txt').read_text().splitlines()
@@ -114,7 +114,7 @@ def test_lane(
 
 
 def record(session: nox.Session, report: Path, python: str) -> None:
-    """Write the lane's row of the table; end with an error if tests failed.
+    """Write the lane's row of the table; fail if tests failed.
 
     Args:
         session: The lane.

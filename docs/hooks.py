@@ -1,4 +1,4 @@
-"""Take pages from elsewhere into the site, and mend links and references."""
+"""Add pages from outside of ``docs``, and fix links and references."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, **_):
-    """Point links at where pages are in the site, not in the repository."""
+    """Make links point to the pages of the site, not of the repository."""
     if page.file.src_dir == str(ROOT):
         up = '../' * page.file.src_uri.count('/')
         return markdown.replace(f']({up}docs/', f']({up}')

@@ -1,11 +1,11 @@
-"""Lay frames of videos out in one picture: what docs/make_pictures.sh uses.
+"""Lay frames of videos out in one picture, for docs/make_pictures.sh.
 
     python docs/make_picture.py VIDEO ... --frames 0:36:5 --out rows.png
     python docs/make_picture.py VIDEO ... --frames 0:80 --columns 6 \
         --out grid.webp
 
-The first draws these frames of each video, a row each; the second a moving
-grid, so many videos wide.
+The first command draws these frames of each video in a row. The second draws
+an animated grid with this many columns.
 """
 
 import argparse
@@ -69,10 +69,10 @@ def main() -> None:
         next(pictures([grid])).save(args.out, optimize=True)
         return
     grid = video_grid(torch.stack(videos), args.columns)
-    # Viewers blur what they enlarge themselves.
+    # Viewers would blur the pixels if they enlarged them.
     grid = grid.repeat_interleave(2, -1).repeat_interleave(2, -2)
     first, *others = pictures([grid])
-    # Lossy, for web pages: write_animation's are lossless and far larger.
+    # Lossy, for web pages; write_animation's are lossless and far larger.
     first.save(
         args.out,
         save_all=True,

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Make the pictures of rc_track_64 in docs/images/ again, after its weights
-# have changed. From the root of the repository, in the environment:
+# Redraw the pictures of rc_track_64 in docs/images/ after its weights have
+# changed. Run this from the root of the repository, in the environment:
 #
 #     sh docs/make_pictures.sh data/rc_track
 #
-# The folder is that of docs/data_preparation.md, with train/ and held_out/. Half an
-# hour on one core, half of it for the inversion, which comes last and wants
-# LPIPS (tools/get_detectors.py). The numbers that pages quote are printed.
-# Captions say what is seen, so look at the pictures.
+# The folder is that of docs/data_preparation.md, with train/ and held_out/. The
+# script takes half an hour on one core, half of it for the inversion at the end,
+# which needs LPIPS (tools/get_detectors.py). It prints the numbers that pages
+# quote. Captions describe the pictures: check that they are still true.
 set -e
 data=${1:?the folder with the clips of rc_track}
 work=$(mktemp -d)
@@ -16,7 +16,7 @@ images=docs/images
 generate="python tools/generate.py rc_track_64 --fps 20"
 picture="python docs/make_picture.py"
 
-# README: consecutive seeds above, below real clips that were held out.
+# README: consecutive seeds above real clips that were held out.
 held_out=$data/held_out
 real="$held_out/day1_s1_20143_20291.mp4 $held_out/day2_s1_04189_04363.mp4
     $held_out/day2_s1_11541_11748.mp4 $held_out/day2_s1_17774_17893.mp4
@@ -30,8 +30,8 @@ $generate --num-videos 36 --num-frames 36 --format png --out "$work/samples"
 $picture "$work"/samples/* --frames 0:36:5 --columns 2 \
     --out $images/samples.png
 
-# A thousand frames: the beginning and the end against real clips and each
-# other, and whether anything repeats itself.
+# A thousand frames: compare the beginning and the end with real clips, and look
+# for repetition.
 $generate --num-videos 32 --num-frames 100 --format png --out "$work/first"
 $generate --num-videos 32 --num-frames 100 --time-offset 900 --format png \
     --out "$work/last"
@@ -53,7 +53,7 @@ $generate --num-videos 4 --num-frames 25 --decomposition \
 $picture "$work/decomposition.webp" --frames 0:25:6 \
     --out $images/decomposition.png
 
-# Editing: three directions, and the second of them in the background alone.
+# Editing: three directions, and the second of them in the background only.
 edit="python tools/edit.py rc_track_64 --seed 4"
 $edit --num-components 3 --out "$work/sliders"
 cp "$work/sliders/sliders_000004.png" $images/editing_sliders.png

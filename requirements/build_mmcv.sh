@@ -2,8 +2,8 @@
 # Compile mmcv with its ops for the PyTorch of an environment:
 #   requirements/build_mmcv.sh PYTHON FOLDER
 # PYTHON is the environment's interpreter; it needs setuptools<81, wheel, ninja,
-# psutil and torch. The wheel appears in FOLDER. MAX_JOBS is how many files to
-# compile at a time; FORCE_CUDA=1 compiles for GPUs where none is.
+# psutil and torch. The wheel appears in FOLDER. MAX_JOBS is the number of files
+# to compile at a time; FORCE_CUDA=1 compiles for GPUs on a machine without one.
 set -euo pipefail
 
 die() {
@@ -17,15 +17,15 @@ export MAX_JOBS=${MAX_JOBS:-$(nproc)}
 pip() {
   PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 "$PYTHON" -m pip "$@"
 }
-# No constraints file: the environment's torch need not be the pinned one.
+# No constraints file here: the environment's torch need not be the pinned one.
 MMCV=$(grep '^mmcv==' "$(dirname "${BASH_SOURCE[0]}")/constraints.txt")
 
-# Without torch, mmcv would build without its ops, and not say so.
+# Without torch, mmcv would silently build without its ops.
 needs_cpp20=$("$PYTHON" -c '
 import torch
 print(tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 14))
 ') || die "$PYTHON cannot import torch: install it first"
-# As mmcv's setup.py decides it.
+# This is the condition in mmcv's setup.py.
 cuda=$("$PYTHON" -c '
 import os
 import torch
@@ -38,14 +38,15 @@ trap 'rm -rf "$source"' EXIT
 unpack() {
   rm -rf "$source"/mmcv-*/
   tar -xzf "$source"/mmcv-*.tar.gz -C "$source"
-  # From 2.14 on, torch's headers demand C++20, and mmcv asks for C++17.
+  # From 2.14 on, torch's headers need C++20, but mmcv requests C++17.
   if [ "$needs_cpp20" = True ]; then
     sed -i 's/-std=c++17/-std=c++20/' "$source"/mmcv-*/setup.py
   fi
 }
 
-# Each of mmcv's 77 C++ files reads torch's headers, which takes longer than
-# its own code: included in six, they compile in a sixth of the time.
+# Each of mmcv's 77 C++ files includes torch's headers, which take longer to
+# compile than its own code. Merged into six units, they compile in a sixth of the
+# time.
 gather() {
   local folder=$1 unit=$2 file
   shift 2
@@ -58,11 +59,11 @@ gather() {
 gather_all() {
   local ops file
   ops=$(echo "$source"/mmcv-*/mmcv/ops/csrc/pytorch)
-  # pybind.cpp declares again what the others define.
+  # pybind.cpp redeclares what the others define.
   gather "$ops" all.cpp \
     $(cd "$ops" && ls -- *.cpp | grep -vx 'pybind.cpp')
-  # The first three define helpers of one name; psamask.cpp has macros that
-  # break what follows it.
+  # The first three define helpers with the same name; psamask.cpp has macros that
+  # break the code after it.
   gather "$ops/cpu" all_cpu.cpp \
     $(cd "$ops/cpu" && ls -- *.cpp | grep -vxE \
       '(roi_align|roi_align_rotated|rotated_feature_align|psamask).cpp') \
@@ -84,7 +85,7 @@ if [ "$cuda" = True ]; then
 else
   gather_all
   wheel || {
-    echo 'the gathered files do not compile here: one by one, then'
+    echo 'the merged files do not compile here; compiling them one by one'
     unpack
     wheel
   }

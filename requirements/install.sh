@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Make or update .venv (the Makefile calls this; it can be repeated):
-#   lint    codespell, mypy and ruff alone, seconds
-#   docs    mkdocs alone, seconds
-#   quick   mmcv-lite and the PyTorch formula of its ops, no compiler
-#   full    mmcv with compiled ops, mmagic with all it needs, the tests' tools
+#   lint    only codespell, mypy and ruff, in seconds
+#   docs    only mkdocs, in seconds
+#   quick   mmcv-lite, with our PyTorch version of its ops; needs no compiler
+#   full    mmcv with compiled ops, mmagic with its dependencies, test tools
 # PYTHON chooses the interpreter of a new .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -42,8 +42,8 @@ install_ourselves() {
   pip install -q --no-deps --no-build-isolation -e .
 }
 
-# PyPI has mmcv's source only, and pip's own cache does not know which torch
-# a wheel was compiled for. Prints the folder of the wheel.
+# Prints the folder of mmcv's wheel. PyPI has only the source, and pip's own cache
+# does not know which torch a wheel was compiled for.
 mmcv_wheel_folder() {
   "$VENV_PYTHON" - <<'END'
 import os
@@ -66,8 +66,8 @@ END
 check_compilers() {
   local include
   command -v "${CXX:-c++}" >/dev/null ||
-    die "mmcv's ops need a C++ compiler: install g++ (or 'make demo'," \
-      'which does without)'
+    die "mmcv's ops need a C++ compiler: install g++, or run 'make demo'," \
+      'which needs none'
   include=$("$VENV_PYTHON" -c \
     'import sysconfig; print(sysconfig.get_path("include"))')
   [ -f "$include/Python.h" ] ||
@@ -78,8 +78,8 @@ check_compilers() {
       'from torch.utils import cpp_extension as c; assert c.CUDA_HOME' \
       2>/dev/null ||
       die 'there is a GPU but no nvcc: install the CUDA toolkit of the' \
-        'version that torch was made for, or hide the GPU to compile for' \
-        'the CPU alone (CUDA_VISIBLE_DEVICES= make test)'
+        'version that torch was built for, or hide the GPU to compile for' \
+        'the CPU only (CUDA_VISIBLE_DEVICES= make test)'
   fi
 }
 
@@ -93,7 +93,7 @@ build_mmcv() {
   requirements/build_mmcv.sh "$VENV_PYTHON" "$part" \
     2>&1 | tee "$log" |
     { grep --line-buffered -oE '^ *\[[0-9]+/[0-9]+\]' || true; } ||
-    die "mmcv did not compile; the compiler's words are in $log"
+    die "mmcv did not compile; the compiler's output is in $log"
   rm -rf "$folder"
   mv "$part" "$folder"
 }
@@ -111,7 +111,7 @@ install_docs() {
 install_quick() {
   make_venv
   install_base
-  say 'installing mmcv-lite and mmagic (without what its models need)'
+  say 'installing mmcv-lite and mmagic (without the dependencies of its models)'
   pip uninstall -qq -y mmcv
   pip_install mmcv-lite
   pip_install --no-deps mmagic
@@ -124,11 +124,11 @@ install_full() {
   local folder
   folder=$(mmcv_wheel_folder)
   compgen -G "$folder/mmcv-*.whl" >/dev/null || build_mmcv "$folder"
-  # mmcv-lite and mmcv are two packages of one import name.
+  # mmcv-lite and mmcv are two packages with the same import name.
   rm -f .venv/.quick
   pip uninstall -qq -y mmcv-lite
   pip install -q --no-deps --force-reinstall "$folder"/mmcv-*.whl
-  say 'installing mmagic with what its models need (1 to 5 minutes)'
+  say 'installing mmagic with the dependencies of its models (1 to 5 minutes)'
   pip_install -r requirements/mminstall.txt -r requirements/optional.txt \
     -r requirements/tests.txt ruff
   install_ourselves

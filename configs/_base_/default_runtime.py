@@ -11,11 +11,11 @@ log_level = 'INFO'
 log_interval = 50  # iterations
 preview_interval = 5000
 checkpoint_interval = 5000
-save_best = None  # 'FVD16': keep what measures best, see val_interval
+save_best = None  # 'FVD16': keep the best checkpoint, see val_interval
 preview_frames = 64
 fps = 25  # of previews
-tf32 = False  # whether GPUs may round float32 products, which is faster
-tensorboard = False  # whether to write for it; needs the package tensorboard
+tf32 = False  # True: GPUs may round float32 products, which is faster
+tensorboard = False  # True: write its logs; needs the package tensorboard
 
 dist_timeout = 1800  # seconds that a process waits for the others
 
@@ -54,7 +54,7 @@ custom_hooks = [
 log_processor = dict(
     by_epoch=False,
     window_size='= log_interval',
-    # Besides losses and times, summarise these, too.
+    # Summarise these besides losses and times.
     custom_cfg=[
         dict(data_src=name, method_name=method, window_size='= log_interval')
         for name, method in (
@@ -67,7 +67,7 @@ log_processor = dict(
         )
     ],
 )
-# Where numbers and previews go; docs/monitoring.md has Weights & Biases.
+# Backends of numbers and previews; docs/monitoring.md adds Weights & Biases.
 files = [dict(type='LocalVisBackend')]
 files_and_tensorboard = [*files, dict(type='TensorboardVisBackend')]
 visualizer = dict(

@@ -1,4 +1,4 @@
-# LSUN cars at 256 px, images; as lsun_church.py, but data/lsun/car/data.mdb:
-# 5.5 million images, of which the central squares count.
+# LSUN cars at 256 px: like lsun_church.py, with the central squares of the 5.5
+# million images in data/lsun/car/data.mdb.
 _base_ = ['./lsun_church.py']
 data_root = 'data/lsun/car'

@@ -1,9 +1,9 @@
-# LSUN outdoor churches at 256 px, images: https://github.com/fyu/lsun
-# data/lsun/church_outdoor_train_lmdb/data.mdb, as it unpacks: 126,227 images.
-# Reading it needs `pip install lmdb`; a folder or a zip of images does not.
-# Without motion, StyleGAN2's networks; its noise: model.generator.use_noise.
-# No published run; as many frames as the videos' 2 days on 4 V100.
-# 23.2 + 24.0 million parameters.
+# LSUN outdoor churches, images at 256 px: https://github.com/fyu/lsun
+# The data are the 126,227 images of data/lsun/church_outdoor_train_lmdb, which
+# `pip install lmdb` reads; a folder or a zip of images does not need it.
+# Without motion, the networks are StyleGAN2's; model.generator.use_noise adds
+# its noise. There is no published run. It has as many frames as the runs on
+# videos, which take 2 days on 4 V100. 23.2 + 24.0 million parameters.
 _base_ = [
     '../_base_/models/stylegan_v.py',
     '../_base_/datasets/videos.py',
@@ -18,7 +18,7 @@ model = dict(
     discriminator=dict(num_frames_div_factor=1),
 )
 preview_frames = 1
-# FID of as many generated as real images; the file: docs/metrics.md.
+# FID of as many generated as real images; docs/metrics.md describes its file.
 num_test_videos = 50000
 num_test_frames = 1
 num_test_images = '= num_test_videos'

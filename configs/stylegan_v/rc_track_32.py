@@ -1,12 +1,12 @@
-# As rc_track_64.py, but at 32 px: learns to drive in 20 minutes on one CPU
+# Like rc_track_64.py, but at 32 px: it learns to drive in 20 minutes on a CPU
 # core. 0.4 + 0.6 million parameters.
 _base_ = ['./rc_track_64.py']
 resolution = 32
-lr = 0.006  # small networks bear it
+lr = 0.006  # small networks tolerate it
 total_kimg = 72  # 3000 iterations
 preview_interval = checkpoint_interval = 1000
-# Half as wide, and in float32, which needs no clamp. A shorter run has an
-# average over fewer clips, and lets the augmentation react sooner.
+# The networks are half as wide, and in float32, which needs no clamp. The run
+# is shorter, so average and augmentation react faster.
 num_fp16_res = 0
 model = dict(
     generator=dict(

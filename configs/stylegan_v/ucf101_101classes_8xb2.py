@@ -1,4 +1,4 @@
-# As ucf101_101classes.py, but 2 clips of 2 frames on each of 8 GPUs: as many
+# Like ucf101_101classes.py, but 2 clips of 2 frames on each of 8 GPUs: as many
 # frames in 6 times as many iterations. 33.0 + 23.9 million parameters.
 _base_ = ['./ucf101_101classes.py']
 num_frames = 2

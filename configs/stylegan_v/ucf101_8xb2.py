@@ -1,4 +1,4 @@
-# As ucf101.py, but 2 clips of 2 frames on each of 8 GPUs: as many
+# Like ucf101.py, but 2 clips of 2 frames on each of 8 GPUs: as many
 # frames in 6 times as many iterations. 32.1 + 23.9 million parameters.
 _base_ = ['./ucf101.py']
 num_frames = 2

@@ -1,4 +1,4 @@
-# As voxceleb2.py, but 2 clips of 2 frames on each of 8 GPUs: as many
+# Like voxceleb2.py, but 2 clips of 2 frames on each of 8 GPUs: as many
 # frames in 6 times as many iterations. 32.1 + 23.9 million parameters.
 _base_ = ['./voxceleb2.py']
 num_frames = 2

@@ -53,24 +53,24 @@ def parse_args() -> argparse.Namespace:
 
     text = parser.add_argument_group('text')
     which = text.add_mutually_exclusive_group(required=True)
-    which.add_argument('--prompt', help='what the videos are to show')
+    which.add_argument('--prompt', help='what the videos should show')
     which.add_argument(
-        '--prompts', type=Path, help='YAML file of "name: prompt", all in turn'
+        '--prompts',
+        type=Path,
+        help='YAML file with lines "name: prompt", edited in turn',
     )
     text.add_argument(
         '--neutral',
-        help='what they show now: change them as the texts differ, instead '
-        'of making them like the prompt',
+        help='what they show now: move along the difference of the two texts '
+        'instead of towards the prompt',
     )
 
     videos = parser.add_argument_group('videos to edit')
     videos.add_argument(
-        '--seed', type=seed_number, default=0, help='the next ones count up'
+        '--seed', type=seed_number, default=0, help='the first seed'
     )
     videos.add_argument('--num-videos', type=video_count, default=1)
-    videos.add_argument(
-        '--label', type=count, help='class; random if not given'
-    )
+    videos.add_argument('--label', type=count, help='class; random by default')
     videos.add_argument('--truncation-psi', type=finite_float, default=1)
     videos.add_argument(
         '--latents', type=Path, help='edit these instead of seeds'
@@ -85,19 +85,20 @@ def parse_args() -> argparse.Namespace:
         '--latent-weight',
         type=loss_weight,
         default=0.008,
-        help='of the squared distance of the styles; more stays closer',
+        help='weight of the squared distance of the styles; a larger one '
+        'keeps them closer',
     )
     edit.add_argument(
         '--identity-weight',
         type=loss_weight,
         default=0.1,
-        help="of CLIP's distance from the frames as they were",
+        help="weight of CLIP's distance from the original frames",
     )
     edit.add_argument(
         '--layers',
         default='2-',
         help='style vectors to move: A-B, or A- for all from A on; the first '
-        'two would change the motion, too',
+        'two also affect the motion',
     )
     edit.add_argument('--frames-per-step', type=frame_count, default=4)
     parser.add_argument('--device', help='cuda or cpu; found if not given')
@@ -114,7 +115,7 @@ def read_prompts(path: Path) -> dict[str, str]:
     """Read a YAML file of prompts: folder name -> text.
 
     Raises:
-        InputError: It is missing or holds something else.
+        InputError: The file is missing or holds something else.
     """
     try:
         prompts = yaml.safe_load(path.read_text())

@@ -1,7 +1,7 @@
 """Train a tiny CLIP on videos in folders that are named by what they show.
 
-It knows the names of the folders and nothing else: enough to try text editing
-without weights of a real one.
+It knows only the names of the folders, which is enough to try text editing
+without the weights of a real CLIP.
 
 Example:
     python projects/text_editing/train_toy_clip.py data/three_colours
@@ -39,8 +39,8 @@ def read_frames(folder: Path) -> tuple[list[str], torch.Tensor, torch.Tensor]:
     """Decode some frames of each video.
 
     Returns:
-        Names of the folders; frames [M, 3, 32, 32] in [-1, 1]; the number of
-        each one's folder [M].
+        Names of the folders; frames [M, 3, 32, 32] in [-1, 1]; the index of
+        each frame's folder [M].
 
     Raises:
         InputError: There are no folders of videos.
@@ -91,7 +91,7 @@ def main() -> None:
     progress = tqdm(range(args.steps), unit='step')
     for _ in progress:
         rows = torch.randint(len(frames), [64])
-        # Contrast and brightness say nothing about what it is.
+        # Contrast and brightness do not depend on the class.
         shape = (64, 1, 1, 1)
         images = frames[rows] * (0.7 + 0.6 * torch.rand(shape))
         images = images + 0.2 * torch.randn(shape)

@@ -4,7 +4,7 @@
     python projects/web_demo/app.py WORK_DIR
     python projects/web_demo/app.py CONFIG CHECKPOINT
 
-Without a model, it is rc_track_64, which comes with the package.
+The default model is rc_track_64, which comes with the package.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
         'on the hub',
     )
     parser.add_argument(
-        'checkpoint', nargs='?', help='not needed if the model is no config'
+        'checkpoint', nargs='?', help='only needed if the model is a config'
     )
     parser.add_argument(
         '--port',
@@ -64,11 +64,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Parse the command line and serve the page."""
     args = parse_args()
-    # Files of visitors go, however the server ends.
+    # Delete the files of visitors, however the server ends.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     with tempfile.TemporaryDirectory() as folder:
-        # Read when gradio is imported: where it keeps files, and that it
-        # reports to nobody.
+        # gradio reads these when it is imported: where to keep files, and not
+        # to report usage.
         os.environ['GRADIO_TEMP_DIR'] = folder
         os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
         try:
@@ -83,7 +83,7 @@ def main() -> None:
             studio = Studio(
                 gan, Path(folder), args.max_frames, args.time_limit
             )
-            # Visitors need not know where the file lies.
+            # Visitors need not know the path of the file.
             name = '/'.join(Path(gan.checkpoint).parts[-2:])
             page = build_page(studio, f'{name}, {studio.resolution} px')
             host, port = listener.getsockname()[:2]

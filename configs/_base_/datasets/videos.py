@@ -1,11 +1,11 @@
-# Any videos: a folder of video files, of frame folders, or a zip of these.
+# Any videos: a folder of video files or frame folders, or a zip of the latter.
 _base_ = ['../metrics/protocols.py']
 data_root = 'data/videos'
 labels = None  # 'folder' (one per class), a dataset.json or a csv
-images = False  # True: images, in folders, a zip or an LMDB; one frame each
+images = False  # True: images in folders, a zip or an LMDB, one frame each
 max_dist = 32  # frames from the first to the last of a training clip
-flip_prob = 0.5  # share of mirrored clips; 0 where left is not right
-num_workers = 4  # processes that decode, for each GPU
+flip_prob = 0.5  # share of mirrored clips; 0 if left and right differ
+num_workers = 4  # processes that decode, per GPU
 
 train_dataloader = dict(
     batch_size='= batch_size // num_processes',
@@ -20,7 +20,7 @@ train_dataloader = dict(
         min_num_frames='= num_frames',
         max_num_frames='= max_num_frames',
         pipeline=[
-            # Two fake batches an iteration get times and labels, too.
+            # Each iteration also needs times and labels of two fake batches.
             dict(
                 type='SampleClip',
                 num_frames='= num_frames',
@@ -35,19 +35,19 @@ train_dataloader = dict(
     ),
 )
 
-# tools/test.py: clips of the average generator from seeds, against one clip
-# of each real video; see ../metrics/protocols.py.
+# tools/test.py compares clips of the average generator, made from seeds, with
+# one clip of each real video; see ../metrics/protocols.py.
 test_dataloader = dict(
     batch_size=4,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-    # Lists: clips may differ in length.
+    # This makes lists, because clips may differ in length.
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
         type='SeedDataset',
         num_videos='= num_test_videos',
         num_frames='= num_test_frames',
-        # Of 50,000 images, those that the videos above do not give.
+        # The rest of the 50,000 images, after those of the videos above.
         extra_videos='= max('
         '-(-num_test_images // frames_per_video) - num_test_videos, 0)',
         extra_frames='= frames_per_video',

@@ -1,25 +1,26 @@
-# The published metrics, by their names; a config measures with those it lists:
+# The published metrics by their names. A config lists those to measure:
 # test_evaluator = ['= fvd2048_16f', '= fid50k_full']
-# All take their frames from the same generated clips: 128 frames and 50,000
-# images are num_test_frames = 128 and num_test_images = 50000.
-num_test_videos = 2048  # generated, and the most real ones
+# All of them use frames of the same generated clips. Metrics of 128 frames
+# need num_test_frames = 128, metrics of 50,000 images num_test_images = 50000.
+num_test_videos = 2048  # generated videos, and the most real ones
 num_test_frames = 16  # frames in each generated video
 num_test_images = 0  # generated frames for FID, KID and IS
-frames_per_video = '= min(16, num_test_frames)'  # ... of each video
-published_protocol = False  # True: the first real videos, not spread; FID and
-# KID of all real frames. Published offsets of real clips are not seeded.
+frames_per_video = '= min(16, num_test_frames)'  # images from each video
+published_protocol = False  # True: use the first real videos instead of
+# spreading them, and all real frames for FID and KID. The published offsets of
+# real clips are not seeded.
 cache_statistics = True  # of real clips, in the user's cache folder
 
-# What `python tools/get_detectors.py` gets.
+# `python tools/get_detectors.py` downloads the weights of these.
 detector = dict(type='I3D')
 frame_detector = dict(type='VGG16')
-# Files that you have to get by yourself, see docs/metrics.md.
+# You have to get the files of these yourself, see docs/metrics.md.
 image_detector = dict(
     type='InceptionTorchScript', path='checkpoints/inception-2015-12-05.pt'
 )
 action_detector = dict(type='C3DTorchScript', path='checkpoints/c3d_ucf101.pt')
 
-# Real videos; or a data set by its type, see docs/extending.md.
+# Real videos, or the config of a data set by type, see docs/extending.md.
 real_data = dict(data_root='= data_root', labels='= labels', images='= images')
 on_real = dict(
     resolution='= resolution',

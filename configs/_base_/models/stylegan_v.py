@@ -2,8 +2,8 @@
 # variables once all configs and options are merged.
 resolution = 256
 num_classes = 0  # 0: unconditional
-num_frames = 3  # frames a training clip
-max_num_frames = 1024  # longer videos give random windows of this length
+num_frames = 3  # frames in a training clip
+max_num_frames = 1024  # of longer videos, random windows of this length
 motion_period = 16  # frames: how slow the motion is
 num_fp16_res = 4  # resolutions in half precision, from the highest
 

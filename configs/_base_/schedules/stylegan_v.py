@@ -1,13 +1,13 @@
 # The published schedule. A kimg is a thousand frames, not clips.
 batch_size = 64  # clips, over all processes
-accumulative_counts = 1  # parts of a GPU's batch, one after another
+accumulative_counts = 1  # parts of a GPU's batch, processed in turn
 total_kimg = 25000
 lr = 0.0025
 max_iters = '= int(total_kimg * 1000 / (batch_size * num_frames))'
 
-# Regularisation steps every 4 (generator) and 16 (discriminator) iterations
-# shrink the learning rate and Adam's betas. The generator's, path length, is
-# off, but the published runs have its correction.
+# Learning rates and Adam's betas are corrected for the regularisation steps
+# every 4 (generator) and 16 (discriminator) iterations. Path length, the
+# generator's, is off, but the published runs have its correction.
 optim_wrapper = dict(
     constructor='GANOptimWrapperConstructor',
     generator=dict(
@@ -34,8 +34,8 @@ train_cfg = dict(
 )
 test_cfg = dict(type='TestLoop')
 
-# Metrics during training: the same as those of tools/test.py.
-val_interval = 0  # iterations; 0: none
+# Metrics during training are the same as those of tools/test.py.
+val_interval = 0  # iterations; 0: do not measure
 val_loop = dict(type='ValLoop')
 val_cfg = '= val_loop if val_interval else None'
 val_dataloader = '= test_dataloader if val_interval else None'

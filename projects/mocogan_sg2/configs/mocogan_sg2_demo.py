@@ -1,4 +1,4 @@
-# A toy that trains on a CPU: the moving shapes of `make demo`.
+# A toy model that trains on a CPU, with the moving shapes of `make demo`.
 _base_ = ['./mocogan_sg2_ucf101.py']
 data_root = 'data/moving_shapes'
 resolution = 32
@@ -19,4 +19,4 @@ model = dict(
     r1_gamma=5,
     ema_kimg=0.5)  # fmt: skip
 num_test_videos = 128
-detector = dict(type='RandomI3D')  # FVD-random: compares with itself alone
+detector = dict(type='RandomI3D')  # FVD-random: only comparable with itself

@@ -1,7 +1,7 @@
 # MoCoGAN+SG2 on UCF-101 at 256 px, the baseline of the StyleGAN-V paper.
 _base_ = ['../../../configs/stylegan_v/ucf101.py']
 custom_imports = dict(imports=['projects.mocogan_sg2.mocogan_sg2'])
-num_frames = 16  # consecutive ones
+num_frames = 16  # consecutive frames
 max_num_frames = 16
 motion_period = 1  # a motion code for each frame
 batch_size = 16
@@ -12,7 +12,7 @@ model = dict(
         _delete_=True,
         type='MoCoGANDiscriminator',
         num_frames='= num_frames',
-        # A plain StyleGAN2 discriminator: there is one frame, none to join.
+        # A plain StyleGAN2 discriminator, because there is just one frame.
         image_discr=dict(
             type='StyleGANVDiscriminator',
             resolution='= resolution',

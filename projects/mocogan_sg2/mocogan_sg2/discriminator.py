@@ -18,7 +18,7 @@ from stylegan_v_mm.registry import MODELS
 
 
 class Noise(nn.Module):
-    """Add normal noise, in training and eval mode.
+    """Add normal noise, both in training and in eval mode.
 
     Args:
         sigma (float): Its standard deviation.
@@ -29,25 +29,25 @@ class Noise(nn.Module):
         self.sigma = sigma
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add it to ``x`` [N, ...], N clips of this process."""
+        """Add noise to ``x`` [N, ...] for the N clips of this process."""
         noise = own_rows(torch.randn, x.shape, x.device)
         return x.add(noise, alpha=self.sigma)
 
 
 class VideoDiscriminator(nn.Module):
-    """3-D convolutions over a clip; a logit for each patch that they see.
+    """3-D convolutions over a clip, with a logit for each receptive field.
 
-    Each layer takes 3 frames away and halves width and height, as the
-    published ones do from 64 px on; smaller pictures have fewer layers, so
-    that at least 4x4 is left for the last one.
+    Each layer removes 3 frames and halves width and height, like the published
+    ones from 64 px on. Smaller frames have fewer layers, so that at least 4x4
+    is left for the last one.
 
     Args:
         resolution (int): Width and height of a frame, a power of two from 16
             to 1024.
-        channels (int): Feature maps after the first layer; the next ones
-            double them. Defaults to 64.
-        num_t_paddings (int): How many layers, from the first, are padded in
-            time, for shorter clips. Defaults to 0; 6 pads all.
+        channels (int): Feature maps after the first layer, doubled in each of
+            the next ones. Defaults to 64.
+        num_t_paddings (int): Number of layers, from the first, that are padded
+            in time, for shorter clips; 6 pads all. Defaults to 0.
 
     Raises:
         InputError: A value is out of range.
@@ -71,7 +71,7 @@ class VideoDiscriminator(nn.Module):
             for i, pair in enumerate(itertools.pairwise(widths))
         ]
         width = widths[-1]
-        if resolution == 256:  # as published, for no other
+        if resolution == 256:  # published for this resolution only
             convs += [
                 conv3d(width, width, 3, 1, (1 + padded[i], 1, 1))
                 for i in (4, 5)
@@ -95,10 +95,10 @@ class VideoDiscriminator(nn.Module):
         )
 
     def check_length(self, num_frames: int) -> None:
-        """Refuse clips that are too short.
+        """Check that clips are long enough.
 
         Raises:
-            InputError: They are.
+            InputError: They are too short.
         """
         if num_frames < self.min_num_frames:
             raise InputError(
@@ -125,17 +125,17 @@ class VideoDiscriminator(nn.Module):
 
 @MODELS.register_module()
 class MoCoGANDiscriminator(nn.Module):
-    """Image and video discriminator: videos, label ``c`` -> logits of both.
+    """Image and video discriminator: videos and label ``c`` -> both logits.
 
     Only the image discriminator sees the label.
 
     Args:
         image_discr (dict): Config of a ``StyleGANVDiscriminator`` of single
             frames.
-        num_frames (int): Frames a clip. Defaults to 16.
+        num_frames (int): Frames in a clip. Defaults to 16.
         video_channels (int): ``channels`` of :class:`VideoDiscriminator`.
             Defaults to 64.
-        num_t_paddings (int): See there. Defaults to 0.
+        num_t_paddings (int): See :class:`VideoDiscriminator`. Defaults to 0.
 
     Raises:
         InputError: A value is out of range, or clips are too short.

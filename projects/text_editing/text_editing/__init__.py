@@ -1,1 +1,1 @@
-"""Editing videos by a text, with CLIP."""
+"""Editing videos by text, with CLIP."""

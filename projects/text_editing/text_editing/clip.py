@@ -77,8 +77,8 @@ class Clip:
     def frames(self, frames: Tensor) -> Tensor:
         """Encode frames [M, 3, H, W], about [-1, 1], as unit vectors [M, D].
 
-        They are brought to CLIP's resolution and normalised by its mean and
-        deviation, as its training pictures were. Gradients pass.
+        They are resized to CLIP's resolution and normalised by its mean and
+        standard deviation, like its training images. Gradients pass through.
         """
         frames = (frames + 1) / 2
         if frames.shape[2:] != self.size:

@@ -16,20 +16,20 @@ from .clip import Clip
 
 
 class TextEdit(NamedTuple):
-    """What to move towards, and how far.
+    """Target and settings of an edit.
 
     Attributes:
-        prompt (str): What the video is to show.
-        neutral (str, optional): What it shows now. The frames then are to
-            move, in CLIP's space, as far as they can along the way from this
-            text to the prompt; otherwise they are to be like the prompt.
+        prompt (str): What the video should show.
+        neutral (str, optional): What it shows now. The frames then move along
+            the difference from this text to the prompt in CLIP's space;
+            otherwise they move towards the prompt.
         layers (range): Style vectors that move, from 0.
         num_steps (int): Steps of Adam.
-        lr (float): Its highest learning rate.
+        lr (float): Highest learning rate of Adam.
         latent_weight (float): Weight of the squared distance of ``ws``.
-        identity_weight (float): Weight of CLIP's distance of frames from
-            what they were.
-        frames_per_step (int): Frames that each step looks at.
+        identity_weight (float): Weight of CLIP's distance between the edited
+            and the original frames.
+        frames_per_step (int): Frames that each step uses.
     """
 
     prompt: str
@@ -43,12 +43,12 @@ class TextEdit(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Edited styles, and how like the prompt the video was and is.
+    """Edited styles, and their similarity to the prompt before and after.
 
     Attributes:
         ws (Tensor): [1, num_ws, w_dim].
-        before (float): Cosine, the mean over frames.
-        after (float): Likewise.
+        before (float): Mean cosine of the original frames and the prompt.
+        after (float): Mean cosine of the edited frames and the prompt.
     """
 
     ws: Tensor
@@ -59,10 +59,11 @@ class Result(NamedTuple):
 def ramp(progress: float) -> float:
     """Scale the learning rate: up in the first 5 %, down in the last 25 %.
 
-    The schedule of StyleGAN2's projector (Karras et al. 2020, appendix D).
+    This is the schedule of StyleGAN2's projector (Karras et al. 2020, appendix
+    D).
 
     Args:
-        progress (float): Share of the steps that are done.
+        progress (float): Finished share of the steps.
     """
     up = min(1, progress / 0.05)
     down = min(1, (1 - progress) / 0.25)
@@ -70,7 +71,7 @@ def ramp(progress: float) -> float:
 
 
 def spread_times(num_frames: float, count: int, shift: float) -> Tensor:
-    """Space times [count] evenly over a video, ``shift`` of a gap in."""
+    """Space times [count] evenly over a video, from ``shift`` of a gap on."""
     return (torch.arange(count).double() + shift) * (num_frames / count)
 
 
@@ -84,19 +85,19 @@ def edit_by_text(
 ) -> Result:
     """Move the styles of one video towards a text.
 
-    The video keeps its motion noise. Each step looks at frames from all over
-    the video, each time at others.
+    The video keeps its motion noise. Each step uses different frames from the
+    whole video.
 
     Args:
         sampler (Sampler): Of the generator.
         latents (Latents): Of one video.
         clip (Clip): On the model's device.
-        edit (TextEdit): What to do.
-        num_frames (int): Length of the video to look at, from time 0.
-        progress (callable): Told the loss of each step.
+        edit (TextEdit): Target and settings.
+        num_frames (int): Length of the video to use, from time 0.
+        progress (callable): Called with the loss of each step.
 
     Returns:
-        Result: Where it got.
+        Result: The edited styles.
     """
     start = latents.ws.to(clip.device)
     delta = torch.zeros_like(start[:, list(edit.layers)], requires_grad=True)

@@ -23,11 +23,11 @@ def build_page(studio: Studio, title: str) -> gr.Blocks:
     """Build the page.
 
     Args:
-        studio (Studio): What answers.
-        title (str): Which model it is, plain text.
+        studio (Studio): Answers the requests.
+        title (str): Name of the model, plain text.
 
     Returns:
-        gr.Blocks: To be mounted.
+        gr.Blocks: The page, to be mounted in an application.
     """
     theme = gr.themes.Default(
         primary_hue='indigo',
@@ -58,7 +58,7 @@ def build_page(studio: Studio, title: str) -> gr.Blocks:
                         studio,
                         'moment',
                         0,
-                        'Frames after Start, or between two; seen at once.',
+                        'Frames after Start, also fractional; shown at once.',
                     )
                     frame = gr.Image(
                         label='Frame',
@@ -108,19 +108,19 @@ def answer(
     outputs: gr.components.Component | list[gr.components.Component],
     **options,
 ) -> None:
-    """Answer events with what is made of the controls' values.
+    """Answer events with the result of a function of the controls' values.
 
-    One after the other, of all visitors. What a visitor can mend becomes a
-    message in the page.
+    Requests of all visitors are handled one after the other. Errors that a
+    visitor can fix become messages in the page.
 
     Args:
         triggers (list): Methods of components that bind an event.
-        name (str): Of the endpoint for programs.
-        make (callable): Takes the settings and whom to tell about progress.
-        controls (dict): Of the settings, by their names, which are those of
-            the endpoint's parameters, too.
-        outputs (Component or list): What is set.
-        options: Of the triggers.
+        name (str): Name of the endpoint for programs.
+        make (callable): Takes the settings and a callback for progress.
+        controls (dict): Controls by the names of their settings, which also
+            name the endpoint's parameters.
+        outputs (Component or list): Components that show the result.
+        options: Passed to the triggers.
     """
 
     def wrapped(*values):
@@ -134,7 +134,7 @@ def answer(
                 print_exception=False,
             ) from None
 
-    # Where gradio looks for names, and for who wants to show progress.
+    # gradio reads the names, and whether to show progress, from the signature.
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     wrapped.__signature__ = inspect.Signature(
         [
@@ -155,7 +155,7 @@ def answer(
 
 
 def settled(control: gr.components.Component) -> Callable:
-    """Choose the event of a new value, but not of one half typed."""
+    """Return the event of a new value, but not of one being typed."""
     if isinstance(control, gr.Number):
         return control.submit
     return control.change
@@ -168,14 +168,14 @@ def slider(studio: Studio, name: str, value: float, info: str) -> gr.Slider:
 
 
 def number(studio: Studio, name: str, info: str) -> gr.Number:
-    """Make the box of a range that is too wide for a slider."""
+    """Make the number box of a range that is too wide for a slider."""
     return gr.Number(0, label=studio.ranges[name].label, info=info)
 
 
 def look_controls(
     studio: Studio,
 ) -> tuple[dict[str, gr.components.Component], list]:
-    """Make the controls of what is seen and how it moves.
+    """Make the controls of content and motion.
 
     Returns:
         tuple: The controls by name, and the events of random seeds.
@@ -255,7 +255,7 @@ def pace_controls(studio: Studio) -> dict[str, gr.components.Component]:
 
 
 def result_parts(label: str) -> list[gr.components.Component]:
-    """Make the places of a result: video, downloads."""
+    """Make the components of a result: video and downloads."""
     video = gr.Video(
         label=label,
         height=440,
@@ -274,7 +274,7 @@ def result_parts(label: str) -> list[gr.components.Component]:
 
 
 def show(result: Result) -> tuple:
-    """Fill the places of :func:`result_parts`."""
+    """Fill the components of :func:`result_parts`."""
     return (
         gr.Video(result.video, label=result.about),
         gr.DownloadButton(value=result.video, interactive=True),

@@ -1,4 +1,4 @@
-"""Serving the page: to this machine, without anything from elsewhere."""
+"""Serving the page, by default to this machine, without foreign resources."""
 
 import asyncio
 import re
@@ -14,22 +14,21 @@ from starlette.responses import PlainTextResponse
 
 from stylegan_v_mm.errors import InputError
 
-#: Bytes of a request, which is a list of a few numbers.
+#: Largest request in bytes; a request is a list of a few numbers.
 MAX_REQUEST = 2**16
 #: Seconds that a request may take to arrive.
 MAX_WAIT = 10
-#: Connections at a time, of which a page keeps a few open.
+#: Most connections at a time; each page keeps a few open.
 MAX_CONNECTIONS = 256
-#: What the browser may load: what comes from here.
+#: The browser may load resources from this server only.
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
-# Routes of gradio that this page does not need: storing files, and fetching
-# addresses for others.
+# Routes of gradio that this page does not need: uploads and the proxy.
 CLOSED = re.compile('/gradio_api/(upload|proxy=)')
 FOREIGN = re.compile(r'<(script|link)\s[^>]*"https://[^>]*>(</script>)?')
 
 
 class OfflineLoader(FileSystemLoader):
-    """Reads gradio's page without its scripts and fonts from elsewhere."""
+    """Read gradio's page without scripts and fonts from other servers."""
 
     def get_source(self, environment, template):
         """Read a template."""
@@ -38,7 +37,7 @@ class OfflineLoader(FileSystemLoader):
 
 
 class Guard:
-    """Lets through what the page needs.
+    """Pass on only the requests that the page needs.
 
     Args:
         app: ASGI application.
@@ -76,7 +75,7 @@ class Guard:
 
 
 async def whole(receive):
-    """Wait for all of a request's body; give it as one message."""
+    """Wait for a request's whole body; return it as one message."""
     body = b''
     while True:
         message = await receive()
@@ -88,7 +87,7 @@ async def whole(receive):
 
 
 def followed_by(messages, receive):
-    """Give messages first, then what is received."""
+    """Return a function that receives ``messages`` first, then the rest."""
 
     async def receive_next():
         return messages.pop(0) if messages else await receive()
@@ -101,13 +100,13 @@ def listen(host: str, port: int) -> socket.socket:
 
     Args:
         host (str): Address.
-        port (int): 0 for any that is free.
+        port (int): Port number; 0 for any free port.
 
     Returns:
-        socket.socket: Bound.
+        socket.socket: The bound socket.
 
     Raises:
-        InputError: It is taken, or there is no such address.
+        InputError: The port is taken, or there is no such address.
     """
     try:
         return socket.create_server((host, port))

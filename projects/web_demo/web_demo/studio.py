@@ -1,4 +1,4 @@
-"""What visitors can ask for: checked, rendered within limits, written."""
+"""Answering requests: check settings, render within limits, write files."""
 
 import reprlib
 import shutil
@@ -16,23 +16,22 @@ from stylegan_v_mm.inference.directions import move, sefa_directions
 from stylegan_v_mm.inference.writing import grids, pictures
 from stylegan_v_mm.models.latents import decompose
 
-#: Pixels of all frames and videos of a request: 1024 frames at 256 px.
+#: Most pixels of a request, over all frames and videos: 1024 frames at 256 px.
 MAX_PIXELS = 2**26
-#: Results of a kind kept on disk, of all visitors together.
+#: Results of each kind that are kept on disk, for all visitors together.
 MAX_RESULTS = 100
 #: Directions of contents that get a slider.
 NUM_DIRECTIONS = 6
 
 
 class Range(NamedTuple):
-    """The numbers that a control takes.
+    """The range of a control.
 
     Attributes:
-        label: What the page calls it.
+        label: Name of the control in the page.
         least: The smallest number.
-        most: The largest one.
-        step: From one position of its slider to the next; 1 stands for whole
-            numbers only.
+        most: The largest number.
+        step: Step of its slider; 1 allows only whole numbers.
     """
 
     label: str
@@ -41,10 +40,10 @@ class Range(NamedTuple):
     step: float = 1
 
     def check(self, value: object) -> None:
-        """Refuse all else.
+        """Check that a value is in the range.
 
         Raises:
-            InputError: It is no such number.
+            InputError: It is not such a number.
         """
         whole = self.step == 1
         if (
@@ -68,15 +67,15 @@ class Result(NamedTuple):
 
 
 class Studio:
-    """Renders what visitors ask for.
+    """Render the requests of visitors.
 
-    Settings are values by the names in ``ranges``, and 'loop'.
+    Settings map the names in ``ranges``, and 'loop', to values.
 
     Args:
         gan (VideoGANInferencer): The generator.
-        folder (Path): Where results go, of which the oldest are deleted.
-        max_frames (int): Of a video. Defaults to 256.
-        time_limit (float): Seconds of work on a request. Defaults to 60.
+        folder (Path): Folder for results, of which the oldest are deleted.
+        max_frames (int): Most frames of a video. Defaults to 256.
+        time_limit (float): Most seconds of work per request. Defaults to 60.
     """
 
     def __init__(
@@ -93,17 +92,17 @@ class Studio:
         self.resolution = network.resolution
         self.num_classes = network.c_dim
         encoder = network.motion_encoder
-        # An LSTM's states are computed from time 0 on.
+        # The states of an LSTM must be computed from time 0 on.
         recurrent = encoder is not None and encoder.recurrent
         self.can_loop = not recurrent
         count = min(NUM_DIRECTIONS, network.w_dim)
         directions = sefa_directions(gan.sampler, count)
-        #: [w_dim] each, by the names of their controls.
+        #: Directions [w_dim] by the names of their controls.
         self.directions = {
             f'direction_{i}': direction
             for i, direction in enumerate(directions, 1)
         }
-        #: What each control of the page takes, by its name.
+        #: Ranges of the page's controls by their names.
         self.ranges = {
             'content_seed': Range('Content seed', 0, 2**31 - 1),
             'motion_seed': Range('Motion seed', 0, 2**31 - 1),
@@ -122,7 +121,7 @@ class Studio:
         }
 
     def check(self, settings: dict) -> None:
-        """Refuse settings.
+        """Check settings.
 
         Raises:
             InputError: One is of the wrong kind or out of range.
@@ -134,13 +133,13 @@ class Studio:
             raise InputError('Loop: LSTM motion codes cannot loop')
 
     def moment(self, settings: dict) -> str:
-        """Render the frame at the time 'start' + 'moment'.
+        """Render the frame at time 'start' + 'moment'.
 
         Args:
-            settings (dict): Checked here.
+            settings (dict): Settings, which are checked here.
 
         Returns:
-            str: A png file.
+            str: Path of a png file.
 
         Raises:
             InputError: A setting is out of range.
@@ -158,19 +157,19 @@ class Studio:
     ) -> Result:
         """Render a video.
 
-        With the setting 'rows', it is a grid of so many rows and columns:
+        With the setting 'rows', it is a grid with this many rows and columns:
         rows share a motion, columns a content, and seeds count up.
 
         Args:
-            settings (dict): Checked here.
-            progress (callable): Told the share that is done, in [0, 1].
+            settings (dict): Settings, which are checked here.
+            progress (callable): Called with the finished share, in [0, 1].
 
         Returns:
-            Result: The video, and the latents of all that is in it.
+            Result: The video, and the latents of all videos in it.
 
         Raises:
-            InputError: A setting is out of range, all together are too much,
-                or it takes too long.
+            InputError: A setting is out of range, the request has too many
+                pixels, or it takes too long.
         """
         begin = time.monotonic()
         self.check(settings)
@@ -210,7 +209,7 @@ class Studio:
     def _latents(
         self, settings: dict, count: int, loop_codes: int | None = None
     ) -> Latents:
-        """Find what fixes videos whose seeds count up."""
+        """Return the latents of videos whose seeds count up."""
         label = int(settings['label'])
         latents = self.gan.latents(
             [int(settings['content_seed']) + i for i in range(count)],
@@ -230,7 +229,7 @@ class Studio:
         begin: float,
         progress: Callable[[float], None],
     ) -> Iterator[Tensor]:
-        """Pass frames on, until it takes too long."""
+        """Pass frames on until the time limit."""
         done = 0
         for frames in pieces:
             yield frames
