@@ -108,7 +108,8 @@ def https_site(tmp_path, monkeypatch):
     handler = functools.partial(Handler, directory=folder)
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
+    # The end of a test waits for so many seconds at most.
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     url = f'https://127.0.0.1:{server.server_port}'
     yield Site(url, folder, answers, requests)
