@@ -24,7 +24,7 @@ from stylegan_v_mm.evaluation.results import (
     format_table,
     protocols,
 )
-from stylegan_v_mm.files import atomic_write
+from stylegan_v_mm.files import atomic_write, check_parent
 from stylegan_v_mm.inference import find_model
 
 
@@ -151,8 +151,8 @@ def main() -> None:
     args = parser.parse_args()
 
     out = Path(args.out) if args.out else None
-    if out is not None and not out.parent.is_dir():
-        raise InputError(f'--out {out}: there is no folder {out.parent}')
+    if out is not None:
+        check_parent(out)
     checkpoints = find_checkpoints(args.checkpoints)
     files = find_model(args.model, checkpoints[0] if checkpoints else None)
     found = [checkpoints or [files.checkpoint]]

@@ -762,9 +762,9 @@ def test_numbers_that_make_no_sense(clips, tmp_path, convert, args):
 def test_one_process_at_a_time(clips, tmp_path, convert):
     out = tmp_path / 'out'
     out.mkdir()
-    with held_elsewhere(out / '.lock') as process:
+    with held_elsewhere(out / '.lock') as number:
         error = convert('videos_to_frames', clips, out, status=2)
-        assert f'{out} is in use by process {process.pid} on ' in error
+        assert f'{out} is in use by process {number} on ' in error
     convert('videos_to_frames', clips, out)
 
 

@@ -37,7 +37,7 @@ from benchmarks.training import measure_training
 from stylegan_v_mm.cli import keep_freed_memory, positive_int, run_tool
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.results import format_table
-from stylegan_v_mm.files import atomic_write
+from stylegan_v_mm.files import atomic_write, check_parent
 
 CONFIG = Path(__file__).parents[2] / 'configs/stylegan_v/ucf101.py'
 
@@ -105,8 +105,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError(
             f'--batch {args.batch}: a distance takes 2 clips on either side'
         )
-    if args.json and not args.json.absolute().parent.is_dir():
-        raise InputError(f'--json {args.json}: there is no such folder')
+    if args.json:
+        check_parent(args.json)
     return args
 
 

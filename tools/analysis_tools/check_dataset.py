@@ -27,7 +27,7 @@ from stylegan_v_mm.datasets.survey import (
     survey_videos,
 )
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.files import atomic_write
+from stylegan_v_mm.files import atomic_write, check_parent
 
 
 def main() -> None:
@@ -63,8 +63,7 @@ def main() -> None:
     for path in pictures:
         if path.suffix not in ('.png', '.jpg'):
             raise InputError(f'{path}: give a .png or .jpg file')
-        if not path.parent.is_dir():
-            raise InputError(f'{path}: there is no folder {path.parent}')
+        check_parent(path)
     survey = survey_videos(
         data=args.data,
         labels=args.labels,
