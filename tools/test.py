@@ -8,13 +8,12 @@ Results are printed, appended to WORK_DIR/metrics.jsonl, and handed to the
 visualizer.
 """
 
-import argparse
 import json
 import re
 from pathlib import Path
 from statistics import fmean, stdev
 
-from stylegan_v_mm.cli import positive_int, read_options, run_tool
+from stylegan_v_mm.cli import positive_int, read_options, run_tool, tool_parser
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
@@ -105,10 +104,7 @@ def name_the_best(results: dict[str, dict[str, float]]) -> str:
 
 def main() -> None:
     """Parse the command line, measure, and print the metrics."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'model',
         help='config file, or any that tools/generate.py takes as a model',

@@ -34,7 +34,12 @@ from benchmarks.sampling import measure_all_sampling
 from benchmarks.scaling import measure_scaling
 from benchmarks.training import measure_training
 
-from stylegan_v_mm.cli import keep_freed_memory, positive_int, run_tool
+from stylegan_v_mm.cli import (
+    keep_freed_memory,
+    positive_int,
+    run_tool,
+    tool_parser,
+)
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.results import format_table
 from stylegan_v_mm.files import atomic_write, check_parent
@@ -48,10 +53,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     Raises:
         InputError: A value is out of range, or the device cannot do it.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     for name, (text, defaults) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)

@@ -20,7 +20,7 @@ from pathlib import Path
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from stylegan_v_mm.cli import picture_size, run_tool, whole_number
+from stylegan_v_mm.cli import picture_size, run_tool, tool_parser, whole_number
 from stylegan_v_mm.datasets import VideoDataset
 from stylegan_v_mm.datasets.workers import check_workers
 from stylegan_v_mm.evaluation.detectors.configs import (
@@ -125,10 +125,7 @@ def show(
 
 def main() -> None:
     """Read the command line, measure, print and write the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('real', help='folder, zip or video file')
     parser.add_argument('fake', help='folder, zip or video file')
     parser.add_argument(

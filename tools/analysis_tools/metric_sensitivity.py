@@ -14,8 +14,6 @@ Example:
     python tools/analysis_tools/metric_sensitivity.py data/clouds --halves
 """
 
-import argparse
-
 from torch import nn
 from tqdm import tqdm
 
@@ -23,6 +21,7 @@ from stylegan_v_mm.cli import (
     picture_size,
     positive_int,
     run_tool,
+    tool_parser,
     whole_number,
 )
 from stylegan_v_mm.errors import InputError
@@ -47,10 +46,7 @@ from stylegan_v_mm.registry import MODELS
 
 def main() -> None:
     """Read the command line, measure, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('data', help='folder, zip or video file')
     parser.add_argument(
         '--num-clips',

@@ -7,13 +7,13 @@ Example:
     python tools/analysis_tools/motion_report.py data/clouds generated.zip
 """
 
-import argparse
 from pathlib import Path
 
 from stylegan_v_mm.cli import (
     picture_size,
     positive_int,
     run_tool,
+    tool_parser,
     whole_number,
 )
 from stylegan_v_mm.errors import InputError
@@ -44,10 +44,7 @@ def table(values: dict[str, float]) -> list[list[str]]:
 
 def main() -> None:
     """Read the command line, measure, print, and draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('real', help='folder, zip or video file')
     parser.add_argument('fake', help='folder, zip or video file')
     parser.add_argument(

@@ -6,10 +6,9 @@ Examples:
     python tools/analysis_tools/plot_log.py work_dirs/mine --reference good_run
 """
 
-import argparse
 from pathlib import Path
 
-from stylegan_v_mm.cli import run_tool
+from stylegan_v_mm.cli import run_tool, tool_parser
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.files import check_parent
 from stylegan_v_mm.reports.curves import read_reference, read_run, save_curves
@@ -19,10 +18,7 @@ from stylegan_v_mm.reports.training import draw_runs
 
 def main() -> None:
     """Read the command line, draw, and print where the picture is."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR')
     parser.add_argument(
         '--out',

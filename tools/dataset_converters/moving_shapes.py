@@ -8,7 +8,6 @@ Example:
     python tools/dataset_converters/moving_shapes.py data/demo
 """
 
-import argparse
 import colorsys
 import os
 from pathlib import Path
@@ -21,6 +20,7 @@ from stylegan_v_mm.cli import (
     frame_rate,
     run_tool,
     seed_number,
+    tool_parser,
     video_count,
     whole_number,
 )
@@ -201,10 +201,7 @@ def make_dataset(
 
 def main() -> None:
     """Read the command line and write the data set."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('out_dir', help='folder to make')
     parser.add_argument('--num-videos', type=video_count, default=200)
     parser.add_argument(

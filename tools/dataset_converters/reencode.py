@@ -13,9 +13,15 @@ import argparse
 from functools import partial
 
 import numpy as np
-from conversion import add_square_pixels, make_parser, refuse_zip, run_jobs
+from conversion import (
+    add_resolution,
+    add_square_pixels,
+    make_parser,
+    refuse_zip,
+    run_jobs,
+)
 
-from stylegan_v_mm.cli import picture_size, positive_int, real_number, run_tool
+from stylegan_v_mm.cli import positive_int, real_number, run_tool
 from stylegan_v_mm.datasets.conversion.frames import (
     fps_of,
     output_names,
@@ -77,11 +83,7 @@ def main() -> None:
         default=16,
         help='quality of x264, from 0 (best) to 51; default: 16',
     )
-    parser.add_argument(
-        '--resolution',
-        type=picture_size,
-        help='crop the central square and resize it; default: as it is',
-    )
+    add_resolution(parser)
     add_square_pixels(parser)
     run_jobs(parser.parse_args(), plan)
 
