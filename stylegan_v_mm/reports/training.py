@@ -46,7 +46,9 @@ def draw_runs(runs: Sequence[Run], reference: Run | None = None) -> Figure:
     figure = new_figure(5 * columns, 3 * rows + 0.7)
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for ax, (title, keys) in zip(axes, panels.items()):
-        draw_panel(ax, title, keys, runs, reference)
+        draw_panel(
+            ax=ax, title=title, keys=keys, runs=runs, reference=reference
+        )
     for ax in axes[len(panels) :]:
         ax.remove()
     names = [f'{run.name} ({run.end:,.4g} kimg)' for run in runs]

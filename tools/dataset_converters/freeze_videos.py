@@ -63,23 +63,23 @@ def plan(args: argparse.Namespace) -> list[Job]:
         inds = rng.integers(max(len(source), 1), size=1)
         jobs.append(
             Job(
-                source.name,
-                name,
-                1,
-                partial(
+                source=source.name,
+                name=name,
+                num_items=1,
+                items=partial(
                     read_frames,
                     source,
                     inds,
                     args.resolution,
                     keep_damaged=args.keep_damaged,
                 ),
-                partial(
+                write=partial(
                     write_frozen,
                     num_frames=args.num_frames or len(source),
                     format=args.format,
                     quality=args.quality,
                 ),
-                problem_of(source, args.keep_damaged),
+                problem=problem_of(source, args.keep_damaged),
             )
         )
     return jobs

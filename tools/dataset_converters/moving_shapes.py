@@ -188,12 +188,12 @@ def make_dataset(
                 'colour': [*COLOURS][i % len(COLOURS)],
             }
             video = render(
-                names['shape'],
-                names['motion'],
-                num_frames,
-                resolution,
-                np.random.default_rng([seed, i]),
-                names['colour'] if by_class == 'colour' else None,
+                shape=names['shape'],
+                motion=names['motion'],
+                num_frames=num_frames,
+                resolution=resolution,
+                rng=np.random.default_rng([seed, i]),
+                colour=names['colour'] if by_class == 'colour' else None,
             )
             folder = names[by_class] if by_class else ''
             write_video(temporary / folder / f'{i:05d}.mp4', video, fps)

@@ -40,18 +40,18 @@ def plan(args: argparse.Namespace) -> list[Job]:
     sources = find_videos(args.src)
     return [
         Job(
-            source.name,
-            f'{name}.mp4',
-            len(source),
-            partial(
+            source=source.name,
+            name=f'{name}.mp4',
+            num_items=len(source),
+            items=partial(
                 read_frames,
-                source,
-                np.arange(len(source)),
-                args.resolution,
-                args.square_pixels,
-                args.keep_damaged,
+                source=source,
+                frame_inds=np.arange(len(source)),
+                resolution=args.resolution,
+                square_pixels=args.square_pixels,
+                keep_damaged=args.keep_damaged,
             ),
-            partial(
+            write=partial(
                 write_mp4,
                 fps=fps_of(source),
                 crf=args.crf,
@@ -60,7 +60,7 @@ def plan(args: argparse.Namespace) -> list[Job]:
                     1 if args.square_pixels else pixel_aspect_of(source)
                 ),
             ),
-            problem_of(source, args.keep_damaged),
+            problem=problem_of(source, args.keep_damaged),
         )
         for source, name in zip(sources, output_names(sources))
     ]

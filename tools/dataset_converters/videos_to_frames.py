@@ -107,19 +107,19 @@ def plan(args: argparse.Namespace) -> list[Job]:
         inds, hindrance = choose_frames(source, args.fps, args.max_frames)
         jobs.append(
             Job(
-                source.name,
-                name,
-                len(inds),
-                partial(
+                source=source.name,
+                name=name,
+                num_items=len(inds),
+                items=partial(
                     read_frames,
-                    source,
-                    inds,
-                    args.resolution,
-                    args.square_pixels,
-                    args.keep_damaged,
+                    source=source,
+                    frame_inds=inds,
+                    resolution=args.resolution,
+                    square_pixels=args.square_pixels,
+                    keep_damaged=args.keep_damaged,
                 ),
-                write,
-                problem_of(source, args.keep_damaged) or hindrance,
+                write=write,
+                problem=problem_of(source, args.keep_damaged) or hindrance,
             )
         )
     return jobs
