@@ -221,6 +221,18 @@ def read_options(words: Sequence[str]) -> dict:
     return found.options
 
 
+def tool_parser(description: str | None) -> argparse.ArgumentParser:
+    """Start the command line of a script.
+
+    Args:
+        description (str): Shown as it is; the docstring of the script.
+    """
+    return argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def model_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser for the command line of a script with a trained model.
 
@@ -232,10 +244,7 @@ def model_parser(description: str) -> argparse.ArgumentParser:
         ArgumentParser: Parser with the arguments ``model`` and
         ``checkpoint``, see ``stylegan_v_mm.inference.find_model``.
     """
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(description)
     parser.add_argument(
         'model',
         help='config file, work dir, name of a trained model such as '

@@ -99,6 +99,16 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
+def check_parent(path: Path) -> None:
+    """Check that the folder of a file to write exists.
+
+    Raises:
+        InputError: It does not.
+    """
+    if not path.absolute().parent.is_dir():
+        raise InputError(f'{path}: there is no folder {path.parent}')
+
+
 @contextmanager
 def file_lock(path: Path, wait: bool = False) -> Iterator[None]:
     """Hold a lock that only one process at a time can hold.

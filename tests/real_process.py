@@ -30,23 +30,26 @@ PRELOADED = [
 
 @contextmanager
 def held_elsewhere(path):
-    """Hold a file lock in another process; yield that process."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context('fork').Process(
-        target=_hold, args=(path, theirs)
-    )
-    process.start()
-    assert ours.recv() == 'held'
-    yield process
-    ours.send('release')
-    process.join(60)
-    assert process.exitcode == 0
-
-
-def _hold(path, pipe):
-    with file_lock(path):
-        pipe.send('held')
-        pipe.recv()
+    """Hold a file lock in another process; yield its number."""
+    # Not by multiprocessing, whose children our tools kill at their end.
+    held, tell = os.pipe()
+    wait, release = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(release)
+        with file_lock(path):
+            os.write(tell, b'.')
+            os.read(wait, 1)  # until the other end is closed
+        os._exit(0)
+    os.close(wait)
+    assert os.read(held, 1) == b'.'
+    try:
+        yield child
+    finally:
+        os.close(release)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        os.close(held)
+        os.close(tell)
 
 
 def run_tool(tool, *args, cwd=ROOT, **env):

@@ -151,8 +151,8 @@ def test_what_a_killed_process_left_can_be_removed(tmp_path):
 
 def test_one_process_at_a_time_holds_a_lock(tmp_path):
     path = tmp_path / 'new/lock'
-    with held_elsewhere(path) as process:
-        message = f'^{path.parent} is in use by process {process.pid} on '
+    with held_elsewhere(path) as number:
+        message = f'^{path.parent} is in use by process {number} on '
         with pytest.raises(InputError, match=message), file_lock(path):
             pytest.fail('two hold the lock')
     with file_lock(path):

@@ -21,7 +21,7 @@ LAYERS = [
     {'config', 'datasets', 'models'},
     {'checkpoints'},
     {'engine', 'evaluation', 'inference'},
-    {'self_check'},
+    {'reports', 'self_check'},
     {'', '__main__'},
 ]
 # Within models: networks come from the registry, so stylegan_v and sampler

@@ -164,11 +164,11 @@ def draw_sliders(
         ws = [move(latents.ws, direction, s, layers) for s in strengths]
         rows.append(
             gan.render(
-                torch.cat(ws),
-                list(latents.motions) * len(ws),
-                time,
-                None if latents.c is None else latents.c.expand(len(ws), -1),
-                args.chunk,
+                ws=torch.cat(ws),
+                motions=list(latents.motions) * len(ws),
+                t=time,
+                c=None if latents.c is None else latents.c.expand(len(ws), -1),
+                chunk=args.chunk,
             )
         )
     grid = video_grid(to_bytes(torch.cat(rows)).cpu(), len(strengths), 0)[0]
@@ -222,7 +222,12 @@ def main() -> None:
         for i, name in enumerate(names):
             path = args.out / f'sliders_{name:06d}.png'
             draw_sliders(
-                gan, before[i : i + 1], directions, layers, args, path
+                gan=gan,
+                latents=before[i : i + 1],
+                directions=directions,
+                layers=layers,
+                args=args,
+                path=path,
             )
             print(f'wrote {path}: choose a --component')
         return
@@ -255,7 +260,12 @@ def main() -> None:
         for i, name in enumerate(names):
             one = slice(i, i + 1)
             pieces = render_edit(
-                gan.sampler, before[one], after[one], t, mask, args.chunk
+                sampler=gan.sampler,
+                before=before[one],
+                after=after[one],
+                t=t,
+                mask=mask,
+                chunk=args.chunk,
             )
             path = video_path(args.out, name)
             report = write_edit(counted(pieces), path, args.fps)

@@ -275,12 +275,12 @@ def find_latents(
         args.seed = list(range(len(latents)))  # for names of files
     else:
         latents = gan.latents(
-            args.seed,
-            find_labels(gan, args),
-            args.motion_seed,
-            args.truncation_psi,
-            args.truncation_cutoff,
-            loop_codes,
+            seeds=args.seed,
+            labels=find_labels(gan, args),
+            motion_seeds=args.motion_seed,
+            truncation_psi=args.truncation_psi,
+            truncation_cutoff=args.truncation_cutoff,
+            loop_codes=loop_codes,
         )
     if args.mix_seed is not None:
         layers = read_layers(
@@ -303,11 +303,11 @@ def main() -> None:
     """Parse the command line and generate."""
     args = parse_args()
     gan = VideoGANInferencer(
-        args.model,
-        args.checkpoint,
-        args.device,
-        args.metric,
-        read_options(args.cfg_options),
+        model=args.model,
+        weights=args.checkpoint,
+        device=args.device,
+        metric=args.metric,
+        options=read_options(args.cfg_options),
     )
     if args.noise_mode is not None:
         synthesis = gan.sampler.generator.synthesis
@@ -335,12 +335,22 @@ def main() -> None:
                 yield frames
                 progress.update(each * len(frames))
 
-        save_video(counted(), path, args.fps_out, args.format, args.quality)
+        save_video(
+            chunks=counted(),
+            path=path,
+            fps=args.fps_out,
+            format=args.format,
+            quality=args.quality,
+        )
 
     with progress:
         if args.interpolate:
             video = gan.walk(
-                latents, t, args.interpolate, args.loop, args.chunk
+                latents=latents,
+                t=t,
+                what=args.interpolate,
+                closed=args.loop,
+                chunk=args.chunk,
             )
             write(video, args.out)
         elif args.grid or args.decomposition:

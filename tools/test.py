@@ -8,13 +8,12 @@ Results are printed, appended to WORK_DIR/metrics.jsonl, and handed to the
 visualizer.
 """
 
-import argparse
 import json
 import re
 from pathlib import Path
 from statistics import fmean, stdev
 
-from stylegan_v_mm.cli import positive_int, read_options, run_tool
+from stylegan_v_mm.cli import positive_int, read_options, run_tool, tool_parser
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
@@ -24,7 +23,7 @@ from stylegan_v_mm.evaluation.results import (
     format_table,
     protocols,
 )
-from stylegan_v_mm.files import atomic_write
+from stylegan_v_mm.files import atomic_write, check_parent
 from stylegan_v_mm.inference import find_model
 
 
@@ -105,10 +104,7 @@ def name_the_best(results: dict[str, dict[str, float]]) -> str:
 
 def main() -> None:
     """Parse the command line, measure, and print the metrics."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'model',
         help='config file, or any that tools/generate.py takes as a model',
@@ -151,8 +147,8 @@ def main() -> None:
     args = parser.parse_args()
 
     out = Path(args.out) if args.out else None
-    if out is not None and not out.parent.is_dir():
-        raise InputError(f'--out {out}: there is no folder {out.parent}')
+    if out is not None:
+        check_parent(out)
     checkpoints = find_checkpoints(args.checkpoints)
     files = find_model(args.model, checkpoints[0] if checkpoints else None)
     found = [checkpoints or [files.checkpoint]]

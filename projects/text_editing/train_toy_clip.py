@@ -8,7 +8,6 @@ Example:
     --out work_dirs/toy_clip
 """
 
-import argparse
 import json
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from stylegan_v_mm.checkpoints.saving import save_checkpoint
-from stylegan_v_mm.cli import positive_int, run_tool
+from stylegan_v_mm.cli import positive_int, run_tool, tool_parser
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.files import atomic_write, check_writable
 from stylegan_v_mm.video.decoding import decode_frames
@@ -66,10 +65,7 @@ def read_frames(folder: Path) -> tuple[list[str], torch.Tensor, torch.Tensor]:
 
 def main() -> None:
     """Parse the command line, train and write a folder."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('data', type=Path, help='folder of folders of videos')
     parser.add_argument('--out', type=Path, required=True, help='a folder')
     parser.add_argument('--steps', type=positive_int, default=300)

@@ -16,17 +16,20 @@ from pathlib import Path
 
 from web_demo.studio import Studio
 
-from stylegan_v_mm.cli import frame_count, real_number, run_tool, whole_number
+from stylegan_v_mm.cli import (
+    frame_count,
+    real_number,
+    run_tool,
+    tool_parser,
+    whole_number,
+)
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.inference import VideoGANInferencer
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'model',
         nargs='?',

@@ -13,6 +13,7 @@ from mmengine.device import get_device
 from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
 from torch import Tensor
+from tqdm import tqdm
 
 from ..errors import InputError
 from ..registry import METRICS
@@ -85,6 +86,38 @@ def clip_motion(video: Tensor) -> ClipMotion:
             for name, field in fields.items()
         }
     )
+
+
+def measure_motion(
+    data: str, num_clips: int, num_frames: int, resolution: int
+) -> ClipMotion:
+    """Measure a clip of each video.
+
+    Args:
+        data (str): Folder, zip or video file.
+        num_clips (int): How many clips at most, spread over the data set.
+        num_frames (int): Frames of a clip.
+        resolution (int): Height and width in pixels.
+
+    Returns:
+        ClipMotion: The fields of all clips, stacked: [N, ...].
+
+    Raises:
+        InputError: The videos cannot be read or are too short.
+    """
+    clips = own_share(
+        real_clips(dict(data_root=data), num_frames, resolution), num_clips
+    )
+    motions = [
+        clip_motion(clips[i]['video'])
+        for i in tqdm(range(len(clips)), data, unit='clip', disable=None)
+    ]
+    return ClipMotion(*map(torch.stack, zip(*motions)))
+
+
+def mean_motion(clips: ClipMotion) -> ClipMotion:
+    """Average over clips [N, ...]."""
+    return ClipMotion(*(field.mean(0) for field in clips))
 
 
 def frame_difference(video: Tensor, lag: int) -> float:

@@ -137,8 +137,8 @@ def test_members_that_are_no_weights_are_refused(
 
 
 def test_one_process_at_a_time(small, folder):
-    with held_elsewhere(folder / '.lock') as process:
-        message = f'{folder} is in use by process {process.pid} on '
+    with held_elsewhere(folder / '.lock') as number:
+        message = f'{folder} is in use by process {number} on '
         assert message in refusal(small)
     assert make_detector_file('i3d', small)
 

@@ -452,7 +452,7 @@ def test_data_shows_what_is_read_from(run, benchmarks, monkeypatch, capsys):
         (['train', '--dtype', 'float16'], 'choose bfloat16'),
         (['sample', '--tf32'], '--device cuda'),
         (['eval', '--batch', '3'], '2 clips on either side'),
-        (['data', '--json', 'nowhere/out.json'], 'no such folder'),
+        (['data', '--json', 'nowhere/out.json'], 'there is no folder nowhere'),
         (['train', '--config', 'nowhere.py'], 'no config file nowhere.py'),
     ],
 )

@@ -762,9 +762,9 @@ def test_numbers_that_make_no_sense(clips, tmp_path, convert, args):
 def test_one_process_at_a_time(clips, tmp_path, convert):
     out = tmp_path / 'out'
     out.mkdir()
-    with held_elsewhere(out / '.lock') as process:
+    with held_elsewhere(out / '.lock') as number:
         error = convert('videos_to_frames', clips, out, status=2)
-        assert f'{out} is in use by process {process.pid} on ' in error
+        assert f'{out} is in use by process {number} on ' in error
     convert('videos_to_frames', clips, out)
 
 
@@ -839,92 +839,6 @@ def test_nothing_but_damaged_videos(tmp_path, convert, tool):
 
 
 # Killed
-
-# Imports once, then forks: a child that kills itself at the nth of the calls
-# that change what has a name, and one that runs to the end; till n is more
-# than there are such calls. In between, 'lost.zip' is lost. Prints how many
-# kills there were.
-KILL_EVERYWHERE = """
-import os, runpy, shutil, signal, sys, zipfile
-from pathlib import Path
-tools, src, base, name = sys.argv[1:]
-sys.path.insert(0, tools)
-import conversion
-
-def run(n, out):
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    left = n
-    def deadly(function):
-        def call(*args, **kwargs):
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*args, **kwargs)
-        return call
-    if n:
-        for module, names in [
-            (os, ('replace', 'rename', 'unlink', 'rmdir', 'mkdir')),
-            (zipfile.ZipFile, ('write', 'close')),
-            (shutil, ('copyfile',)),
-        ]:
-            for function in names:
-                setattr(module, function, deadly(getattr(module, function)))
-    sys.argv = ['videos_to_frames.py', src, str(out), '--num-workers=1']
-    sys.stdout = open(os.devnull, 'w')
-    try:
-        runpy.run_path(f'{tools}/videos_to_frames.py', run_name='__main__')
-    except SystemExit as end:
-        os._exit(end.code or 0)  # spares taking torch down
-
-n = 1
-while True:
-    out = Path(base, f'{n:03d}', name)
-    out.parent.mkdir()
-    if run(n, out) != -signal.SIGKILL:
-        break
-    if name == 'lost.zip':
-        out.unlink(missing_ok=True)
-    assert run(0, out) == 0, n
-    n += 1
-print(n - 1)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('name', ['out', 'out.zip', 'lost.zip'])
-def test_killed_at_any_step_and_run_again(tmp_path, name):
-    src = tmp_path / 'in'
-    for clip in ('a', 'run/b'):
-        write_clip(src / f'{clip}.mkv', 2, size=(16, 16))
-    base = tmp_path / 'base'
-    base.mkdir()
-    result = subprocess.run(
-        [sys.executable, '-c', KILL_EVERYWHERE, TOOLS, src, base, name],
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    folders = sorted(base.iterdir())
-    num_kills = int(result.stdout)
-    assert num_kills == len(folders) - 1 > 15
-    report = name.replace('.zip', '.report.json')
-    expected = {name, report}  # the folder holds its report
-    for folder in folders:
-        assert {path.name for path in folder.iterdir()} == expected
-        dataset = VideoDataset(folder / name)
-        assert [s.name for s in dataset.sources] == ['a', 'run/b']
-        for source in dataset.sources:
-            truth = decode(src / f'{source.name}.mkv')
-            np.testing.assert_array_equal(source.read([0, 1]), truth)
-        if name == 'out':
-            assert sorted(path.name for path in (folder / name).iterdir()) == [
-                *('a', 'conversion.json', 'report.json', 'run')
-            ]
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from real_process import ROOT, run_tool
 
 from stylegan_v_mm.datasets import SeedDataset, VideoDataset
 from stylegan_v_mm.evaluation import RandomI3D
+from stylegan_v_mm.reports.curves import read_run
 
 
 def measure(job, out, *options):
@@ -150,8 +151,6 @@ def test_results_are_appended_and_do_not_disturb_the_training_log(
 ):
     work_dir = tmp_path / 'work'
     shutil.copytree(job.work_dir, work_dir)
-    read_run = runpy.run_path(str(ROOT / 'tools/analysis_tools/plot_log.py'))
-    read_run = read_run['read_run']
     before = read_run(work_dir).curves
     for checkpoint in ('iter_4.pth', 'iter_2.pth'):
         result = run_script(

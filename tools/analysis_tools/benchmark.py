@@ -34,10 +34,15 @@ from benchmarks.sampling import measure_all_sampling
 from benchmarks.scaling import measure_scaling
 from benchmarks.training import measure_training
 
-from stylegan_v_mm.cli import keep_freed_memory, positive_int, run_tool
+from stylegan_v_mm.cli import (
+    keep_freed_memory,
+    positive_int,
+    run_tool,
+    tool_parser,
+)
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.results import format_table
-from stylegan_v_mm.files import atomic_write
+from stylegan_v_mm.files import atomic_write, check_parent
 
 CONFIG = Path(__file__).parents[2] / 'configs/stylegan_v/ucf101.py'
 
@@ -48,10 +53,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     Raises:
         InputError: A value is out of range, or the device cannot do it.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     for name, (text, defaults) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
@@ -105,8 +107,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError(
             f'--batch {args.batch}: a distance takes 2 clips on either side'
         )
-    if args.json and not args.json.absolute().parent.is_dir():
-        raise InputError(f'--json {args.json}: there is no such folder')
+    if args.json:
+        check_parent(args.json)
     return args
 
 

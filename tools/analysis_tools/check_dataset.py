@@ -9,12 +9,17 @@ Example:
         --preview clips.png --plot histograms.png
 """
 
-import argparse
 from pathlib import Path
 
 from PIL import Image
 
-from stylegan_v_mm.cli import count, picture_size, positive_int, run_tool
+from stylegan_v_mm.cli import (
+    count,
+    picture_size,
+    positive_int,
+    run_tool,
+    tool_parser,
+)
 from stylegan_v_mm.datasets.survey import (
     advise,
     config_lines,
@@ -27,15 +32,12 @@ from stylegan_v_mm.datasets.survey import (
     survey_videos,
 )
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.files import atomic_write
+from stylegan_v_mm.files import atomic_write, check_parent
 
 
 def main() -> None:
     """Read the command line and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'data', help='folder of videos, or folder or zip of frame folders'
     )
@@ -63,8 +65,7 @@ def main() -> None:
     for path in pictures:
         if path.suffix not in ('.png', '.jpg'):
             raise InputError(f'{path}: give a .png or .jpg file')
-        if not path.parent.is_dir():
-            raise InputError(f'{path}: there is no folder {path.parent}')
+        check_parent(path)
     survey = survey_videos(
         data=args.data,
         labels=args.labels,

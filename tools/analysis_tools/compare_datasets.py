@@ -13,7 +13,6 @@ either side, videos shorter than a metric's clip are left out.
 """
 
 import argparse
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,14 +20,17 @@ from pathlib import Path
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from stylegan_v_mm.checkpoints.downloads import local_file
-from stylegan_v_mm.cli import picture_size, run_tool, whole_number
+from stylegan_v_mm.cli import picture_size, run_tool, tool_parser, whole_number
 from stylegan_v_mm.datasets import VideoDataset
 from stylegan_v_mm.datasets.workers import check_workers
-from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.evaluation.detectors.configs import (
+    detector_config,
+    i3d_config,
+)
 from stylegan_v_mm.evaluation.metrics.base import BaseMetric
 from stylegan_v_mm.evaluation.real_clips import clip_settings
 from stylegan_v_mm.evaluation.results import append_results, format_table
+from stylegan_v_mm.files import check_parent
 from stylegan_v_mm.registry import METRICS
 
 #: Frames of each video that metrics of images take.
@@ -51,36 +53,6 @@ CHOICES = {
     'isv16': dict(type='InceptionScore', num_frames=16, detector='c3d'),
     'motion': dict(type='MotionReport', num_frames=16),
 }
-
-
-def detector_config(path: str, weights: str, script: str) -> dict:
-    """Choose the class that reads a detector's file.
-
-    Args:
-        path: A file or its URL.
-        weights: The class that reads a plain file of weights.
-        script: The class that reads TorchScript.
-
-    Returns:
-        Config of a detector.
-
-    Raises:
-        InputError: The file is not there.
-    """
-    file = local_file(path, 'docs/metrics.md says where to get it')
-    is_script = zipfile.is_zipfile(file) and any(
-        '/code/' in name for name in zipfile.ZipFile(file).namelist()
-    )
-    return dict(type=script if is_script else weights, path=str(file))
-
-
-def i3d_config(name: str) -> dict:
-    """Choose I3D: 'i3d', 'random', or a file or its URL."""
-    if name == 'i3d':
-        return dict(type='I3D')
-    if name == 'random':
-        return dict(type='RandomI3D')
-    return detector_config(name, 'I3D', 'I3DTorchScript')
 
 
 def build_metrics(args: argparse.Namespace) -> list[BaseMetric]:
@@ -153,10 +125,7 @@ def show(
 
 def main() -> None:
     """Read the command line, measure, print and write the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('real', help='folder, zip or video file')
     parser.add_argument('fake', help='folder, zip or video file')
     parser.add_argument(
@@ -206,10 +175,8 @@ def main() -> None:
         '--out', type=Path, help='a .jsonl file to append the results to'
     )
     args = parser.parse_args()
-    if args.out and not args.out.parent.is_dir():
-        raise InputError(
-            f'--out {args.out}: there is no folder {args.out.parent}'
-        )
+    if args.out:
+        check_parent(args.out)
     check_workers(args.num_workers)
     # Metrics of one length share the clips.
     by_span = defaultdict(list)

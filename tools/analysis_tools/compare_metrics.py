@@ -12,13 +12,12 @@ is named, and the status is 2. Of a number measured several times, the last one
 counts; --checkpoint chooses.
 """
 
-import argparse
 import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stylegan_v_mm.cli import run_tool
+from stylegan_v_mm.cli import run_tool, tool_parser
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.results import format_table
 
@@ -137,10 +136,7 @@ def compare(a: Number, b: Number) -> list[str]:
 
 def main() -> None:
     """Read the command line and both files; print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('first', type=Path, help='file, or work dir')
     parser.add_argument('second', type=Path, help='file, or work dir')
     parser.add_argument(

@@ -9,7 +9,6 @@ on the machine hardly change; "x cd-fvd" is the median of its ratios. The
 distance is that of the first half of the clips from the second.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from stylegan_v_mm.cli import (
     picture_size,
     positive_int,
     run_tool,
+    tool_parser,
     whole_number,
 )
 from stylegan_v_mm.errors import InputError
@@ -116,10 +116,7 @@ def distance_of_halves(features: Tensor) -> float:
 
 def main() -> None:
     """Read the command line, measure, and print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('data', help='folder, zip or video file')
     parser.add_argument(
         '--weights',

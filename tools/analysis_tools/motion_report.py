@@ -7,61 +7,26 @@ Example:
     python tools/analysis_tools/motion_report.py data/clouds generated.zip
 """
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import PercentFormatter
-from plot_log import COLOURS, INK, finish_panel, write_report
-from tqdm import tqdm
 
 from stylegan_v_mm.cli import (
     picture_size,
     positive_int,
     run_tool,
+    tool_parser,
     whole_number,
 )
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.motion_report import (
     MIN_NUM_FRAMES,
-    ClipMotion,
-    clip_motion,
     compare,
-    lags,
+    mean_motion,
+    measure_motion,
 )
-from stylegan_v_mm.evaluation.real_clips import own_share, real_clips
 from stylegan_v_mm.evaluation.results import append_results, format_table
-
-
-def measure(
-    data: str, num_clips: int, num_frames: int, resolution: int
-) -> ClipMotion:
-    """Measure a clip of each video.
-
-    Returns:
-        ClipMotion: Each field with one more dimension, [N, ...], in front.
-
-    Raises:
-        InputError: The videos cannot be read or are too short.
-    """
-    clips = own_share(
-        real_clips(dict(data_root=data), num_frames, resolution), num_clips
-    )
-    motions = [
-        clip_motion(clips[i]['video'])
-        for i in tqdm(range(len(clips)), data, unit='clip', disable=None)
-    ]
-    return ClipMotion(*map(torch.stack, zip(*motions)))
-
-
-def mean(clips: ClipMotion) -> ClipMotion:
-    """Average over clips."""
-    return ClipMotion(*(field.mean(0) for field in clips))
+from stylegan_v_mm.files import check_parent
+from stylegan_v_mm.reports.motion import draw_motion
+from stylegan_v_mm.reports.style import save_picture
 
 
 def table(values: dict[str, float]) -> list[list[str]]:
@@ -77,77 +42,9 @@ def table(values: dict[str, float]) -> list[list[str]]:
     return rows
 
 
-def draw(sets: list[tuple[str, ClipMotion]], num_frames: int) -> Figure:
-    """Draw changes by lag, spectra, changes of each clip, and bad clips.
-
-    Args:
-        sets (list): Of name and clips, from :func:`measure`.
-        num_frames (int): Frames of a clip.
-    """
-    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-    figure = Figure(figsize=(10, 7), dpi=100, layout=layout)
-    (change, spectrum), (clips, flaws) = figure.subplots(2, 2)
-    ls = lags(num_frames)
-    shown = len([lag for lag in ls if lag <= 8]) - 1
-    for i, ((name, motion), colour) in enumerate(zip(sets, COLOURS)):
-        draw_band(change, ls, motion.differences, colour)
-        frequencies = [i / num_frames for i in range(1, num_frames // 2 + 1)]
-        draw_band(spectrum, frequencies, motion.spectrum, colour)
-        clips.ecdf(motion.differences[:, shown], color=colour, linewidth=1.6)
-        shares = [float(motion.frozen.mean()), float(motion.loops.mean())]
-        label = f'{name} ({len(motion.frozen):,} clips)'
-        bars = flaws.bar(
-            np.arange(2) + 0.4 * i - 0.2, shares, 0.36, color=colour,
-            label=label,
-        )  # fmt: skip
-        flaws.bar_label(
-            bars, [f'{share:.1%}' for share in shares], fontsize=9, color=INK
-        )
-    change.set_xscale('log', base=2)
-    change.set_xticks(ls, map(str, ls))
-    change.set_ylim(bottom=0)
-    finish_panel(change, 'Change, grey levels', 'frames apart', legend=False)
-    spectrum.set_xlim(0, 0.51)
-    finish_panel(spectrum, 'Power, decibels', 'cycles a frame', legend=False)
-    clips.set_xlim(left=0)
-    clips.yaxis.set_major_formatter(PercentFormatter(1))
-    finish_panel(
-        clips,
-        'Share of clips that change less',
-        f'grey levels, {ls[shown]} frames apart',
-        legend=False,
-    )
-    flaws.set_xticks([0, 1], ['frozen', 'repeating'])
-    flaws.yaxis.set_major_formatter(PercentFormatter(1))
-    flaws.set_ylim(0, max(1.15 * flaws.get_ylim()[1], 0.05))
-    flaws.set_axisbelow(True)
-    finish_panel(flaws, 'Share of clips that are', '', legend=False)
-    flaws.grid(axis='x', visible=False)
-    figure.legend(
-        *flaws.get_legend_handles_labels(),
-        loc='outside upper center',
-        ncols=2,
-        frameon=False,
-        labelcolor=INK,
-    )
-    return figure
-
-
-def draw_band(
-    ax: Axes, x: Sequence[float], values: torch.Tensor, colour: str
-) -> None:
-    """Draw the mean of clips [N, K], and where the middle half of them is."""
-    low, high = np.quantile(values, [0.25, 0.75], axis=0)
-    ax.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-    ax.plot(x, values.mean(0), color=colour, linewidth=1.6)
-
-
 def main() -> None:
     """Read the command line, measure, print, and draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('real', help='folder, zip or video file')
     parser.add_argument('fake', help='folder, zip or video file')
     parser.add_argument(
@@ -182,13 +79,12 @@ def main() -> None:
     if args.out.suffix != '.png':
         raise InputError(f'{args.out}: the picture must end in .png')
     for path in filter(None, [args.out, args.json]):
-        if not path.parent.is_dir():
-            raise InputError(f'{path}: there is no folder {path.parent}')
+        check_parent(path)
     real, fake = (
-        measure(data, args.num_clips, args.num_frames, args.resolution)
+        measure_motion(data, args.num_clips, args.num_frames, args.resolution)
         for data in (args.real, args.fake)
     )
-    values = compare(mean(fake), mean(real))
+    values = compare(mean_motion(fake), mean_motion(real))
     print(format_table(table(values)))
     if args.json:
         about = dict(
@@ -207,7 +103,7 @@ def main() -> None:
             ],
         )
     sets = [(args.real, real), (args.fake, fake)]
-    write_report(draw(sets, args.num_frames), args.out)
+    save_picture(draw_motion(sets, args.num_frames), args.out)
     print(f'picture in {args.out}')
 
 

@@ -9,7 +9,6 @@ formulas: mmengine reads it, too.
     python tools/analysis_tools/print_config.py CONFIG > resolved.py
 """
 
-import argparse
 import ast
 from collections import defaultdict
 from os.path import normpath
@@ -17,7 +16,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from stylegan_v_mm.cli import positive_int, read_options, run_tool
+from stylegan_v_mm.cli import positive_int, read_options, run_tool, tool_parser
 from stylegan_v_mm.config.checks import runner_arguments
 from stylegan_v_mm.config.loading import Config, load_config
 from stylegan_v_mm.errors import InputError, nearest
@@ -68,10 +67,7 @@ def look_up(config: Config, key: str) -> Any:
 
 def main() -> None:
     """Print the config."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument(
         'key', nargs='?', help='print this one alone, e.g. model.generator'

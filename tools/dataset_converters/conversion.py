@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from stylegan_v_mm.cli import whole_number
+from stylegan_v_mm.cli import picture_size, tool_parser, whole_number
 from stylegan_v_mm.datasets.conversion.jobs import Job, do_jobs
 from stylegan_v_mm.errors import InputError
 
@@ -17,10 +17,7 @@ def make_parser(
     description: str, src: str, out: str
 ) -> argparse.ArgumentParser:
     """Return a parser with the arguments of all converters."""
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(description)
     parser.add_argument('src', type=Path, help=src)
     parser.add_argument('out', type=Path, help=out)
     parser.add_argument(
@@ -51,6 +48,15 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
         metavar='1..95',
         default=95,
         help='of jpg files; default: 95',
+    )
+
+
+def add_resolution(parser: argparse.ArgumentParser) -> None:
+    """Add an option to resize frames."""
+    parser.add_argument(
+        '--resolution',
+        type=picture_size,
+        help='crop the central square and resize it; default: as it is',
     )
 
 

@@ -67,7 +67,16 @@ def plan(args: argparse.Namespace) -> list[Job]:
             )
         short = '' if len(inds) else f'it has only {len(source)} frames'
         problem = problem_of(source, args.keep_damaged) or short
-        jobs.append(Job(source.name, name, len(inds), items, write, problem))
+        jobs.append(
+            Job(
+                source=source.name,
+                name=name,
+                num_items=len(inds),
+                items=items,
+                write=write,
+                problem=problem,
+            )
+        )
     return jobs
 
 

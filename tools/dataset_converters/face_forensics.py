@@ -152,14 +152,23 @@ def plan(args: argparse.Namespace) -> list[Job]:
             inds = np.arange(min(len(video), len(mask)))
         items = partial(
             read_faces,
-            video,
-            masks.get(name, video),  # a job with a problem reads nothing
-            inds,
-            args.one_box,
-            args.resolution,
-            args.keep_damaged,
+            video=video,
+            mask=masks.get(name, video),  # a job with a problem reads nothing
+            inds=inds,
+            one_box=args.one_box,
+            resolution=args.resolution,
+            keep_damaged=args.keep_damaged,
         )
-        jobs.append(Job(video.name, name, len(inds), items, write, problem))
+        jobs.append(
+            Job(
+                source=video.name,
+                name=name,
+                num_items=len(inds),
+                items=items,
+                write=write,
+                problem=problem,
+            )
+        )
     return jobs
 
 

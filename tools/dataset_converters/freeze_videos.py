@@ -18,9 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conversion import add_picture_options, make_parser, run_jobs
+from conversion import (
+    add_picture_options,
+    add_resolution,
+    make_parser,
+    run_jobs,
+)
 
-from stylegan_v_mm.cli import picture_size, positive_int, run_tool, seed_number
+from stylegan_v_mm.cli import positive_int, run_tool, seed_number
 from stylegan_v_mm.datasets.conversion.frames import (
     output_names,
     problem_of,
@@ -58,23 +63,23 @@ def plan(args: argparse.Namespace) -> list[Job]:
         inds = rng.integers(max(len(source), 1), size=1)
         jobs.append(
             Job(
-                source.name,
-                name,
-                1,
-                partial(
+                source=source.name,
+                name=name,
+                num_items=1,
+                items=partial(
                     read_frames,
                     source,
                     inds,
                     args.resolution,
                     keep_damaged=args.keep_damaged,
                 ),
-                partial(
+                write=partial(
                     write_frozen,
                     num_frames=args.num_frames or len(source),
                     format=args.format,
                     quality=args.quality,
                 ),
-                problem_of(source, args.keep_damaged),
+                problem=problem_of(source, args.keep_damaged),
             )
         )
     return jobs
@@ -91,11 +96,7 @@ def main() -> None:
         '--num-frames', type=positive_int, help='default: as the video has'
     )
     parser.add_argument('--seed', type=seed_number, default=0)
-    parser.add_argument(
-        '--resolution',
-        type=picture_size,
-        help='crop the central square and resize it; default: as it is',
-    )
+    add_resolution(parser)
     add_picture_options(parser)
     run_jobs(parser.parse_args(), plan)
 

@@ -8,7 +8,6 @@ Example:
     python tools/dataset_converters/moving_shapes.py data/demo
 """
 
-import argparse
 import colorsys
 import os
 from pathlib import Path
@@ -21,6 +20,7 @@ from stylegan_v_mm.cli import (
     frame_rate,
     run_tool,
     seed_number,
+    tool_parser,
     video_count,
     whole_number,
 )
@@ -188,12 +188,12 @@ def make_dataset(
                 'colour': [*COLOURS][i % len(COLOURS)],
             }
             video = render(
-                names['shape'],
-                names['motion'],
-                num_frames,
-                resolution,
-                np.random.default_rng([seed, i]),
-                names['colour'] if by_class == 'colour' else None,
+                shape=names['shape'],
+                motion=names['motion'],
+                num_frames=num_frames,
+                resolution=resolution,
+                rng=np.random.default_rng([seed, i]),
+                colour=names['colour'] if by_class == 'colour' else None,
             )
             folder = names[by_class] if by_class else ''
             write_video(temporary / folder / f'{i:05d}.mp4', video, fps)
@@ -201,10 +201,7 @@ def make_dataset(
 
 def main() -> None:
     """Read the command line and write the data set."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('out_dir', help='folder to make')
     parser.add_argument('--num-videos', type=video_count, default=200)
     parser.add_argument(

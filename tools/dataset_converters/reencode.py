@@ -13,9 +13,15 @@ import argparse
 from functools import partial
 
 import numpy as np
-from conversion import add_square_pixels, make_parser, refuse_zip, run_jobs
+from conversion import (
+    add_resolution,
+    add_square_pixels,
+    make_parser,
+    refuse_zip,
+    run_jobs,
+)
 
-from stylegan_v_mm.cli import picture_size, positive_int, real_number, run_tool
+from stylegan_v_mm.cli import positive_int, real_number, run_tool
 from stylegan_v_mm.datasets.conversion.frames import (
     fps_of,
     output_names,
@@ -34,18 +40,18 @@ def plan(args: argparse.Namespace) -> list[Job]:
     sources = find_videos(args.src)
     return [
         Job(
-            source.name,
-            f'{name}.mp4',
-            len(source),
-            partial(
+            source=source.name,
+            name=f'{name}.mp4',
+            num_items=len(source),
+            items=partial(
                 read_frames,
-                source,
-                np.arange(len(source)),
-                args.resolution,
-                args.square_pixels,
-                args.keep_damaged,
+                source=source,
+                frame_inds=np.arange(len(source)),
+                resolution=args.resolution,
+                square_pixels=args.square_pixels,
+                keep_damaged=args.keep_damaged,
             ),
-            partial(
+            write=partial(
                 write_mp4,
                 fps=fps_of(source),
                 crf=args.crf,
@@ -54,7 +60,7 @@ def plan(args: argparse.Namespace) -> list[Job]:
                     1 if args.square_pixels else pixel_aspect_of(source)
                 ),
             ),
-            problem_of(source, args.keep_damaged),
+            problem=problem_of(source, args.keep_damaged),
         )
         for source, name in zip(sources, output_names(sources))
     ]
@@ -77,11 +83,7 @@ def main() -> None:
         default=16,
         help='quality of x264, from 0 (best) to 51; default: 16',
     )
-    parser.add_argument(
-        '--resolution',
-        type=picture_size,
-        help='crop the central square and resize it; default: as it is',
-    )
+    add_resolution(parser)
     add_square_pixels(parser)
     run_jobs(parser.parse_args(), plan)
 

@@ -65,12 +65,12 @@ def plan(args: argparse.Namespace) -> list[Job]:
         if len(inds):
             jobs.append(
                 Job(
-                    f'frames {start} to {stop - 1}',
-                    f'{name}_{i:04d}',
-                    len(inds),
-                    partial(read_square, source, inds, args.resolution),
-                    write,
-                    'they do not fill a chunk' if is_rest else '',
+                    source=f'frames {start} to {stop - 1}',
+                    name=f'{name}_{i:04d}',
+                    num_items=len(inds),
+                    items=partial(read_square, source, inds, args.resolution),
+                    write=write,
+                    problem='they do not fill a chunk' if is_rest else '',
                 )
             )
     return jobs

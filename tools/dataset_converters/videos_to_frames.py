@@ -14,12 +14,13 @@ from functools import partial
 import numpy as np
 from conversion import (
     add_picture_options,
+    add_resolution,
     add_square_pixels,
     make_parser,
     run_jobs,
 )
 
-from stylegan_v_mm.cli import frame_rate, picture_size, positive_int, run_tool
+from stylegan_v_mm.cli import frame_rate, positive_int, run_tool
 from stylegan_v_mm.datasets.conversion.frames import (
     output_names,
     problem_of,
@@ -106,19 +107,19 @@ def plan(args: argparse.Namespace) -> list[Job]:
         inds, hindrance = choose_frames(source, args.fps, args.max_frames)
         jobs.append(
             Job(
-                source.name,
-                name,
-                len(inds),
-                partial(
+                source=source.name,
+                name=name,
+                num_items=len(inds),
+                items=partial(
                     read_frames,
-                    source,
-                    inds,
-                    args.resolution,
-                    args.square_pixels,
-                    args.keep_damaged,
+                    source=source,
+                    frame_inds=inds,
+                    resolution=args.resolution,
+                    square_pixels=args.square_pixels,
+                    keep_damaged=args.keep_damaged,
                 ),
-                write,
-                problem_of(source, args.keep_damaged) or hindrance,
+                write=write,
+                problem=problem_of(source, args.keep_damaged) or hindrance,
             )
         )
     return jobs
@@ -131,11 +132,7 @@ def main() -> None:
         'folder or zip of videos, or a video file',
         'folder to make, or a file that ends in .zip',
     )
-    parser.add_argument(
-        '--resolution',
-        type=picture_size,
-        help='crop the central square and resize it; default: as it is',
-    )
+    add_resolution(parser)
     parser.add_argument(
         '--fps', type=frame_rate, help='frames per second; default: all'
     )

@@ -8,11 +8,10 @@ beside OUT.pth is the config. Of a model of images, OUT_video.py is the config
 of a model of videos that starts from it, by --transfer-from.
 """
 
-import argparse
 from pathlib import Path
 
 from stylegan_v_mm.checkpoints.snapshot_conversion import convert_snapshot
-from stylegan_v_mm.cli import run_tool
+from stylegan_v_mm.cli import run_tool, tool_parser
 from stylegan_v_mm.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,10 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def main() -> None:
     """Convert, and print what was found."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('source', type=Path, metavar='IN.pkl')
     parser.add_argument('out', type=Path, metavar='OUT.pth')
     parser.add_argument(

@@ -47,7 +47,14 @@ def tub_jobs(
     return [
         job
         for tub, folder in find_tubs(src)
-        for job in _jobs_of_tub(tub, folder, write, fps, max_gap, min_frames)
+        for job in _jobs_of_tub(
+            tub=tub,
+            folder=folder,
+            write=write,
+            fps=fps,
+            max_gap=max_gap,
+            min_frames=min_frames,
+        )
     ]
 
 
@@ -63,7 +70,16 @@ def _jobs_of_tub(
     try:
         records = read_tub(folder, fps)
     except InputError as error:
-        return [_job(title, f'{tub}/*', folder, [], write, str(error))]
+        return [
+            _job(
+                source=title,
+                name=f'{tub}/*',
+                folder=folder,
+                files=[],
+                write=write,
+                problem=str(error),
+            )
+        ]
     changes = picture_changes(records, max_gap, title)
     mark_stillness(records, changes)
     jobs = []
@@ -119,7 +135,16 @@ def listed_jobs(src: Path, path: str, write: Callable) -> list[Job]:
             problem = f'{len(missing)} of {len(files)} pictures are missing, '
             problem = f'{problem}such as {missing[0]}' if missing else ''
         name = (PurePosixPath(row.get('split') or '') / row['clip']).as_posix()
-        jobs.append(_job(name, name, folder, files, write, problem))
+        jobs.append(
+            _job(
+                source=name,
+                name=name,
+                folder=folder,
+                files=files,
+                write=write,
+                problem=problem,
+            )
+        )
     return jobs
 
 

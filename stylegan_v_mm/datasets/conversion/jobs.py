@@ -84,7 +84,8 @@ def do_jobs(
         src: What is converted.
         out: Folder to make, or a file that ends in ``.zip``.
         plan: Lists the jobs.
-        settings: All that decides how the videos look, in terms of JSON.
+        settings: ``tool``, the name of the converter, and all that decides
+            how the videos look, in terms of JSON.
         num_workers: How many videos are converted at a time.
 
     Returns:

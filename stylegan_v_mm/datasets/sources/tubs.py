@@ -162,7 +162,13 @@ def parse_record(line: str, number: int, images: Path, fps: float) -> Record:
         )
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError):
         # A car that is switched off leaves half a record.
-        return Record(number, np.nan, images, None, 'its record is damaged')
+        return Record(
+            number=number,
+            time=np.nan,
+            picture=images,
+            stopped=None,
+            problem='its record is damaged',
+        )
 
 
 def is_stopped(entry: dict) -> bool | None:

@@ -327,11 +327,11 @@ class PerFrameGAN(StyleGANV):
         motion_v = None
         if network.motion_encoder is not None:
             motion_v = motion_codes(
-                network.motion_encoder,
-                c,
-                t,
-                batch.motion_z[:, which],
-                batch.first_code[:, which],
+                encoder=network.motion_encoder,
+                c=c,
+                t=t,
+                motion_z=batch.motion_z[:, which],
+                first_code=batch.first_code[:, which],
             )
         frames = synthesize(network.synthesis, ws, motion_v)
         return frames.unflatten(0, t.shape), c, t
@@ -436,11 +436,11 @@ class PerFrameSampler(Sampler):
                         int(first), count, encoder.motion_z_dim
                     )
                     motion_v = motion_codes(
-                        encoder,
-                        c[i : i + 1],
-                        times[None],
-                        noise[None].to(ws.device),
-                        first,
+                        encoder=encoder,
+                        c=c[i : i + 1],
+                        t=times[None],
+                        motion_z=noise[None].to(ws.device),
+                        first_code=first,
                     )
                 frames = synthesize(
                     network.synthesis,

@@ -254,7 +254,13 @@ def measure_reading(
             if name.startswith('zip'):
                 root = pack(root)
             with one_core():
-                timings += _time(name, root, repeats, num_frames, clips)
+                timings += _time(
+                    name=name,
+                    root=root,
+                    repeats=repeats,
+                    num_frames=num_frames,
+                    clips=clips,
+                )
     return timings
 
 

@@ -177,16 +177,16 @@ def measure_training(
         parts = [rows[name, way] for name in names]
         shares = (1, 1, 1 / interval, 1)
         rows['iteration', way] = Row(
-            f'iteration, R1 every {interval}',
-            way,
-            [
+            work=f'iteration, R1 every {interval}',
+            way=way,
+            seconds=[
                 sum(
                     share * part.seconds[i]
                     for share, part in zip(shares, parts)
                 )
                 for i in range(options.repeats)
             ],
-            frames,
-            round(sum(s * part.flops for s, part in zip(shares, parts))),
+            frames=frames,
+            flops=round(sum(s * part.flops for s, part in zip(shares, parts))),
         )
     return list(rows.values()), differences
