@@ -1,4 +1,4 @@
-"""Checkpoints and configs made of published snapshots."""
+"""Convert published snapshots to checkpoints and configs."""
 
 import inspect
 import os
@@ -19,7 +19,7 @@ from .loading import weight_differences
 from .saving import save_checkpoint
 from .snapshots import BASELINE, IMAGES, VIDEOS, Snapshot, read_snapshot
 
-#: The config, in our repository, from which that of a snapshot inherits.
+#: Kind of a snapshot to the config in our repository that it inherits from.
 BASES = {
     VIDEOS: 'configs/stylegan_v/ucf101.py',
     BASELINE: 'projects/mocogan_sg2/configs/mocogan_sg2_ucf101.py',
@@ -35,14 +35,16 @@ def convert_snapshot(
 
     Args:
         source (Path): The pickle.
-        out (Path): The checkpoint to write, ``NAME.pth``. The config becomes
-            ``NAME.py`` beside it. Of a model of images, ``NAME_video.py`` is
-            the config of a model of videos that starts from it.
+        out (Path): The checkpoint to write, ``NAME.pth``. The config is
+            written to ``NAME.py`` beside it. For a model of images,
+            ``NAME_video.py`` is the config of a model of videos that starts
+            from it.
         root (Path): Our repository, with the configs to inherit from.
-        overwrite (bool): Replace files that exist. Defaults to False.
+        overwrite (bool): Whether to replace existing files. Defaults to
+            False.
 
     Returns:
-        dict: What was found and written, as text to show.
+        dict: What was read and written, as text to show.
 
     Raises:
         InputError: The snapshot cannot be read safely or built, or a file
@@ -87,7 +89,7 @@ def convert_snapshot(
 
 
 def check_free(paths: Iterable[Path], overwrite: bool) -> None:
-    """Check that no file would be overwritten against the user's will.
+    """Check that no file would be overwritten by accident.
 
     Raises:
         InputError: A file exists, and ``overwrite`` is False.
@@ -98,7 +100,7 @@ def check_free(paths: Iterable[Path], overwrite: bool) -> None:
 
 
 def for_videos(snapshot: Snapshot) -> Snapshot:
-    """Describe the model of videos that starts from a model of images."""
+    """Return the snapshot of a model of videos that starts from images."""
     generator = dict(snapshot.generator)
     del generator['motion_v_dim']
     variables = dict(snapshot.variables)
@@ -112,12 +114,12 @@ def for_videos(snapshot: Snapshot) -> Snapshot:
 
 
 def config_text(snapshot: Snapshot, root: Path, out: Path) -> str:
-    """Return the text of a config: what differs from one of ours.
+    """Return the text of a config that inherits from one of ours.
 
     Args:
         snapshot (Snapshot): See :func:`read_snapshot`.
         root (Path): Our repository.
-        out (Path): Where the config will be.
+        out (Path): Path of the new config.
     """
     base = root / BASES[snapshot.kind]
     model = load_config(str(base), snapshot.variables).model
@@ -157,7 +159,7 @@ def written(name: str, value: object, indent: str) -> Iterator[str]:
 
 
 def differences(wanted: dict, config: dict) -> dict:
-    """Pick the arguments that a part's config does not have already."""
+    """Return the wanted arguments that differ from those of a config."""
     defaults = inspect.signature(MODELS.get(config['type'])).parameters
     changes: dict[str, Any] = {}
     for name, value in wanted.items():
@@ -180,14 +182,14 @@ def state_dict(snapshot: Snapshot, model: dict) -> dict[str, Tensor]:
         dict: All of the model's parameters and buffers.
 
     Raises:
-        InputError: The tensors are not those that the settings ask for.
+        InputError: The tensors do not match the settings.
     """
     state = {
         f'{network}.{name}': value
         for network, (_, tensors) in snapshot.networks.items()
         for name, value in tensors.items()
     }
-    # First without memory: settings may ask for any size.
+    # Built without memory first, as the settings may ask for any size.
     try:
         with torch.device('meta'):
             ours = MODELS.build(model).state_dict()
@@ -202,7 +204,7 @@ def state_dict(snapshot: Snapshot, model: dict) -> dict[str, Tensor]:
     problems = weight_differences(wanted, state)
     if problems:
         raise InputError(
-            f'its tensors are not those of its settings: {len(problems)} '
+            f'its tensors do not match its settings: {len(problems)} '
             f'differences, such as: {"; ".join(problems[:3])}'
         )
     gan = MODELS.build(model)
@@ -211,14 +213,14 @@ def state_dict(snapshot: Snapshot, model: dict) -> dict[str, Tensor]:
         if name.split('.')[-1] in CONSTANTS and not torch.allclose(
             value, ours[name], rtol=1e-4
         ):
-            raise InputError(f'its {name} is not what its settings give')
-    # Into the model, for its dtypes.
+            raise InputError(f'its {name} does not match its settings')
+    # The model converts dtypes.
     gan.load_state_dict(ours | state | snapshot.progress)
     return gan.state_dict()
 
 
 def described(snapshot: Snapshot) -> dict[str, str]:
-    """Describe what a snapshot holds, as text to show."""
+    """Describe the content of a snapshot, as text to show."""
     rows = {'kind': snapshot.kind}
     for name, network in snapshot.networks.items():
         count = sum(value.numel() for value in network.tensors.values())

@@ -1,7 +1,7 @@
-"""What published snapshots hold, read without executing anything in them.
+"""Read published snapshots without executing anything in them.
 
-These are pickles of training runs of StyleGAN-V, of its MoCoGAN+SG2 baseline
-and of StyleGAN2-ADA (PyTorch).
+Snapshots are pickles from training runs of StyleGAN-V, of its MoCoGAN+SG2
+baseline and of StyleGAN2-ADA (PyTorch).
 """
 
 import math
@@ -49,13 +49,14 @@ class Network(NamedTuple):
         """Read a number from the attributes, see :func:`setting`.
 
         Raises:
-            InputError: It is no number, or is missing and has no default.
+            InputError: It is not a number, or it is missing and there is no
+                default.
         """
         value = setting(self.state, *keys)
         if value is None and default is not None:
             return default
         if not isinstance(value, int | kind) or not 0 <= value < 2**31:
-            raise InputError(f'it does not say its {".".join(keys)}')
+            raise InputError(f'it has no valid {".".join(keys)}')
         return value
 
     def text(self, *keys: str, choices: Collection[str]) -> str:
@@ -63,7 +64,7 @@ class Network(NamedTuple):
         value = setting(self.state, *keys)
         if not isinstance(value, str) or value not in choices:
             raise InputError(
-                f'its {".".join(keys)} is none of {", ".join(choices)}'
+                f'its {".".join(keys)} is not one of {", ".join(choices)}'
             )
         return value
 
@@ -77,7 +78,7 @@ class Network(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What a pickle holds, in the terms of our configs.
+    """Content of a snapshot in terms of our configs.
 
     Attributes:
         kind (str): One of :data:`VIDEOS`, :data:`BASELINE`, :data:`IMAGES`.
@@ -105,12 +106,12 @@ def read_snapshot(path: Path) -> Snapshot:
     """Read a published snapshot.
 
     Raises:
-        InputError: It cannot be read safely, or is of a kind that we cannot
-            build.
+        InputError: It cannot be read safely, or it is of an unsupported
+            kind.
     """
     content = read_pickle(path)
     if not isinstance(content, dict) or content.get('G_ema') is None:
-        raise InputError('it holds no G_ema: it is no snapshot of a GAN')
+        raise InputError('it holds no G_ema: it is not a snapshot of a GAN')
     networks = {
         ours: Network(
             network_state(content[theirs]),
@@ -125,7 +126,7 @@ def read_snapshot(path: Path) -> Snapshot:
         facts['without G'] = 'the generator starts as its average'
     ema = networks['generator_ema']
     if setting(ema.state, 'img_channels') != 3:
-        raise InputError('its pictures have other channels than 3 colours')
+        raise InputError('its images do not have 3 channels')
     variables = dict(
         resolution=ema.number('img_resolution'),
         num_classes=ema.number('c_dim'),
@@ -231,8 +232,8 @@ def discriminator_settings(network: Network, variables: dict) -> dict:
 
     Args:
         network (Network): The discriminator.
-        variables (dict): Gets the number of frames, if the discriminator has
-            one.
+        variables (dict): The number of frames is added to it, if the
+            discriminator has one.
     """
     settings = widths(network, '_init_kwargs')
     statistics = network.submodule('b4', 'mbstd')
@@ -240,7 +241,7 @@ def discriminator_settings(network: Network, variables: dict) -> dict:
     if statistics.state.get('group_size') is not None:
         settings['mbstd_group_size'] = statistics.number('group_size')
     if statistics.state.get('num_channels') != 1:
-        raise InputError('its minibatch deviation has other channels than 1')
+        raise InputError('its minibatch deviation does not have 1 channel')
     if network.mapping_layers:
         settings['mapping_layers'] = network.mapping_layers
     if 'cfg' not in network.state:
@@ -249,13 +250,13 @@ def discriminator_settings(network: Network, variables: dict) -> dict:
     settings['dummy_c'] = bool(setting(network.state, 'cfg', 'dummy_c'))
     learned = network.tensors.get('time_encoder.const_embed.weight')
     if learned is None:
-        # A discriminator of single frames joins nothing.
+        # A discriminator of single frames concatenates nothing.
         return settings | dict(
             num_frames=1, concat_res=8, num_frames_div_factor=1
         )
     waves = network.tensors.get('time_encoder.time_encoder.fourier_coefs')
     if waves is None or learned.ndim != 2:
-        raise InputError('its discriminator has no whole time_encoder')
+        raise InputError('the time_encoder of its discriminator is incomplete')
     variables['num_frames'] = network.number(
         'cfg', 'sampling', 'num_frames_per_video'
     )
@@ -338,7 +339,7 @@ def counters(stats: object, facts: dict) -> dict:
 def training_set(kwargs: object, variables: dict) -> None:
     """Read the data set of the training."""
     path = setting(kwargs, 'path')
-    # It goes into a config: a plain path, and no formula.
+    # It goes into a config, so it must be a plain path and not a formula.
     if isinstance(path, str) and re.fullmatch(r'[\w./~ -]{1,200}', path):
         variables['data_root'] = path
     if setting(kwargs, 'xflip') is False:
@@ -359,14 +360,14 @@ def setting(value: object, *keys: str) -> Any:
         )
         if match:
             path = match[1].split('.')
-            places = [
-                place
-                for place in parents(node)
-                if isinstance(held(place), dict) and path[0] in held(place)
+            roots = [
+                parent
+                for parent in parents(node)
+                if isinstance(held(parent), dict) and path[0] in held(parent)
             ]
-            if not places:
+            if not roots:
                 return None
-            node, left = places[-1], path + left
+            node, left = roots[-1], path + left
         elif left:
             known = content if isinstance(content, dict) else {}
             node = known.get(left.pop(0))
@@ -376,7 +377,7 @@ def setting(value: object, *keys: str) -> Any:
 
 
 def held(value: object) -> Any:
-    """Return what an omegaconf node holds, or the value itself."""
+    """Return the content of an omegaconf node, or any other value itself."""
     if isinstance(value, Record) and isinstance(value.state, dict):
         return value.state.get('_val', value.state.get('_content'))
     return value

@@ -1,4 +1,4 @@
-"""Frames as pictures, and folders of them."""
+"""Convert frames to images, and write folders of them."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -12,7 +12,7 @@ from ..files import atomic_write
 
 
 def pictures(chunks: Iterable[Tensor]) -> Iterator[Image.Image]:
-    """Take chunks of frames, uint8 [T, 3, H, W], apart into pictures."""
+    """Yield the frames in chunks, uint8 [T, 3, H, W], as images."""
     for frame in chain.from_iterable(chunks):
         yield Image.fromarray(frame.permute(1, 2, 0).numpy())
 
@@ -20,13 +20,13 @@ def pictures(chunks: Iterable[Tensor]) -> Iterator[Image.Image]:
 def save_frames(
     chunks: Iterable[Tensor], folder: Path, suffix: str, quality: int = 95
 ) -> None:
-    """Write frames as pictures ``000000.png``, ``000001.png``, ...
+    """Write frames as images ``000000.png``, ``000001.png``, ...
 
-    The folder appears under its name when all of them are written.
+    The folder appears under its name when all images are written.
 
     Args:
-        chunks (Iterable): Frames, uint8 [T, 3, H, W] at a time.
-        folder (Path): Must not exist yet.
+        chunks (Iterable): Chunks of frames, uint8 [T, 3, H, W].
+        folder (Path): Folder to write, which must not exist yet.
         suffix (str): 'png' or 'webp', which are lossless here, or 'jpg'.
         quality (int): Of JPEG files, 1 to 95. Defaults to 95.
 

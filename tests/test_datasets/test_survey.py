@@ -127,7 +127,7 @@ def test_frames_from_the_key_frame_before_are_counted(tmp_path):
     assert reading.would_pass == pytest.approx(2.5, abs=0.5)
     ((what, text),) = advise(survey, reading, 32)
     assert what == 'advice'
-    assert f'takes decoding {reading.passed:.0f} frames; ' in text
+    assert f'{reading.passed:.0f} frames are decoded for a clip' in text
 
 
 def test_reading_is_timed(tmp_path, monkeypatch):

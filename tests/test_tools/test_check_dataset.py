@@ -137,7 +137,7 @@ def test_all_kinds_and_what_is_left_out(tmp_path, run_here):
     result = run_here(tmp_path)
     table = rows(result)
     assert table['layout'] == (
-        'moving pictures (2), frame folders (2), video files (1)'
+        'animated images (2), frame folders (2), video files (1)'
     )
     assert table['videos'] == '5, 3 usable'
     assert table['frame rates'] == '25 (1), 20 (1)'
@@ -246,7 +246,7 @@ def test_advice_to_set_more_key_frames(
     result = run_here(tmp_path / 'data', '--num-frames', 1)
     assert rows(result)['key frames'] == 'every 200 frames, on average'
     passed, would = re.search(
-        r'takes decoding (\d+) frames; .* would take (\d+)',
+        r'(\d+) frames are decoded for a clip; .* would be (\d+)',
         rows(result)['advice'],
     ).groups()
     # Frame i takes i + 1 frames from frame 0, and i % 4 + 1 from key frames.

@@ -325,8 +325,8 @@ def test_tubs_at_any_depth(tmp_path, convert):
     ]
     assert ': 4 made, 0 there already, 3 skipped' in text
     skipped = report_of(out)['skipped']
-    assert f'{src}/lost/manifest.json, which says' in skipped['lost']
-    assert f'{src}/torn/manifest.json, which says' in skipped['torn']
+    assert f'{src}/lost/manifest.json, which lists' in skipped['lost']
+    assert f'{src}/torn/manifest.json, which lists' in skipped['torn']
     assert f'{src}/part/catalog_1.catalog, named in' in skipped['part']
 
 

@@ -1,1 +1,1 @@
-"""Data sets made of others: videos are read, cut, resized and written."""
+"""Conversion of data sets: videos are read, cut, resized and written."""

@@ -1,4 +1,4 @@
-"""What conversions read from videos, and how they write it."""
+"""Read the frames of videos for conversions, and write them."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,16 +29,16 @@ def problem_of(source: VideoSource, keep_damaged: bool) -> str:
 
 
 def intact_frames(source: VideoSource, frame_inds: np.ndarray) -> np.ndarray:
-    """Keep the frames of one intact stretch of a video.
+    """Keep the frames of one undamaged stretch of a video.
 
-    The whole video is decoded, and what is left out is logged.
+    The whole video is decoded, and the frames that are left out are logged.
 
     Args:
         source: From ``find_videos``.
-        frame_inds: Numbers of frames, [T], ascending.
+        frame_inds: Indices of frames, [T], ascending.
 
     Returns:
-        Those of ``frame_inds`` in the stretch that holds most of them, [T'].
+        The ``frame_inds`` in the stretch that holds most of them, [T'].
 
     Raises:
         DamagedVideoError: No frame is intact.
@@ -69,11 +69,12 @@ def read_frames(
 
     Args:
         source: From ``find_videos``.
-        frame_inds: Numbers of frames, [T], ascending.
-        resolution: Crop the central square and resize it; None leaves frames
-            as they are.
-        square_pixels: Stretch frames to the shape that players show.
-        keep_damaged: Leave out what is not intact.
+        frame_inds: Indices of frames, [T], ascending.
+        resolution: Width and height to which the central square is resized;
+            None for frames as they are.
+        square_pixels: Whether to stretch frames to the shape that players
+            show.
+        keep_damaged: Whether to leave out damaged frames instead of failing.
 
     Yields:
         Frames [H, W, 3], uint8, RGB, all of one size.
@@ -102,13 +103,13 @@ def stretch(frame: np.ndarray, pixel_aspect: float) -> np.ndarray:
     """Change the width of a frame [H, W, 3] so that its pixels are square.
 
     Raises:
-        DamagedVideoError: No video has such pixels.
+        DamagedVideoError: The pixel aspect ratio is implausible.
     """
     height, width = frame.shape[:2]
     new_width = round(width * pixel_aspect)
     if not 1 <= new_width * height <= MAX_FRAME_PIXELS:
         raise DamagedVideoError(
-            f'its pixels are said to be {pixel_aspect:g} times as wide as high'
+            f'its pixel aspect ratio of {pixel_aspect:g} is implausible'
         )
     shrinks = new_width < width
     return cv2.resize(
@@ -136,10 +137,10 @@ def bare_name(source: VideoSource) -> str:
 
 
 def output_names(sources: Sequence[VideoSource]) -> list[str]:
-    """Name what each video becomes.
+    """Choose the name of each converted video.
 
-    The suffix of a file is dropped, unless two files would then share a name,
-    or a file and a folder.
+    The suffix of a file is dropped, unless two files, or a file and a folder,
+    would then have the same name.
     """
     bare = list(map(bare_name, sources))
     counts = Counter(bare)

@@ -2,7 +2,7 @@
 
 A tub holds numbered pictures and a record of each: its time, the steering and
 the throttle. Newer cars write catalogs and a manifest that marks deleted
-records, older ones a ``record_N.json`` for each picture.
+records; older ones write a ``record_N.json`` for each picture.
 """
 
 import json
@@ -25,11 +25,11 @@ class Record:
     """One picture of a tub.
 
     Attributes:
-        number: Its number in the tub.
-        time: In milliseconds, from any moment on.
-        picture: The file.
+        number: Number of the record in the tub.
+        time: Time in milliseconds since an arbitrary moment.
+        picture: Path of the picture.
         stopped: Whether speed or throttle is 0; None if neither is recorded.
-        problem: Why it belongs to no clip, '' if nothing is known.
+        problem: Why the record belongs to no clip, '' if it may.
     """
 
     number: int
@@ -98,7 +98,7 @@ def read_catalogs(
     folder: Path,
 ) -> tuple[Iterator[tuple[int | None, str]], set[int]]:
     """Return the lines of all catalogs, and the numbers of deleted records."""
-    # Its last line is about the catalogs; four on other things are before it.
+    # The fifth line is about the catalogs; the first four are not needed.
     manifest = folder / 'manifest.json'
     try:
         contents = json.loads(manifest.read_text().split('\n', 4)[4])
@@ -106,7 +106,7 @@ def read_catalogs(
         deleted = set(map(int, contents['deleted_indexes']))
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            f'{manifest}, which says what was deleted, is missing or damaged '
+            f'{manifest}, which lists deleted records, is missing or damaged '
             f'({error})'
         ) from None
     for catalog in catalogs:
@@ -124,7 +124,7 @@ def read_catalogs(
 def read_record_files(
     folder: Path,
 ) -> tuple[Iterator[tuple[int | None, str]], set[int]]:
-    """Do what :func:`read_catalogs` does for a tub of one file a record."""
+    """Read a tub with one file per record, see :func:`read_catalogs`."""
     exclude = folder / 'exclude.json'
     try:
         deleted = (
@@ -134,7 +134,7 @@ def read_record_files(
         )
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
-            f'{exclude}, which says what was deleted, is damaged ({error})'
+            f'{exclude}, which lists deleted records, is damaged ({error})'
         ) from None
     files = {
         int(path.stem.removeprefix('record_')): path
@@ -149,7 +149,7 @@ def read_record_files(
 
 
 def parse_record(line: str, number: int, images: Path, fps: float) -> Record:
-    """Read a record; ``number`` is its number if it does not name one."""
+    """Parse a record; ``number`` counts if the record has no number."""
     try:
         entry = json.loads(line)
         number = int(entry.get('_index', number))
@@ -174,8 +174,8 @@ def parse_record(line: str, number: int, images: Path, fps: float) -> Record:
 def is_stopped(entry: dict) -> bool | None:
     """Return whether the speed of a record, or else its throttle, is 0.
 
-    The throttle counts of whoever drives, the user or the autopilot. None if
-    neither is recorded.
+    The throttle is that of the driver, the user or the autopilot. The result
+    is None if neither speed nor throttle is recorded.
     """
     by_user = entry.get('user/mode', 'user') in ('user', 'local_angle')
     throttle = 'user/throttle' if by_user else 'pilot/throttle'

@@ -1,4 +1,4 @@
-"""What a data set holds, how it is read, and what to set for it."""
+"""Survey a data set: its contents, reading speed, and a config for it."""
 
 from .contents import Survey, describe, flaws, survey_videos
 from .motion import Motion, config_lines, measure_motion

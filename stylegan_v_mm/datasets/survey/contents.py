@@ -27,7 +27,7 @@ from ..transforms import SampleClip
 
 KINDS = {
     VideoFile: 'video files',
-    MovingPicture: 'moving pictures',
+    MovingPicture: 'animated images',
     FrameFolder: 'frame folders',
     ZippedFrames: 'frame folders in a zip',
 }
@@ -35,7 +35,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Survey:
-    """What a data set holds.
+    """Contents of a data set.
 
     Attributes:
         data: Data root.
@@ -43,13 +43,13 @@ class Survey:
         sources: The videos, V of them.
         lens: Number of frames of each video, [V], int64.
         sizes: Width and height in pixels, [V, 2], int64; 0 if damaged.
-        damaged: Numbers of the frames of each video known to be damaged, V
-            arrays.
-        num_checked: How many frames were decoded to know these.
+        damaged: V arrays with the indices of each video's frames that are
+            known to be damaged.
+        num_checked: How many frames were decoded to find these.
         fps: Frames per second, [V]; 0 if unknown.
         c: Labels, [V, c_dim].
         classes: Names of the classes.
-        sample: Draws the times of a clip.
+        sample: The transform that draws the times of a clip.
     """
 
     data: str
@@ -83,20 +83,20 @@ def survey_videos(
     max_dist: int,
     thorough: bool = False,
 ) -> Survey:
-    """Look at the videos of a data set.
+    """Survey the videos of a data set.
 
     Args:
         data: Data root.
         labels: As for ``VideoDataset``.
         num_frames: Frames in a clip.
-        max_dist: Largest distance of the first and last frame of a clip.
+        max_dist: Largest distance from the first to the last frame of a clip.
         thorough: Whether to decode all frames.
 
     Returns:
-        What is there.
+        The contents of the data set.
 
     Raises:
-        InputError: There is nothing to read, or no video gives a clip.
+        InputError: There are no videos, or none of them is usable.
     """
     sample = SampleClip(num_frames, max_dist=max_dist)
     sources = find_videos(data)
@@ -147,16 +147,16 @@ def known_damage(
 
     Args:
         sources: V videos.
-        thorough: Whether to decode all frames. Otherwise only those count
-            that were decoded already: for the index of a file, or as the
-            first frame of a folder.
+        thorough: Whether to decode all frames. Otherwise, the result covers
+            the frames that were decoded already: for the index of a file, or
+            as the first frame of a folder.
 
     Returns:
-        The numbers of the damaged frames of each video, V arrays; and how many
+        V arrays with the indices of each video's damaged frames, and how many
         frames were decoded.
     """
     if thorough:
-        # FFmpeg works outside of Python's lock: threads are enough.
+        # FFmpeg releases Python's global lock, so threads are enough.
         with ThreadPoolExecutor() as pool:
             progress = tqdm(
                 pool.map(find_damage, sources),
@@ -175,7 +175,7 @@ def known_damage(
 
 
 def describe(survey: Survey) -> list[tuple[str, str]]:
-    """Describe a data set in rows (what, value)."""
+    """Describe a data set as rows (name, value)."""
     sources, lens = survey.sources, survey.lens
     kinds = Counter(KINDS[type(source)] for source in sources)
     layout = _count(kinds.elements()) if len(kinds) > 1 else next(iter(kinds))
@@ -235,7 +235,7 @@ def describe(survey: Survey) -> list[tuple[str, str]]:
 
 
 def flaws(survey: Survey) -> list[tuple[str, str]]:
-    """Name what is not used and why, in rows (what, value)."""
+    """Describe what is not used and why as rows (name, value)."""
     sources, needed = survey.sources, survey.needed
     problems = [
         _problem(source, frames, readable=size.any())
@@ -265,10 +265,10 @@ def flaws(survey: Survey) -> list[tuple[str, str]]:
 
 
 def _problem(source: VideoSource, damaged: np.ndarray, readable: bool) -> str:
-    """Describe the damage of a video, '' if none is known."""
+    """Describe the damage of a video; '' if none is known."""
     problems = [source.problem] if source.problem else []
     if isinstance(source, VideoFile):
-        # The source's problem names those that the index knows.
+        # The problem of the source names the frames that its index knows.
         damaged = np.setdiff1d(damaged, source.index.damaged)
     if len(damaged) and isinstance(source, FrameFolder | ZippedFrames):
         names = join_some([str(source.files[i]) for i in damaged])

@@ -1,4 +1,4 @@
-"""How fast frames change, and the settings of a config that follow."""
+"""Measure how fast frames change, and derive the settings of a config."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +15,9 @@ from .reading import largest_resolution, power_of_two
 
 # Distances of the frames that are compared.
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192)
-# So many lags tell a rise from a plateau: videos of at least 11 frames.
+# With this many lags, a rise differs from a plateau: at least 11 frames.
 MIN_LAGS = 6
-# Grey levels; a video that changes by less is still.
+# In grey levels; a video that changes by less is still.
 LEAST_CHANGE = 1
 
 
@@ -26,11 +26,11 @@ class Motion:
     """How much frames differ, depending on their distance.
 
     Attributes:
-        curves: For each of some videos, lags in frames, [L], and mean
+        curves: For each of several videos, lags in frames, [L], and mean
             absolute differences in grey levels, [L].
         half_lag: The lag, in frames, at which half of the largest difference
-            is reached, median of the videos; None if hardly anything moves
-            or the videos are too short to tell.
+            is reached, as the median over the videos; None if hardly anything
+            moves or the videos are too short.
     """
 
     curves: list[tuple[np.ndarray, np.ndarray]]
@@ -42,14 +42,14 @@ def measure_motion(
 ) -> Motion:
     """Measure how fast frames change.
 
-    Frames from the middle of a video are compared as grey pictures of 32 x 32
-    pixels, in which noise and compression average out: all pairs of each lag,
-    for lags up to three quarters of the frames.
+    Frames from the middle of a video are compared as grey images of 32 x 32
+    pixels, in which noise and compression average out. All pairs of frames are
+    compared for each lag up to three quarters of their number.
 
     Args:
         survey: From :func:`survey_videos`.
-        num_videos: How many of the usable videos to compare, spread evenly.
-        num_frames: How many frames of each.
+        num_videos: How many of the usable videos to use, evenly spread.
+        num_frames: How many frames of each to use.
 
     Returns:
         The differences by lag.
@@ -57,7 +57,7 @@ def measure_motion(
     usable = np.flatnonzero(survey.usable)
     picks = np.linspace(0, len(usable) - 1, num_videos).astype(int)
     sources = [survey.sources[usable[i]] for i in np.unique(picks)]
-    # FFmpeg works outside of Python's lock: threads are enough.
+    # FFmpeg releases Python's global lock, so threads are enough.
     with ThreadPoolExecutor() as pool:
         curves = pool.map(lambda s: _differences(s, num_frames), sources)
         progress = tqdm(
@@ -73,7 +73,7 @@ def measure_motion(
         for lags, diffs in curves
         if diffs.max() >= LEAST_CHANGE
     ]
-    # A few moving videos among stills are no motion to learn.
+    # A few moving videos among still ones do not define a period.
     moving = len(half_lags) > len(curves) / 2
     return Motion(curves, float(np.median(half_lags)) if moving else None)
 
@@ -114,9 +114,9 @@ def motion_period(half_lag: float, max_num_frames: int) -> int:
     """Choose ``motion_period`` from how fast frames change.
 
     After L frames, a wave of period P differs from itself by sin(pi L / P) of
-    the largest difference; half of it is reached at L = P / 6. So the motion
-    has periods around six times ``half_lag``, and the shortest wave of the
-    model should not be longer.
+    the largest difference, so half of it is reached at L = P / 6. The motion
+    therefore has periods of about six times ``half_lag``, and the shortest
+    wave of the model should not be longer than that.
 
     Args:
         half_lag: See :class:`Motion`.
@@ -137,10 +137,10 @@ def config_lines(
     Args:
         survey: From :func:`survey_videos`.
         motion: From :func:`measure_motion`.
-        resolution: Of training; None proposes one.
+        resolution: Resolution of training; None proposes one.
 
     Returns:
-        Assignments of variables, one a line.
+        Assignments of variables, one per line.
     """
     usable = survey.usable
     lines = [f'data_root = {survey.data!r}']
@@ -159,7 +159,7 @@ def config_lines(
     max_num_frames = int(np.clip(survey.lens[usable].max(), 16, 1024))
     lines.append(f'max_num_frames = {max_num_frames}')
     if motion.half_lag is None:
-        lines.append('# motion_period: too little moves, or for too short')
+        lines.append('# motion_period: too little moves, or videos are short')
     else:
         lines.append(
             f'motion_period = {motion_period(motion.half_lag, max_num_frames)}'

@@ -1,4 +1,4 @@
-"""Pictures of a data set: a contact sheet, and histograms."""
+"""Plots of a data set: histograms and a contact sheet."""
 
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def histograms(survey: Survey, motion: Motion) -> 'Figure':
-    """Draw how long, how large, how fast the videos are and how they move.
+    """Plot lengths, sizes, frame rates and motion of the videos.
 
     Args:
         survey: From :func:`survey_videos`.
         motion: From :func:`measure_motion`.
     """
-    # Not pyplot, which asks for a window system.
+    # Unlike pyplot, this needs no window system.
     from matplotlib.figure import Figure
 
     figure = Figure((10, 7), layout='constrained')
@@ -54,12 +54,12 @@ def contact_sheet(
     num_frames: int = 6,
     resolution: int = 128,
 ) -> np.ndarray:
-    """Show frames from the start to the end of videos, a row for each.
+    """Show frames of videos from start to end, one row per video.
 
     Args:
         survey: From :func:`survey_videos`.
         num_videos: How many videos at most, spread over the data set.
-        num_frames: How many frames of each.
+        num_frames: How many frames of each video.
         resolution: Width and height of a frame in pixels.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How fast one core reads clips, and what would make that faster."""
+"""Measure how fast one core reads clips, and advise how to speed it up."""
 
 import time
 import zipfile
@@ -15,12 +15,12 @@ from ..sources.video_files import VideoFile
 from ..transforms import ResizeCrop
 from .contents import Survey
 
-# The reading of so many clips is timed, or of fewer for a second.
+# Clips are read for a second, but at most this many.
 MAX_CLIPS = 64
-# Frames from one key frame to the next in what reencode.py makes.
+# Frames from one key frame to the next in files that reencode.py writes.
 SHORT_GOP = 4
-# Advice is given where the frames decoded, or their pixels, are more than so
-# many times what is needed.
+# Advice is given if more than this many times the needed frames or pixels are
+# decoded.
 WASTE = 4
 
 
@@ -29,9 +29,10 @@ class Reading:
     """How fast clips are read as training reads them.
 
     Attributes:
-        rate: Clips a second on one core, with the central square resized.
-        passed: Frames decoded for a clip: for each wanted frame, all from the
-            key frame before it; 1 in folders and zips.
+        rate: Clips per second on one core, with the central square resized.
+        passed: Mean number of frames decoded for a clip: for each wanted
+            frame, all from the key frame before it on; in folders and zips,
+            the wanted frames alone.
         would_pass: The same with a key frame every :data:`SHORT_GOP` frames.
     """
 
@@ -48,7 +49,7 @@ def measure_reading(survey: Survey, resolution: int) -> Reading:
         resolution: Width and height of the clips in pixels.
 
     Returns:
-        How fast that was.
+        The speed.
     """
     rng = np.random.default_rng(0)
     usable = np.flatnonzero(survey.usable)
@@ -77,7 +78,7 @@ def measure_reading(survey: Survey, resolution: int) -> Reading:
 
 
 def _passed(frame_inds: np.ndarray, key_inds: np.ndarray) -> int:
-    """Count the frames from key frames, or the start, to those wanted."""
+    """Count the frames that are decoded to get the wanted frames."""
     groups = np.searchsorted(key_inds, frame_inds, side='right') - 1
     starts = np.where(groups < 0, 0, np.append(key_inds, 0)[groups])
     return sum(
@@ -89,7 +90,7 @@ def _passed(frame_inds: np.ndarray, key_inds: np.ndarray) -> int:
 def advise(
     survey: Survey, reading: Reading, resolution: int
 ) -> list[tuple[str, str]]:
-    """Advise what would make reading faster.
+    """Advise how to make reading faster.
 
     Args:
         survey: From :func:`survey_videos`.
@@ -97,20 +98,20 @@ def advise(
         resolution: Resolution of training.
 
     Returns:
-        Rows (what, value); none if nothing would help much.
+        Rows (name, value); none if nothing would help much.
     """
     faults = []
     if reading.passed > WASTE * reading.would_pass:
         faults.append(
-            f'a clip takes decoding {reading.passed:.0f} frames; with a key '
-            f'frame every {SHORT_GOP} it would take {reading.would_pass:.0f}'
+            f'{reading.passed:.0f} frames are decoded for a clip; with a key '
+            f'frame every {SHORT_GOP}, it would be {reading.would_pass:.0f}'
         )
     pixels = np.median(survey.sizes[survey.usable].prod(axis=1))
     large = pixels > WASTE * resolution**2
     if large:
         faults.append(
-            f'frames have {pixels / resolution**2:.1f} times the pixels that '
-            f'{resolution}x{resolution} have'
+            f'frames have {pixels / resolution**2:.1f} times the pixels of '
+            f'{resolution}x{resolution}'
         )
     first = survey.sources[0]
     rows = []
@@ -135,15 +136,15 @@ def advise(
         rows.append(
             (
                 'advice',
-                'the zip compresses pictures that are compressed: made by '
-                '"zip -0 -r" it is read faster',
+                'the zip compresses images that are compressed already: pack '
+                'it with "zip -0 -r" to read it faster',
             )
         )
     return rows
 
 
 def largest_resolution(survey: Survey) -> int:
-    """Choose a resolution for which three of four videos are large enough.
+    """Choose a resolution for which three in four videos are large enough.
 
     Returns:
         A power of two from 16 to 1024.
