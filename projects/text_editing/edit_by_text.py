@@ -161,21 +161,26 @@ def main() -> None:
     with progress:
         for folder, prompt in args.texts.items():
             edit = TextEdit(
-                prompt,
-                args.neutral,
-                layers,
-                args.steps,
-                args.lr,
-                args.latent_weight,
-                args.identity_weight,
-                args.frames_per_step,
+                prompt=prompt,
+                neutral=args.neutral,
+                layers=layers,
+                num_steps=args.steps,
+                lr=args.lr,
+                latent_weight=args.latent_weight,
+                identity_weight=args.identity_weight,
+                frames_per_step=args.frames_per_step,
             )
             after = Latents(before.ws.clone(), before.motions, before.c)
             for i, name in enumerate(names):
                 one = slice(i, i + 1)
                 video = before[one]
                 result = edit_by_text(
-                    gan.sampler, video, clip, edit, args.num_frames, step_done
+                    gan.sampler,
+                    video,
+                    clip,
+                    edit,
+                    num_frames=args.num_frames,
+                    progress=step_done,
                 )
                 after.ws[one] = result.ws.to(after.ws)
                 path = video_path(args.out / folder, name)
