@@ -405,7 +405,11 @@ def test_what_is_wrong_with_a_file_of_ones_own_is_told_at_once(own, tmp_path):
     wrong = [
         (TakesFour(), dict(num_features=3), r'\[2, 3\].* returns \[2, 2\]'),
         (TakesFour(), dict(num_frames=5), r'T=5, R=12, .*four frames'),
-        (GivesTwo(), {}, r'GivesTwo\.pt: Own must return \[2, 2\] .*but fails'),
+        (
+            GivesTwo(),
+            {},
+            r'GivesTwo\.pt: Own must return \[2, 2\] .*but fails',
+        ),
         (TakesOne(), {}, r'returns \[1, 2\]'),
         (PublishedCall(), {}, 'another model: a detector of your own'),
         (TakesFour(), dict(sha256='0' * 64), 'SHA-256'),
