@@ -105,13 +105,13 @@ class FeatureStats:
         return self.outer / self.num - self.mean.outer(self.mean)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write to a file, which appears under its name when it is whole.
+        """Write a file that appears whole or not at all.
 
         Args:
-            path: Name of the file, ending in ``.npz``; its folder is made.
+            path: Name of the file, ending in ``.npz``; its folder is created.
 
         Raises:
-            OSError: It cannot be written.
+            InputError: The file cannot be written.
         """
         _write(path, num=self.num, sum=self.sum, outer=self.outer)
 

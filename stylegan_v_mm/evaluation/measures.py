@@ -258,7 +258,7 @@ def precision_recall(
 def density_coverage(
     fake: Tensor, real: Tensor, k: int = 5
 ) -> tuple[Tensor, Tensor]:
-    """Compute how many real clips are near each fake one, and the reverse.
+    """Count the real clips near each generated clip, and the reverse.
 
     Both use the balls of :func:`precision_recall` around real points. Density
     is the number of balls that contain a generated clip, over k; coverage is
