@@ -1,4 +1,4 @@
-"""Metrics of generated videos, and the detectors they rest on."""
+"""Metrics of generated videos, and the detectors that they use."""
 
 from .detectors.eager import I3D, VGG16, FIDInception, RandomI3D
 from .detectors.torchscript import (

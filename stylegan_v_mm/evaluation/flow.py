@@ -1,8 +1,9 @@
-"""Features of how clips move, from optical flow; needs no weights.
+"""Motion features of clips, from optical flow, without weights.
 
-After Liu et al. 2024, "Fréchet Video Motion Distance", which follows points
-with a network. Here OpenCV's dense inverse search (Kroeger et al. 2016, "Fast
-Optical Flow using Dense Inverse Search") tells how far each pixel moves.
+They follow Liu et al. 2024, "Fréchet Video Motion Distance", which tracks
+points with a network. Here OpenCV's dense inverse search (Kroeger et al. 2016,
+"Fast Optical Flow using Dense Inverse Search") computes the motion of each
+pixel.
 """
 
 from collections.abc import Iterator
@@ -18,20 +19,20 @@ from torch import Tensor, nn
 from ..registry import MODELS
 from .detectors.base import check_video
 
-# Height and width that frames get.
+# Height and width to which frames are resized.
 _SIZE = 128
 # Directions, and cells along height and along width.
 _ANGLES, _CELLS = 8, 4
-# The search finds a vector for each fourth pixel, and interpolates others.
+# The search finds a vector for every fourth pixel and interpolates the others.
 _GRID = slice(2, None, 4)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let OpenCV compute the same on any machine.
+    """Make OpenCV's results independent of the number of threads.
 
-    It cuts frames into as many stripes as there are threads, and what one
-    finds does not help its neighbours.
+    OpenCV searches one stripe of the frame per thread, and the search does not
+    propagate between stripes.
     """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -44,7 +45,7 @@ def _one_thread() -> Iterator[None]:
 def lightness(video: Tensor) -> Tensor:
     """Average the largest and the smallest of red, green and blue.
 
-    Other than their weighted mean, it does not change with the hue.
+    Unlike the weighted mean of the three, it does not depend on the hue.
 
     Args:
         video (Tensor): [..., 3, H, W], uint8.
@@ -57,14 +58,14 @@ def lightness(video: Tensor) -> Tensor:
 
 
 def velocities(frames: np.ndarray) -> np.ndarray:
-    """Measure how far each pixel moves from frame to frame.
+    """Compute the motion of each pixel from frame to frame.
 
     Args:
         frames (np.ndarray): [T, H, W], uint8.
 
     Returns:
-        np.ndarray: [T - 1, 128, 128, 2], float32, towards right and bottom,
-        in pixels of frames of 128 x 128.
+        np.ndarray: [T - 1, 128, 128, 2], float32, to the right and down, in
+        pixels of frames of 128 x 128.
     """
     shrinks = min(frames.shape[1:]) > _SIZE
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -72,22 +73,22 @@ def velocities(frames: np.ndarray) -> np.ndarray:
         cv2.resize(frame, (_SIZE, _SIZE), interpolation=how)
         for frame in frames
     ]
-    # OpenCV's annotations do not know that there may be no flow to start from.
+    # Any, because OpenCV's annotations do not allow None as initial flow.
     search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     with _one_thread():
         return np.stack([search.calc(a, b, None) for a, b in pairwise(small)])
 
 
 def accelerations(velocity: np.ndarray) -> np.ndarray:
-    """Measure by how much the velocity of what moves changes.
+    """Compute the change of velocity along the motion of each pixel.
 
     Args:
-        velocity (np.ndarray): [T, H, W, 2], float32, in pixels a frame.
+        velocity (np.ndarray): [T, H, W, 2], float32, in pixels per frame.
 
     Returns:
-        np.ndarray: [T - 1, H, W, 2], float32: where each pixel has gone, the
-        velocity of the next frame, less its own. Beyond the border it is that
-        of the border.
+        np.ndarray: [T - 1, H, W, 2], float32: the velocity in the next frame,
+        at the position to which each pixel has moved, minus its own. Beyond
+        the border, the velocity of the border is used.
     """
     y, x = np.mgrid[: velocity.shape[1], : velocity.shape[2]]
     y, x = y.astype(np.float32), x.astype(np.float32)
@@ -107,15 +108,15 @@ def accelerations(velocity: np.ndarray) -> np.ndarray:
 
 
 def histogram(vectors: np.ndarray) -> np.ndarray:
-    """Sum up vectors by their direction, in each cell of the frame.
+    """Sum vectors by their direction, in each cell of the frame.
 
     Args:
         vectors (np.ndarray): [T, H, W, 2], float32.
 
     Returns:
         np.ndarray: [128], float64: for each of 4 x 4 cells, row by row, and
-        each of 8 directions around left, left and up, up, ... the sum of
-        log2(1 + length), over the number of all vectors of the cell.
+        each of 8 directions (left, left and up, up, ...), the sum of
+        log2(1 + length) divided by the number of all vectors in the cell.
     """
     num, height, width, _ = vectors.shape
     x, y = vectors[..., 0], vectors[..., 1]
@@ -137,10 +138,11 @@ def histogram(vectors: np.ndarray) -> np.ndarray:
 class FlowHistograms(nn.Module):
     """Histograms of the velocities and the accelerations of a clip.
 
-    Frames become :func:`lightness`, 128 x 128; each fourth pixel counts, both
-    ways. What is to be seen hardly matters then. The CPU computes it, on a
-    single thread, so that numbers are the same everywhere; ``digest`` names
-    the version of OpenCV, as another one's flow may be another.
+    Frames are reduced to their :func:`lightness` and to 128 x 128 pixels, of
+    which every fourth counts along each axis. So the features hardly depend on
+    the content. They are computed on a single thread of the CPU, to be the
+    same everywhere; ``digest`` contains OpenCV's version, because the flow may
+    differ between versions.
     """
 
     is_random = False
@@ -152,7 +154,7 @@ class FlowHistograms(nn.Module):
         """Compute features [N, 256] of clips [N, T, 3, H, W], uint8.
 
         Raises:
-            InputError: They are no such clips, or have too few frames.
+            InputError: ``video`` is of another kind or has too few frames.
         """
         check_video(video, self.min_num_frames)
         rows = []

@@ -1,4 +1,4 @@
-"""Features of clips, summed or kept, and the Frechet distance of two sets."""
+"""Statistics of features, and the Frechet distance of two sets."""
 
 import os
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def _read(path: str | os.PathLike, *names: str) -> list[np.ndarray]:
                 raise ValueError(f'{damaged} is damaged')
             return [content[name] for name in names]
     except Exception as error:
-        # numpy and zipfile raise a dozen types here.
+        # numpy and zipfile raise about a dozen types here.
         raise InputError(
             f'{path}: no statistics can be read ({error})'
         ) from error
@@ -49,10 +49,10 @@ def _checked(
 
 
 class FeatureStats:
-    """Mean and covariance of features that come batch by batch.
+    """Mean and covariance of features that are added batch by batch.
 
-    Sums in float64 are kept, so the result depends on the set of features
-    alone, not on their order, batches or processes (but for rounding).
+    The sums are in float64, so the result depends (up to rounding) only on the
+    set of features, not on their order, batches or processes.
 
     Args:
         num_features (int): Width of the features, F.
@@ -74,10 +74,11 @@ class FeatureStats:
 
         Args:
             features (Tensor): [N, F], any device and dtype.
-            key (int, optional): Not used, see :class:`FeatureRows`.
+            key (int, optional): Not used; the argument of
+                :class:`FeatureRows`.
 
         Raises:
-            InputError: They have another shape or are not finite.
+            InputError: The features have another shape or are not finite.
         """
         features = _checked(features, len(self.sum), torch.float64)
         self.num += len(features)
@@ -85,7 +86,7 @@ class FeatureStats:
         self.outer += features.T @ features
 
     def all_reduce(self) -> None:
-        """Add up what all processes have, for each of them."""
+        """Replace the sums by those over all processes."""
         num = torch.tensor([self.num], dtype=torch.float64)
         flat = torch.cat([num, self.sum, self.outer.flatten()])
         all_reduce(flat)
@@ -104,13 +105,13 @@ class FeatureStats:
         return self.outer / self.num - self.mean.outer(self.mean)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write to a file, which appears under its name when it is whole.
+        """Write a file that appears whole or not at all.
 
         Args:
-            path: Name of the file, ending in ``.npz``; its folder is made.
+            path: Name of the file, ending in ``.npz``; its folder is created.
 
         Raises:
-            OSError: It cannot be written.
+            InputError: The file cannot be written.
         """
         _write(path, num=self.num, sum=self.sum, outer=self.outer)
 
@@ -129,11 +130,11 @@ class FeatureStats:
         return stats
 
     def __add__(self, other: 'FeatureStats') -> 'FeatureStats':
-        """Sums over both sets."""
+        """Return the statistics of both sets together."""
         return self._combine(other, 1)
 
     def __sub__(self, other: 'FeatureStats') -> 'FeatureStats':
-        """Sums without those of a part."""
+        """Return the statistics without those of a part."""
         return self._combine(other, -1)
 
     def _combine(self, other: 'FeatureStats', sign: int) -> 'FeatureStats':
@@ -144,12 +145,12 @@ class FeatureStats:
         return stats
 
 
-# Groups of clips that are left out in turn, for standard errors.
+# Standard errors leave out each of so many groups of clips in turn.
 NUM_GROUPS = 10
 
 
 class GroupedStats:
-    """Statistics of ten groups of clips, by the last digit of their keys.
+    """Statistics of ten groups of clips, grouped by the last digit of the key.
 
     Args:
         num_features (int): Width of the features, F.
@@ -159,11 +160,11 @@ class GroupedStats:
         self.groups = [FeatureStats(num_features) for _ in range(NUM_GROUPS)]
 
     def append(self, features: Tensor, key: int) -> None:
-        """Add features [N, F] to the group of a key, see FeatureStats."""
+        """Add features [N, F] to the group of a key."""
         self.groups[key % NUM_GROUPS].append(features)
 
     def all_reduce(self) -> None:
-        """Add up what all processes have, for each of them."""
+        """Replace the sums by those over all processes."""
         for group in self.groups:
             group.all_reduce()
 
@@ -180,10 +181,10 @@ class GroupedStats:
 
 
 class FeatureRows:
-    """Features that come in any order, kept in the order of their keys.
+    """Features that are added in any order and kept in the order of keys.
 
-    So what is computed from them depends neither on batches nor on the
-    number of processes; a key that comes twice counts once.
+    So results depend neither on batches nor on the number of processes. If a
+    key is added twice, it counts once.
 
     Examples:
         >>> rows = FeatureRows()
@@ -194,7 +195,7 @@ class FeatureRows:
     """
 
     def __init__(self) -> None:
-        # numpy's: a tensor is pickled with all that it is a part of.
+        # numpy arrays, because pickling a tensor includes its whole storage.
         self._rows: dict[int, np.ndarray] = {}
 
     def append(self, features: Tensor, key: int) -> None:
@@ -202,33 +203,33 @@ class FeatureRows:
 
         Args:
             features (Tensor): [N, F], any device and dtype; kept in float32.
-            key (int): Its place among the others.
+            key (int): Determines the position among the others.
 
         Raises:
-            InputError: They have another shape or are not finite.
+            InputError: The features have another shape or are not finite.
         """
         features = _checked(features, None, torch.float32)
         self._rows[key] = features.numpy().copy()
 
     def all_reduce(self) -> None:
-        """Join what all processes have, for each of them."""
+        """Add the features of all other processes."""
         for rows in all_gather_object(self._rows):
             self._rows |= rows
 
     @property
     def num(self) -> int:
-        """Number of features."""
+        """Number of rows."""
         return sum(map(len, self._rows.values()))
 
     @property
     def features(self) -> Tensor:
-        """[N, F], float32."""
+        """All features [N, F], float32."""
         rows = [self._rows[key] for key in sorted(self._rows)]
         return torch.from_numpy(np.concatenate(rows or [np.zeros((0, 1))]))
 
     @property
     def groups(self) -> Tensor:
-        """[N], int64, the last digit of the key of each row."""
+        """Group of each row [N], int64: the last digit of its key."""
         keys = sorted(self._rows)
         digits = [
             np.full(len(self._rows[key]), key % NUM_GROUPS) for key in keys
@@ -237,7 +238,7 @@ class FeatureRows:
 
     @property
     def stats(self) -> FeatureStats:
-        """Mean and covariance."""
+        """Mean and covariance of all features."""
         features = self.features
         stats = FeatureStats(features.shape[1])
         for part in features.split(1024):
@@ -250,7 +251,7 @@ class FeatureRows:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> 'FeatureRows':
-        """Read what :meth:`save` wrote, under the key 0.
+        """Read what :meth:`save` wrote; all rows get the key 0.
 
         Raises:
             InputError: The file is missing or damaged.
@@ -272,17 +273,19 @@ def frechet_distances(
 
     (Dowson & Landau 1982; Heusel et al. 2017, eq. 6). The trace of the root
     is the sum of the singular values of :math:`\Sigma_a^{1/2}
-    \Sigma_b^{1/2}`, whose roots come from symmetric eigendecompositions; that
-    of b serves all distances. This equals the trace of scipy's
-    ``sqrtm(cov_a @ cov_b)``, and stays real and accurate where the
-    covariances are singular, as they are with fewer samples than features.
+    \Sigma_b^{1/2}`, whose roots come from symmetric eigendecompositions. The
+    root of b is computed once for all distances. This equals the trace of
+    scipy's ``sqrtm(cov_a @ cov_b)``, but stays real and accurate if the
+    covariances are singular, for example because there are fewer samples than
+    features.
 
     Args:
         many (sequence): Statistics a, each of at least 2 samples.
-        b (FeatureStats): Of at least 2 samples, as wide as each a.
+        b (FeatureStats): Statistics of at least 2 samples, of the same width.
 
     Returns:
-        list: Floats, at least 0; 0 (but for rounding) if the two are equal.
+        list: One float for each a, at least 0; 0 (up to rounding) if the
+        statistics are equal.
 
     Raises:
         InputError: Two differ in width, or one has fewer than 2 samples.
@@ -304,8 +307,8 @@ def frechet_distances(
     for a in many:
         values_a, vectors_a = torch.linalg.eigh(a.cov)
         root_a = _roots(values_a, a)
-        # The two roots without the outer bases: these are orthogonal and
-        # change no singular value.
+        # The outer bases of the roots are left out: they are orthogonal and
+        # do not change singular values.
         product = root_a[:, None] * (vectors_a.T @ vectors_b) * root_b
         distance = (
             (a.mean - b.mean).square().sum()
@@ -318,17 +321,17 @@ def frechet_distances(
 
 
 def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
-    """Compute the squared Frechet distance, see :func:`frechet_distances`."""
+    """Compute a squared Frechet distance, see :func:`frechet_distances`."""
     (distance,) = frechet_distances([a], b)
     return distance
 
 
 def _roots(values: Tensor, stats: FeatureStats) -> Tensor:
-    """Take roots of eigenvalues of the covariance, of noise as of zeros.
+    """Compute the roots of a covariance's eigenvalues, without rounding noise.
 
-    Rounding makes zeros of the order of 1e-16 of the mean square, either
-    sign; their roots would be 1e-8 of it, each another one for the same
-    features in another order.
+    Due to rounding, eigenvalues of 0 become numbers of either sign, of the
+    order of 1e-16 of the mean square. Their roots, 1e-8, would depend on the
+    order of the features, so they are replaced by 0.
     """
     noise = 1e-14 * stats.outer.trace() / stats.num
     return torch.where(values > noise, values, 0).sqrt()

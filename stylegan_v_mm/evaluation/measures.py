@@ -1,8 +1,8 @@
 """Measures of features and of class probabilities, as pure functions.
 
-Each is float64 throughout and gives the same number every time: what is
-random has a fixed seed, from ``numpy.random.RandomState``, whose numbers are
-the same in all versions of numpy.
+All compute in float64 and are repeatable: random draws use fixed seeds of
+``numpy.random.RandomState``, whose numbers are the same in all versions of
+numpy.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,15 +21,15 @@ def jackknife_error(values: Sequence[float]) -> float:
     .. math::
         \sqrt{\frac{G - 1}{G} \sum_g (\theta_{-g} - \bar\theta)^2}
 
-    (delete-a-group jackknife; Efron & Stein 1981). Of a mean over groups of
+    (delete-a-group jackknife; Efron & Stein 1981). For a mean over groups of
     equal size, this is the usual standard error of the mean of G values.
 
     Args:
-        values (Sequence): The measure without group g, for each g; two or
-            more.
+        values (Sequence): The measure without group g, for each of two or more
+            groups.
 
     Returns:
-        float: The standard error of the measure of all groups together.
+        float: The standard error of the measure over all groups.
     """
     values = np.asarray(values, np.float64)
     deviations = values - values.mean()
@@ -56,30 +56,33 @@ def kernel_distance(
         \frac{1}{m (m - 1)} \sum_{i \ne j} [k(x_i, x_j) + k(y_i, y_j)]
         - \frac{2}{m^2} \sum_{i, j} k(x_i, y_j)
 
-    averaged over random subsets of m (Binkowski et al. 2018, "Demystifying
-    MMD GANs", eq. 4 and section 4; Gretton et al. 2012, eq. 3).
+    averaged over random subsets of size m (Binkowski et al. 2018,
+    "Demystifying MMD GANs", eq. 4 and section 4; Gretton et al. 2012, eq. 3).
 
     Args:
-        fake (Tensor): [N, F], two or more.
-        real (Tensor): [M, F], two or more.
+        fake (Tensor): [N, F], N at least 2.
+        real (Tensor): [M, F], M at least 2.
         groups (Tensor): [N], int64, at least 0: the group of each row of
             ``fake``, for a standard error.
-        num_subsets (int): Defaults to 100. One, if it holds all of both.
-        max_size (int): The most of a subset, m; fewer, if either set is
-            smaller. Defaults to 1000.
-        seed (int): Of the subsets. Defaults to 0.
+        num_subsets (int): Number of subsets; one, if it would contain both
+            sets completely. Defaults to 100; other values are for ablations.
+        max_size (int): Size of a subset, m, or that of the smaller set if that
+            is less. Defaults to 1000; other values are for ablations.
+        seed (int): Seed of the subsets. Defaults to 0; other values are for
+            ablations.
         degree (int): d, at least 1. Defaults to 3.
         offset (float): o, at least 0. Defaults to 1.
-        biased (bool): Whether to take plain means instead, over all pairs of
-            all clips, each with itself among them, without subsets (Gretton
-            et al. 2012, eq. 5). Never negative. Defaults to False. With
-            degree 2 and offset 0, 100 times this is JEDi (Luo et al. 2025,
-            "Beyond FVD"), of V-JEPA's features.
+        biased (bool): Whether to use plain means over all pairs of all clips,
+            including each clip with itself, without subsets (Gretton et al.
+            2012, eq. 5). This is never negative. With degree 2, offset 0 and
+            V-JEPA's features, 100 times this is JEDi (Luo et al. 2025, "Beyond
+            FVD"). Defaults to False.
 
     Returns:
-        tuple: The distance, negative by chance if the sets are alike; and,
-        for each group in rising order, the distance without it, for
-        :func:`jackknife_error`. Empty, if some subset would keep too few.
+        tuple: The distance, which may be negative by chance if the sets are
+        alike; and a list with the distance without each group, in rising
+        order, for :func:`jackknife_error`. The list is empty if a subset
+        would keep too few rows.
 
     Raises:
         InputError: The sets differ in width, or have fewer than two rows.
@@ -90,11 +93,13 @@ def kernel_distance(
         return (products / fake.shape[1] + offset) ** degree
 
     names, groups = groups.unique(return_inverse=True)
-    # Column 0 leaves out nothing, column g + 1 the group g.
+    # Column 0 keeps all rows, column g + 1 leaves out group g.
     kept = torch.ones(len(fake), len(names) + 1, dtype=torch.float64)
     kept[torch.arange(len(fake)), groups + 1] = 0
     if biased:
-        values = _mean_discrepancy(fake, real, kept, kernel, biased)
+        values = _mean_discrepancy(
+            fake, real, kept=kept, kernel=kernel, biased=biased
+        )
     else:
         size = min(len(fake), len(real), max_size)
         if size == len(fake) == len(real):
@@ -107,14 +112,14 @@ def kernel_distance(
                 for rows in (fake, real)
             )
             values += _mean_discrepancy(
-                fake[x], real[y], kept[x], kernel, biased
+                fake[x], real[y], kept=kept[x], kernel=kernel, biased=biased
             )
         values /= num_subsets
     whole, *without = values.tolist()
     return whole, without if np.isfinite(without).all() else []
 
 
-# Rows of a matrix of all pairs that are computed at a time.
+# Rows of a matrix of all pairs that are computed at a time, to limit memory.
 _ROWS = 1024
 
 
@@ -125,17 +130,17 @@ def _mean_discrepancy(
     kernel: Callable[[Tensor], Tensor],
     biased: bool,
 ) -> Tensor:
-    """Compute the squared discrepancy of y from parts of x.
+    """Compute the squared mean discrepancy between y and parts of x.
 
     Args:
         x (Tensor): [N, F].
         y (Tensor): [M, F].
         kept (Tensor): [N, P], 1 for the rows of x in a part, else 0.
-        kernel (callable): Of products of rows.
-        biased (bool): Whether the pairs of a row with itself count.
+        kernel (callable): Maps products of rows to kernel values.
+        biased (bool): Whether pairs of a row with itself count.
 
     Returns:
-        Tensor: [P], float64; not finite, where a part has too few rows.
+        Tensor: [P], float64; not finite if a part has too few rows.
     """
     x, y = x.double(), y.double()
     every = kept.new_ones(len(y), 1)
@@ -155,9 +160,9 @@ def _mean_discrepancy(
     num, size = kept.sum(0), len(y)
     fewer = 0 if biased else 1
     return (
-        total(x, x, kept, kept, biased) / (num * (num - fewer))
-        + total(y, y, every, every, biased) / (size * (size - fewer))
-        - 2 * total(x, y, kept, every, True) / (num * size)
+        total(x, x, kept, kept, itself=biased) / (num * (num - fewer))
+        + total(y, y, every, every, itself=biased) / (size * (size - fewer))
+        - 2 * total(x, y, kept, every, itself=True) / (num * size)
     )
 
 
@@ -177,9 +182,9 @@ def _check_pair(fake: Tensor, real: Tensor, least: int) -> None:
 def inception_score(
     probabilities: Tensor, num_splits: int = 10, seed: int = 42
 ) -> Tensor:
-    r"""Compute the inception score of parts of a set.
+    r"""Compute the inception score of each part of a set.
 
-    Of each part, with :math:`\bar p` the mean over it,
+    With :math:`\bar p` the mean over a part, its score is
 
     .. math::
         \exp \frac{1}{n} \sum_i \sum_c p_{ic} \ln (p_{ic} / \bar p_c)
@@ -190,13 +195,15 @@ def inception_score(
     Args:
         probabilities (Tensor): [N, C], each row with the sum 1; N at least
             ``num_splits``.
-        num_splits (int): Parts, as equal as can be. Defaults to 10.
-        seed (int): Of the shuffle. Defaults to 42, the published one.
+        num_splits (int): Number of parts, of nearly equal size. Defaults to
+            10; other values are for ablations.
+        seed (int): Seed of the shuffle. Defaults to 42, the published one;
+            other values are for ablations.
 
     Returns:
-        Tensor: [num_splits], float64, from 1 to C each. The published score
-        is their mean, and their standard deviation (divided by n) what
-        stands behind the plus-minus sign.
+        Tensor: [num_splits], float64, each from 1 to C. The published score is
+        their mean, and the number after the plus-minus sign their standard
+        deviation (divided by n).
 
     Raises:
         InputError: There are fewer rows than splits.
@@ -222,18 +229,18 @@ def inception_score(
 def precision_recall(
     fake: Tensor, real: Tensor, k: int = 3
 ) -> tuple[Tensor, Tensor]:
-    """Tell which clips lie within the other set.
+    """Compute which clips lie within the other set.
 
-    A set covers the balls around its points that reach to the k-th nearest
-    other point of the set, their surface included. Precision is the share
-    of generated clips that the real ones cover, recall the reverse
-    (Kynkäänniemi et al. 2019, "Improved Precision and Recall Metric", eq. 1
-    and 2).
+    A set covers closed balls around its points, each of which reaches to the
+    k-th nearest other point of the set. Precision is the share of generated
+    clips that the real ones cover, recall the reverse (Kynkäänniemi et al.
+    2019, "Improved Precision and Recall Metric", eq. 1 and 2).
 
     Args:
-        fake (Tensor): [N, F], more than ``k``.
-        real (Tensor): [M, F], more than ``k``.
-        k (int): Defaults to 3, the paper's.
+        fake (Tensor): [N, F], N above ``k``.
+        real (Tensor): [M, F], M above ``k``.
+        k (int): Number of neighbours. Defaults to 3, the paper's; other
+            values are for ablations.
 
     Returns:
         tuple: Two tensors of 0 and 1, float64: [N], whose mean is precision,
@@ -251,23 +258,24 @@ def precision_recall(
 def density_coverage(
     fake: Tensor, real: Tensor, k: int = 5
 ) -> tuple[Tensor, Tensor]:
-    """Tell how many real clips each generated one is near, and the reverse.
+    """Count the real clips near each generated clip, and the reverse.
 
-    With the balls around real points only, see :func:`precision_recall`:
-    density is the number of balls that hold a generated clip, over k;
-    coverage the share of balls that hold at least one (Naeem et al. 2020,
-    "Reliable Fidelity and Diversity Metrics", eq. 3 and 4). Outliers among
-    the generated clips make recall, but not coverage, better.
+    Both use the balls of :func:`precision_recall` around real points. Density
+    is the number of balls that contain a generated clip, over k; coverage is
+    the share of balls that contain at least one (Naeem et al. 2020, "Reliable
+    Fidelity and Diversity Metrics", eq. 3 and 4). Outliers among the generated
+    clips improve recall, but not coverage.
 
     Args:
-        fake (Tensor): [N, F], more than ``k``.
-        real (Tensor): [M, F], more than ``k``.
-        k (int): Defaults to 5, the paper's.
+        fake (Tensor): [N, F], N above ``k``.
+        real (Tensor): [M, F], M above ``k``.
+        k (int): Number of neighbours. Defaults to 5, the paper's; other
+            values are for ablations.
 
     Returns:
-        tuple: [N] float64, whose mean is the density, 1 for equal
-        distributions and not bounded by it; and [M] of 0 and 1, float64,
-        whose mean is the coverage.
+        tuple: [N] float64, whose mean is the density, about 1 for equal
+        distributions but possibly larger; and [M] of 0 and 1, float64, whose
+        mean is the coverage.
 
     Raises:
         InputError: The sets differ in width, or have too few rows.
@@ -285,7 +293,7 @@ def density_coverage(
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
-    """Squared distances of points [N, F] and [M, F], [N, M], float64."""
+    """Compute squared distances [N, M], float64, of points [N, F], [M, F]."""
     x, y = x.double(), y.double()
     norms = x.square().sum(1)[:, None] + y.square().sum(1)
     squares = norms - 2 * (x @ y.T)
@@ -294,8 +302,8 @@ def _distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _radii(x: Tensor, k: int) -> Tensor:
-    """Squared distance of each point to its k-th nearest other one, [N]."""
-    # The nearest of all is the point itself, or its equal.
+    """Compute squared distances [N] of points to the k-th nearest others."""
+    # The nearest point is the point itself, or an equal one.
     return torch.cat(
         [
             _distances(part, x).kthvalue(k + 1, dim=1).values
@@ -305,7 +313,7 @@ def _radii(x: Tensor, k: int) -> Tensor:
 
 
 def _balls_around(points: Tensor, centres: Tensor, radii: Tensor) -> Tensor:
-    """Count the balls that each point [N, F] is in, [N], float64."""
+    """Count the balls that contain each point [N, F]; return [N], float64."""
     return torch.cat(
         [
             (_distances(part, centres) <= radii).sum(1).double()

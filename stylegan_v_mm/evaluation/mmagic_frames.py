@@ -1,4 +1,4 @@
-"""mmagic's metrics of images, on the frames of clips."""
+"""mmagic's image metrics, applied to the frames of clips."""
 
 import sys
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from .real_clips import describe, real_clips
 
 
 def to_bgr(video: Tensor) -> Tensor:
-    """Make of a clip what mmagic's metrics take for images.
+    """Convert a clip to the images that mmagic's metrics expect.
 
     Args:
         video (Tensor): uint8 [T, 3, H, W], RGB.
@@ -31,7 +31,7 @@ def to_bgr(video: Tensor) -> Tensor:
 
 
 class _RealFrames(Dataset):
-    """Frames of real clips, one an item, and what names them in a cache."""
+    """Frames of real clips, one per item, with a key for mmagic's cache."""
 
     data_prefix = None
     metainfo = None
@@ -42,7 +42,7 @@ class _RealFrames(Dataset):
         self.clips = clips
         self.inds = np.arange(count) * len(clips) // count
         self.num_frames = num_frames
-        # Into the key of mmagic's caches, which knows neither files nor sizes.
+        # Part of mmagic's cache key, which contains neither files nor sizes.
         self.data_root = f'{clips.fingerprint} {self.inds.tolist()} {about}'
         self._clip = -1, torch.empty(0)
 
@@ -51,7 +51,7 @@ class _RealFrames(Dataset):
 
     def __getitem__(self, index: int) -> Tensor:
         number, frame = divmod(index, self.num_frames)
-        # They are read in order: each clip is decoded once.
+        # Frames are read in order, so that each clip is decoded once.
         if self._clip[0] != number:
             clip = self.clips[int(self.inds[number])]['video']
             self._clip = number, to_bgr(clip)
@@ -59,7 +59,7 @@ class _RealFrames(Dataset):
 
 
 class _Preprocessor:
-    """Stands for the part of a model that hands real images over."""
+    """Stand-in for the part of a model that prepares real images."""
 
     def __init__(self, device: str, key: str) -> None:
         self.device = device
@@ -72,13 +72,13 @@ class _Preprocessor:
 
 @METRICS.register_module()
 class MMagicFrames(BaseMetric):
-    """A metric of mmagic, on all frames of generated and real clips.
+    """A metric of mmagic, applied to all frames of generated and real clips.
 
-    mmagic's metrics know images of its own models and loops: BGR, in data
-    samples of certain fields, real ones from a loader that passes a model's
-    preprocessor; of a clip they would take frames for colours. This gives
-    them frames as they want them. Results have mmagic's names, behind the
-    metric's: ``FID/fid``, ``IS/is``, ``PR/precision``.
+    mmagic's metrics expect images of its own models and loops: BGR, in data
+    samples with certain fields, and real ones from a loader with a model's
+    preprocessor. They would read the frames of a clip as colours. This class
+    passes frames in the expected form. Results are named by the metric and
+    mmagic's name: ``FID/fid``, ``IS/is``, ``PR/precision``.
 
     Real frames are those of the clips of ``FrechetVideoDistance``. mmagic
     keeps their features in its own cache.
@@ -86,10 +86,10 @@ class MMagicFrames(BaseMetric):
     Args:
         metric (dict): Config of the metric, such as
             ``dict(type='mmagic.FrechetInceptionDistance')``. ``fake_nums``
-            is set here: all frames count.
+            is set here, because all frames count.
         num_frames (int): Frames in a clip; the first ones of a generated
             video.
-        num_real (int): The most real clips.
+        num_real (int): Most real clips.
         resolution (int): Height and width of the clips in pixels.
         real_data (dict): See
             :func:`~stylegan_v_mm.evaluation.real_clips.real_clips`; a data
@@ -97,11 +97,11 @@ class MMagicFrames(BaseMetric):
         batch_size (int): Real frames at a time. Defaults to 16.
 
     Raises:
-        InputError: mmagic is not there in full; or the real videos cannot be
-            read.
+        InputError: mmagic is not completely installed, or the real videos
+            cannot be read.
     """
 
-    # Empty, so that mmengine neither puts one before names nor misses it.
+    # Empty, because names have no prefix; None would make mmengine warn.
     default_prefix = ''
 
     def __init__(
@@ -126,8 +126,8 @@ class MMagicFrames(BaseMetric):
             )
         except (ImportError, KeyError) as error:
             raise InputError(
-                f'{metric["type"]} is not there: it needs mmagic with all '
-                f'that it imports, see docs/install.md ({error})'
+                f'{metric["type"]} is not there: it needs mmagic with all of '
+                f'its dependencies, see docs/install.md ({error})'
             ) from error
         if not self.metric.prefix:
             self.metric.prefix = self.metric.name
@@ -141,15 +141,15 @@ class MMagicFrames(BaseMetric):
             _RealFrames(clips, num_real, num_frames, about),
             batch_size=batch_size,
             collate_fn=pseudo_collate,
-            # Its own, as a loader draws from torch's global one, which a
-            # training run goes on with.
+            # A loader would otherwise draw from torch's global generator and
+            # change a training run.
             generator=torch.Generator(),
         )
         self._is_ready = False
 
     @torch.no_grad()
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Take in generated clips.
+        """Process generated clips.
 
         Args:
             data_batch (dict): Not used; mmengine's signature.
@@ -167,7 +167,7 @@ class MMagicFrames(BaseMetric):
             self.metric.process({}, [{'fake_img': each} for each in frames])
 
     def check_size(self, video: Tensor) -> None:
-        """Refuse a generated clip [T, 3, H, W] of another size.
+        """Check the size of a generated clip [T, 3, H, W].
 
         Raises:
             InputError: It is too short or of another resolution.
@@ -189,26 +189,26 @@ class MMagicFrames(BaseMetric):
             size (int): Not used; mmengine's signature.
 
         Returns:
-            dict: The results by their names, on each process.
+            dict: The results by name, on each process.
         """
         results = self.metric.fake_results
-        # mmagic gathers as many from each process: a share may be one clip
-        # longer than another's.
+        # mmagic gathers equally many from each process, but the shares may
+        # differ by one clip.
         count = torch.tensor(len(results))
         all_reduce(count, 'min')
         del results[int(count) :]
         self.metric.fake_nums = int(count) * get_world_size()
         metrics = self.metric.evaluate()
         self.metric.fake_nums = sys.maxsize
-        #: What results are called, known once there are some.
+        #: Names of the results, known after the first evaluation.
         self.result_names = list(metrics)
         return metrics
 
     def protocol(self, size: int) -> dict:
-        """Say how the results are measured: what compares has equal ones.
+        """Describe the measurement; comparable results have equal protocols.
 
         Args:
-            size (int): How many generated clips there are.
+            size (int): Number of generated clips.
         """
         return self._config | dict(
             resolution=self.resolution,
@@ -219,13 +219,13 @@ class MMagicFrames(BaseMetric):
         )
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Not used: mmagic's metric does it; mmengine's signature."""
+        """Required by mmengine but not used: mmagic's metric computes them."""
         raise NotImplementedError
 
     def _prepare(self) -> None:
-        """Have mmagic's metric look at the real frames, once."""
+        """Let mmagic's metric process the real frames, once."""
         if not self._is_ready:
-            # It asks for the device of a model, and for its preprocessor.
+            # It needs the device of a model and its preprocessor.
             model = nn.Linear(1, 1, device=get_device())
             model.data_preprocessor = _Preprocessor(
                 get_device(), self.metric.real_key or 'gt_img'

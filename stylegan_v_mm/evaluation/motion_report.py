@@ -1,8 +1,8 @@
-"""How generated videos move, against real ones; needs no weights.
+"""Comparing the motion of generated and real videos, without weights.
 
-A clip's second-order statistics all follow from the products of its frames
-with each other, its Gram matrix [T, T]: squared differences and the power
-spectrum cost one product of matrices, exact for bytes.
+All second-order statistics of a clip follow from its Gram matrix [T, T], the
+products of its frames with each other. So squared differences and the power
+spectrum cost one matrix product, which is exact for bytes.
 """
 
 import sys
@@ -19,33 +19,33 @@ from ..errors import InputError
 from ..registry import METRICS
 from .real_clips import describe, own_share, real_clips
 
-#: Shorter clips have too few lags to compare.
+#: Fewest frames of a clip; shorter ones have too few lags to compare.
 MIN_NUM_FRAMES = 8
-#: Grey levels, root mean square, in up to two frames: coding adds less to a
-#: still, and that in steps, between which frames are equal.
+#: Change in grey levels, root mean square, below which frames count as equal.
+#: Coding changes a still less, and in steps, between which frames are equal.
 FROZEN = 0.5
-#: What is left of a clip's squared change where it repeats itself.
+#: Share of a clip's squared change below which it counts as a repetition.
 LOOP = 0.1
-#: Spectral power of rounding to bytes: a variance of 1 / 12 over the
-#: frequencies from 0 to 1 / 2. Less than that is nothing.
+#: Spectral power of rounding to bytes, the smallest that counts: a variance of
+#: 1 / 12 over the frequencies from 0 to 1 / 2.
 ROUNDING = 1 / 6
 
 
 class ClipMotion(NamedTuple):
-    """How a clip of T frames moves; float64.
+    """Motion of a clip of T frames; float64.
 
-    Of a set of clips, each field has one dimension more, or is a mean.
+    For a set of clips, each field has a leading dimension or is a mean.
 
     Attributes:
-        differences: [L], mean absolute differences between frames that are
-            each of :func:`lags` apart, in grey levels, 0 to 255.
-        spectrum: [T // 2], power at 1 / T, 2 / T, ... cycles a frame, see
+        differences: [L], mean absolute differences between frames at each of
+            the :func:`lags`, in grey levels, 0 to 255.
+        spectrum: [T // 2], power at 1 / T, 2 / T, ... cycles per frame, see
             :func:`power_spectrum`, in decibels: 0 is one squared grey level
-            a cycle a frame, and rounding to bytes, -7.8, the least.
-        frequency: [], mean of these frequencies, weighted by power; 0 of a
+            per cycle per frame; the minimum, -7.8, is the rounding to bytes.
+        frequency: [], mean of these frequencies, weighted by power; 0 for a
             still.
         frozen: [], 1 if nothing moves, see :func:`is_frozen`, else 0.
-        loops: [], 1 if it repeats itself, see :func:`loop_period`, else 0.
+        loops: [], 1 if the clip repeats, see :func:`loop_period`, else 0.
     """
 
     differences: Tensor
@@ -56,7 +56,7 @@ class ClipMotion(NamedTuple):
 
 
 def lags(num_frames: int) -> list[int]:
-    """List the powers of two up to half the frames of a clip."""
+    """Return the powers of two up to half the number of frames."""
     return [2**i for i in range((num_frames // 2).bit_length())]
 
 
@@ -75,7 +75,7 @@ def clip_motion(video: Tensor) -> ClipMotion:
     fields: dict[str, object] = dict(
         differences=[frame_difference(video, n) for n in lags(len(video))],
         spectrum=10 * (power + ROUNDING).log10(),
-        # Of a still, 0 / 1.
+        # 0 / 1 for a still
         frequency=frequencies @ power / (power.sum() or 1),
         frozen=is_frozen(gram),
         loops=loop_period(gram) is not None,
@@ -121,14 +121,14 @@ def mean_motion(clips: ClipMotion) -> ClipMotion:
 
 
 def frame_difference(video: Tensor, lag: int) -> float:
-    """Average the absolute difference between frames ``lag`` apart.
+    """Compute the mean absolute difference between frames ``lag`` apart.
 
     Args:
         video (Tensor): [T, 3, H, W], uint8, T > lag.
-        lag (int): Distance of the two, in frames.
+        lag (int): Distance in frames.
 
     Returns:
-        float: In grey levels, 0 to 255.
+        float: Difference in grey levels, 0 to 255.
     """
     video = video.float()
     return float((video[lag:] - video[:-lag]).abs().mean())
@@ -137,12 +137,13 @@ def frame_difference(video: Tensor, lag: int) -> float:
 def gram_matrix(video: Tensor) -> Tensor:
     """Average the products of a clip's frames over pixels and colours.
 
+    The first frame is subtracted from all frames, so that a still has zeros.
+
     Args:
         video (Tensor): [T, 3, H, W], uint8.
 
     Returns:
-        Tensor: [T, T], float64, on the CPU. The first frame is taken from
-        all: what stays is nothing, and a still has zeros.
+        Tensor: [T, T], float64, on the CPU.
     """
     gram = torch.zeros(len(video), len(video), dtype=torch.float64)
     for channel in video.unbind(1):  # a third of the memory
@@ -153,11 +154,11 @@ def gram_matrix(video: Tensor) -> Tensor:
 
 
 def squared_differences(gram: Tensor, lag: int) -> Tensor:
-    """Average squared differences over pixels, for all pairs of a lag.
+    """Compute mean squared differences of all pairs of frames at a lag.
 
     Args:
         gram (Tensor): [T, T], from :func:`gram_matrix`.
-        lag (int): Distance of the two, in frames, below T.
+        lag (int): Distance in frames, below T.
 
     Returns:
         Tensor: [T - lag], in squared grey levels.
@@ -167,17 +168,17 @@ def squared_differences(gram: Tensor, lag: int) -> Tensor:
 
 
 def power_spectrum(gram: Tensor) -> Tensor:
-    """Average the periodograms of all pixels along time.
+    """Compute the mean over pixels of the periodogram along time.
 
-    What ``scipy.signal.periodogram(video, window='hann', axis=0)`` gives: a
-    one-sided density, of the clip less its mean over time.
+    This equals ``scipy.signal.periodogram(video, window='hann', axis=0)``: a
+    one-sided density of the clip without its mean over time.
 
     Args:
         gram (Tensor): [T, T], from :func:`gram_matrix`.
 
     Returns:
-        Tensor: [T // 2 + 1], power at 0, 1 / T, 2 / T, ... cycles a frame,
-        in squared grey levels a cycle a frame.
+        Tensor: [T // 2 + 1], power at 0, 1 / T, 2 / T, ... cycles per frame,
+        in squared grey levels per cycle per frame.
     """
     length = len(gram)
     window = torch.hann_window(length, dtype=torch.float64)
@@ -186,18 +187,18 @@ def power_spectrum(gram: Tensor) -> Tensor:
     product = transform @ gram.to(transform.dtype)
     power = (product * transform.conj()).sum(1).real
     power = power.clamp(min=0) / window.square().sum()
-    # Negative frequencies; 0 and, of even T, 1 / 2 have none.
+    # Add negative frequencies; 0 and, for even T, 1 / 2 have none.
     power[1 : (length + 1) // 2] *= 2
     return power
 
 
 def is_frozen(gram: Tensor) -> bool:
-    """Tell whether a clip stands still but for coding noise.
+    """Return whether a clip stands still, except for coding noise.
 
-    One frame apart as well as two, two of five pairs of frames, or more,
-    differ by less than half a grey level (``FROZEN``), root mean square. An
-    encoded still picture settles in steps every few frames, which half of
-    the pairs may span.
+    At a lag of one frame as well as two, at least two in five pairs of frames
+    must differ by less than half a grey level (``FROZEN``), root mean square.
+    An encoded still changes in steps every few frames, which half of the pairs
+    may span.
 
     Args:
         gram (Tensor): [T, T], from :func:`gram_matrix`.
@@ -209,19 +210,19 @@ def is_frozen(gram: Tensor) -> bool:
 
 
 def loop_period(gram: Tensor) -> int | None:
-    """Find after how many frames a clip repeats itself.
+    """Find the number of frames after which a clip repeats.
 
-    There the mean squared difference is below a tenth (``LOOP``) of both the
-    largest at shorter lags and the largest at longer ones. Lags count up to
-    three quarters of the clip, beyond which few pairs are left; so periods
-    up to half of it are found. What plays forwards and back is no loop, and
-    neither is what stands still.
+    At this lag, the mean squared difference is below a tenth (``LOOP``) of
+    both the largest at shorter lags and the largest at longer ones. Only lags
+    up to three quarters of the clip count, because beyond that few pairs are
+    left; so periods up to half of the clip are found. A clip that plays
+    forwards and back is not a loop, nor is one that stands still.
 
     Args:
         gram (Tensor): [T, T], from :func:`gram_matrix`.
 
     Returns:
-        int: The shortest such lag in frames; None if there is none.
+        int, optional: The shortest such lag in frames; None if there is none.
     """
     if is_frozen(gram):
         return None
@@ -233,26 +234,26 @@ def loop_period(gram: Tensor) -> int | None:
     )
     for lag in range(2, len(gram) // 2 + 1):
         beside = min(change[:lag].max(), change[lag + 1 :].max())
-        # Just before the period, it may be small already.
+        # The change may already be small just before the period.
         if change[lag] < LOOP * beside and change[lag] <= change[lag + 1]:
             return lag
     return None
 
 
 def compare(fake: ClipMotion, real: ClipMotion) -> dict[str, float]:
-    """Name what two sets of clips are.
+    """Compare the motion of two sets of clips.
 
     Args:
         fake (ClipMotion): Means over generated clips.
-        real (ClipMotion): Means over real clips, of as many frames.
+        real (ClipMotion): Means over real clips of equal length.
 
     Returns:
         dict: ``FrameDiff1``, ``FrameDiff2``, ``FrameDiff4``, ... in grey
         levels; ``Frozen`` and ``Loops``, shares of clips; ``MeanFreq`` in
-        cycles a frame; each with that of real clips after it, named
-        ``-real``. ``SpectrumDist``, the root mean square difference of the
-        spectra in decibels: 10 is ten times the power at each frequency, or
-        a tenth.
+        cycles per frame; each followed by that of real clips, with the suffix
+        ``-real``; and ``SpectrumDist``, the root mean square difference of the
+        spectra in decibels: 10 is ten times the power at each frequency, or a
+        tenth.
     """
 
     def named(motion: ClipMotion, end: str) -> dict[str, float]:
@@ -275,21 +276,20 @@ def compare(fake: ClipMotion, real: ClipMotion) -> dict[str, float]:
 
 @METRICS.register_module()
 class MotionReport(BaseMetric):
-    """How much and how generated clips move, beside real ones.
+    """Amount and kind of motion in generated clips, compared with real ones.
 
-    The Fréchet video distance hardly notices videos that stand still or
-    repeat themselves; this does. Results are named by :func:`compare`, all
-    of them means over clips. Each real video counts once, with a stretch as
-    long as the clips, at an offset that a fixed seed draws; or with all that
-    follow one another in it, by ``disjoint`` of ``real_data``.
+    Unlike the Fréchet video distance, it detects videos that stand still or
+    repeat. All results are means over clips, named by :func:`compare`. Each
+    real video contributes one clip, at an offset that a fixed seed draws, or
+    all its consecutive clips with ``disjoint`` in ``real_data``.
 
     Args:
         num_frames (int): Frames of each clip that count, T, at least 8.
-        num_real (int): The most real clips, spread evenly over the data set.
+        num_real (int): Most real clips, spread evenly over the data set.
         resolution (int): Height and width of the clips in pixels.
         real_data (dict): See
             :func:`~stylegan_v_mm.evaluation.real_clips.real_clips`.
-        num_fake (int, optional): The most generated clips; the first ones.
+        num_fake (int, optional): Most generated clips; the first ones count.
             Defaults to None, all.
 
     Raises:
@@ -297,7 +297,7 @@ class MotionReport(BaseMetric):
             read.
     """
 
-    # Empty, so that mmengine neither puts one before names nor misses it.
+    # Empty, because names have no prefix; None would make mmengine warn.
     default_prefix = ''
 
     def __init__(
@@ -324,11 +324,11 @@ class MotionReport(BaseMetric):
         self._real: Tensor | None = None
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Take in generated clips.
+        """Process generated clips.
 
         Args:
-            data_batch (dict): With ``index`` [N]: which of all clips these
-                are. Without it, all count.
+            data_batch (dict): Has ``index`` [N], the numbers of these clips.
+                Without it, all clips count.
             data_samples (list): Dicts with ``video``, uint8 [T, 3, H, W].
 
         Raises:
@@ -343,7 +343,7 @@ class MotionReport(BaseMetric):
 
     @property
     def result_names(self) -> list[str]:
-        """What results are called, see :func:`compare`."""
+        """Names of the results, see :func:`compare`."""
         num_lags, num_bins = len(lags(self.span)), self.span // 2
         nothing = ClipMotion(
             torch.zeros(num_lags), torch.zeros(num_bins), *torch.zeros(3)
@@ -351,10 +351,10 @@ class MotionReport(BaseMetric):
         return list(compare(nothing, nothing))
 
     def protocol(self, size: int) -> dict:
-        """Say how the results are measured: what compares has equal ones.
+        """Describe the measurement; comparable results have equal protocols.
 
         Args:
-            size (int): How many generated clips there are.
+            size (int): Number of generated clips.
         """
         return dict(
             type=type(self).__name__,
@@ -366,7 +366,7 @@ class MotionReport(BaseMetric):
         )
 
     def check_size(self, video: Tensor) -> None:
-        """Refuse a generated clip [T, 3, H, W] of too few frames.
+        """Check the length of a generated clip [T, 3, H, W].
 
         Raises:
             InputError: It is too short.
@@ -382,10 +382,10 @@ class MotionReport(BaseMetric):
         """Compare the clips of all processes.
 
         Args:
-            size (int): How many clips there are.
+            size (int): Number of clips.
 
         Returns:
-            dict: The numbers by their names, on each process.
+            dict: The results by name, on each process.
         """
         if self._real is None:
             self._real = self._nothing()
@@ -400,8 +400,8 @@ class MotionReport(BaseMetric):
         """Average over the clips of all processes.
 
         Args:
-            results (list): Sums over generated and over real clips, each
-                with their number at its end, [2, S + 1], alone.
+            results (list): A single tensor [2, S + 1]: sums over generated and
+                over real clips, followed by the number of clips.
         """
         sums = results[0].to(get_device(), copy=True)
         all_reduce(sums)
@@ -410,12 +410,12 @@ class MotionReport(BaseMetric):
         return compare(*(ClipMotion(*row.split(widths)) for row in means))
 
     def _nothing(self) -> Tensor:
-        """Sums over no clips."""
+        """Return zeros, the sums over no clips."""
         num = len(lags(self.span)) + self.span // 2 + 4
         return torch.zeros(num, dtype=torch.float64)
 
     @staticmethod
     def _row(video: Tensor) -> Tensor:
-        """The numbers of a clip, and 1."""
+        """Return the numbers of a clip, followed by 1."""
         fields = [*clip_motion(video), torch.ones(1, dtype=torch.float64)]
         return torch.cat([field.reshape(-1) for field in fields])

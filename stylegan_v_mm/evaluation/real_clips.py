@@ -15,23 +15,23 @@ from torch.utils.data import Dataset, Subset
 from ..errors import InputError
 from ..registry import DATASETS
 
-# Frames of one video that are decoded together.
+# Most frames of one video that are decoded together.
 _FRAMES_PER_ITEM = 16
 
 
 def clip_settings(
     num_frames: int, resolution: int, frame_stride: int = 1, **sampling: Any
 ) -> dict:
-    """Make the settings of a data set of such clips: one a video, unflipped.
+    """Return the settings of a data set with one unflipped clip per video.
 
     Args:
         num_frames (int): Frames in a clip, T.
         resolution (int): Height and width of the clips in pixels, R.
-        frame_stride (int): Take every so many frames. Defaults to 1.
-        sampling: Of ``SampleClip``.
+        frame_stride (int): Distance between frames. Defaults to 1.
+        sampling: More arguments of ``SampleClip``.
 
     Returns:
-        dict: For a ``VideoDataset``, but for its ``data_root``.
+        dict: Arguments of a ``VideoDataset``, except for ``data_root``.
     """
     return dict(
         min_num_frames=(num_frames - 1) * frame_stride + 1,
@@ -55,21 +55,22 @@ def clip_settings(
 def real_clips(
     real_data: dict, num_frames: int, resolution: int, frame_stride: int = 1
 ) -> Any:
-    """Make a data set of one clip of each long enough video.
+    """Make a data set with one clip of each video that is long enough.
 
-    Where in the video a clip lies is drawn by a fixed seed. No flips.
+    A fixed seed draws the offset of a clip in its video. Clips are not
+    flipped.
 
     Args:
         real_data (dict): ``data_root`` and, optionally, ``labels`` and
             ``images`` of a ``VideoDataset``, and ``disjoint``, whether to
-            make all clips that a video holds one after another, instead of
-            one; or the config of a data set, by its ``type``. That one, and
-            those in it if it is a wrapper, gets the settings that make such
-            clips, as far as it takes them and the config does not give them:
-            ``pipeline``, ``min_num_frames``, ``max_num_frames`` and ``seed``.
+            use all consecutive clips of a video instead of one; or the config
+            of another data set with its ``type``. Such a data set, and those
+            in it if it is a wrapper, gets ``pipeline``, ``min_num_frames``,
+            ``max_num_frames`` and ``seed`` for these clips, if it takes them
+            and the config does not set them.
         num_frames (int): Frames in a clip, T.
         resolution (int): Height and width of the clips in pixels, R.
-        frame_stride (int): Take every so many frames. Defaults to 1.
+        frame_stride (int): Distance between frames. Defaults to 1.
 
     Returns:
         Dataset: Items are dicts with ``video`` uint8 [T, 3, R, R] and ``c``
@@ -90,7 +91,7 @@ def real_clips(
             f'type; got {sorted(real_data)}'
         )
     real_data = {**real_data}
-    # Whose frames are measured one by one has them all in any case.
+    # Metrics of single frames use all frames of a video in any case.
     if real_data.pop('disjoint', False) and num_frames > 1:
         settings['stretch'] = settings['min_num_frames']
     return DATASETS.build(
@@ -99,12 +100,12 @@ def real_clips(
 
 
 def _with_settings(config: dict, settings: dict) -> dict:
-    """Add the settings that a data set takes, and those in it, and lack."""
+    """Add the missing settings that a data set, or one in it, takes."""
     kind = config['type']
     kind = DATASETS.get(kind) if isinstance(kind, str) else kind
     takes = inspect.signature(kind).parameters if kind else ()
     given = {key: value for key, value in settings.items() if key in takes}
-    # Names below are ours, whatever the config's default scope is.
+    # The names in the settings are ours, whatever the default scope is.
     config = {'_scope_': DATASETS.scope, **given, **config}
     if isinstance(config.get('dataset'), dict):
         config['dataset'] = _with_settings(config['dataset'], settings)
@@ -116,12 +117,12 @@ def _with_settings(config: dict, settings: dict) -> dict:
 
 
 class _CheckedClips(Dataset):
-    """Clips of any data set, and what it tells of them.
+    """Clips of any data set, with their attributes and checked shapes.
 
     Args:
-        config (dict): Of the data set. Items are dicts with ``video`` and,
-            unless there are no labels, ``c``.
-        shape (tuple): What ``video`` has to be, uint8.
+        config (dict): Config of the data set. Items are dicts with ``video``
+            and, if there are labels, ``c``.
+        shape (tuple): Required shape of ``video``, uint8.
     """
 
     def __init__(self, config: dict, shape: tuple[int, ...]) -> None:
@@ -131,17 +132,17 @@ class _CheckedClips(Dataset):
             if hasattr(dataset, name):
                 setattr(self, name, getattr(dataset, name))
         if hasattr(dataset, 'fingerprint'):
-            # Of the videos; which clips of them is in the config.
+            # It identifies the videos, and the config the clips of them.
             self.fingerprint = f'{dataset.fingerprint} {config}'
         self.data_root = getattr(dataset, 'data_root', type(dataset).__name__)
-        # What does not list its clips is known by its config.
+        # A data set without a list of its clips is identified by its config.
         digest = hashlib.sha256(repr(config).encode()).hexdigest()
         self.clip_list = getattr(dataset, 'clip_list', {'digest': digest})
         self._has_frames = hasattr(dataset, 'read')
         if not self._has_frames:
             self.video_lens = np.ones(len(dataset), np.int64)
         if len(dataset):
-            self[0]  # Before any long work.
+            self[0]  # checks the shape before any long work
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -152,7 +153,7 @@ class _CheckedClips(Dataset):
     def read(self, index: int, inds: Sequence[int]) -> dict:
         """Read single frames, see ``VideoDataset``.
 
-        Of a data set that cannot, the clip itself is the only one.
+        If the data set cannot read frames, return the clip itself.
         """
         if not self._has_frames:
             return self[index]
@@ -172,26 +173,25 @@ class _CheckedClips(Dataset):
 
 
 def _choose(count: int, most: int | None, first: bool) -> np.ndarray:
-    """Choose from a row, spread evenly over it, or the first ones."""
+    """Choose indices below ``count``, evenly spread or the first ones."""
     chosen = count if most is None else min(most, count)
     inds = np.arange(chosen)
     return inds if first else inds * count // chosen
 
 
 class RealFrames(Dataset):
-    """Single frames of videos, a few of one video an item.
+    """Single frames of videos; each item has a few frames of one video.
 
     They are spread evenly over all frames of all videos, or are the first
     ones. An item is a dict with ``video``, uint8 [T, 3, R, R], of at most 16
-    frames, not all in a row, and its label ``c``; no frames where the video is
-    damaged, which is logged.
+    frames, which need not be consecutive, and its label ``c``. If the video is
+    damaged, the item has no frames, and a warning is logged.
 
     Args:
         real_data (dict): See :func:`real_clips`.
         resolution (int): Height and width in pixels, R.
-        most (int, optional): How many to choose, if there are as many. None:
-            all.
-        first (bool): Whether to take the first ones. Defaults to False.
+        most (int, optional): Most frames to choose. None: all.
+        first (bool): Whether to choose the first ones. Defaults to False.
 
     Raises:
         InputError: See :func:`real_clips`.
@@ -204,14 +204,14 @@ class RealFrames(Dataset):
         most: int | None,
         first: bool = False,
     ) -> None:
-        # The clips of one frame have the pipeline; these have other times.
+        # Use the pipeline of clips of one frame, with other times.
         self.videos = real_clips(real_data, 1, resolution)
         self._size = (resolution, resolution)
         ends = np.cumsum(self.videos.video_lens)
         self.total = int(ends[-1])
         chosen = _choose(self.total, most, first)
         self.num_frames = len(chosen)
-        #: [N], video and place in it of each chosen frame.
+        #: [N], index of the video of each chosen frame, and position in it.
         self._video = np.searchsorted(ends, chosen, side='right')
         self._place = chosen - (ends - self.videos.video_lens)[self._video]
         # An item starts with each video, and every 16 frames in it.
@@ -222,7 +222,7 @@ class RealFrames(Dataset):
 
     @property
     def fingerprint(self) -> str:
-        """Of the videos, see ``VideoDataset``."""
+        """The fingerprint of the videos, see ``VideoDataset``."""
         return self.videos.fingerprint
 
     def __len__(self) -> int:
@@ -246,14 +246,14 @@ class RealFrames(Dataset):
 
 
 def describe(clips: Any) -> dict:
-    """Say which data real clips come from.
+    """Describe the data of real clips.
 
     Args:
         clips (Dataset): From :func:`real_clips`, or a :class:`RealFrames`.
 
     Returns:
-        dict: ``data``, where it lies here, and ``data_digest``, the same for
-        every copy of videos.
+        dict: ``data``, the path, and ``data_digest``, which is the same for
+        every copy of the videos.
     """
     videos = getattr(clips, 'videos', clips)
     digest = videos.clip_list['digest']
@@ -263,16 +263,16 @@ def describe(clips: Any) -> dict:
 def own_share(
     clips: Any, most: int | None = None, first: bool = False
 ) -> Subset:
-    """Choose clips, and deal them out: to each process a stretch of them.
+    """Choose clips, and return the consecutive share of this process.
 
     Args:
         clips (Dataset): From :func:`real_clips`, or a :class:`RealFrames`.
-        most (int, optional): How many to choose, if there are as many,
-            spread evenly over the data set. Defaults to None, all.
+        most (int, optional): Most clips to choose, spread evenly over the
+            data set. Defaults to None, all.
         first (bool): Whether to choose the first ones. Defaults to False.
 
     Returns:
-        Subset: Those of this process.
+        Subset: The clips of this process.
     """
     inds = _choose(len(clips), most, first)
     start, end = (

@@ -11,18 +11,18 @@ from mmengine.evaluator import BaseMetric
 from ..errors import InputError
 from ..version import __version__
 
-#: Ends the name of a standard deviation over several runs.
+#: Suffix of the name of a standard deviation over several runs.
 RUN_STD = '-run-std'
 
 
 def append_results(path: Path, results: Iterable[dict]) -> None:
     """Append results to a file of JSON lines, with date and version.
 
-    All of them or, where the disk is full, none.
+    If the disk is full, none of them is appended.
 
     Args:
-        path (Path): The file; made if there is none.
-        results (iterable): One dict a line.
+        path (Path): The file; it is created if it does not exist.
+        results (iterable): One dict for each line.
 
     Raises:
         InputError: The file cannot be written.
@@ -50,16 +50,16 @@ def append_results(path: Path, results: Iterable[dict]) -> None:
 def protocols(
     metrics: Iterable[BaseMetric], results: Iterable[str], size: int
 ) -> list[dict]:
-    """Say how results were measured, for ``compare_metrics.py``.
+    """Describe how results were measured, for ``compare_metrics.py``.
 
     Args:
-        metrics (iterable): Those that gave the results; another library's do
-            not say it.
+        metrics (iterable): Metrics that gave the results. Those of other
+            libraries have no protocol and are skipped.
         results (iterable): Names of the results.
-        size (int): How many generated videos there were.
+        size (int): Number of generated videos.
 
     Returns:
-        list: For each metric its protocol, and as ``results`` the names.
+        list: For each metric its protocol, with the names under ``results``.
     """
     found, results = [], list(results)
     for metric in metrics:
@@ -71,13 +71,13 @@ def protocols(
 
 
 def format_table(rows: Sequence[Sequence[str]]) -> str:
-    """Lay out rows of cells, the first of which are the columns' heads.
+    """Format rows of cells as a table.
 
     Args:
-        rows (sequence): All of the same length.
+        rows (sequence): Rows of equal length; the first one is the header.
 
     Returns:
-        str: Lines; the first column is aligned left, others right.
+        str: Lines, with the first column aligned left and the others right.
     """
     first, *others = (max(map(len, column)) for column in zip(*rows))
     return '\n'.join(

@@ -179,10 +179,10 @@ def test_a_file_that_is_no_torchscript_is_named(tmp_path, script):
     for content in (b'', b'<html>', script.read_bytes()[:2000]):
         path = tmp_path / 'other.pt'
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r'other\.pt is no TorchScript'):
+        with pytest.raises(InputError, match=r'other\.pt is not TorchScript'):
             I3DTorchScript(path)
     torch.save({'weights': torch.ones(3)}, path)
-    with pytest.raises(InputError, match=r'other\.pt is no TorchScript'):
+    with pytest.raises(InputError, match=r'other\.pt is not TorchScript'):
         I3DTorchScript(path)
 
 
@@ -403,10 +403,14 @@ def test_ones_own_detector_is_in_the_name_and_in_the_cache(own, tmp_path):
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
 def test_what_is_wrong_with_a_file_of_ones_own_is_told_at_once(own, tmp_path):
     wrong = [
-        (TakesFour(), dict(num_features=3), r'\[2, 3\].* gives \[2, 2\]'),
+        (TakesFour(), dict(num_features=3), r'\[2, 3\].* returns \[2, 2\]'),
         (TakesFour(), dict(num_frames=5), r'T=5, R=12, .*four frames'),
-        (GivesTwo(), {}, r'GivesTwo\.pt: Own must give \[2, 2\] .*but fails'),
-        (TakesOne(), {}, r'gives \[1, 2\]'),
+        (
+            GivesTwo(),
+            {},
+            r'GivesTwo\.pt: Own must return \[2, 2\] .*but fails',
+        ),
+        (TakesOne(), {}, r'returns \[1, 2\]'),
         (PublishedCall(), {}, 'another model: a detector of your own'),
         (TakesFour(), dict(sha256='0' * 64), 'SHA-256'),
         (TakesFour(), dict(name=''), "name=''"),

@@ -108,7 +108,7 @@ class VideoDiscriminator(nn.Module):
             )
 
     def forward(self, videos: Tensor) -> Tensor:
-        """Tell real from fake clips.
+        """Compute logits for real and fake clips.
 
         Args:
             videos (Tensor): [N, T, 3, H, W], about [-1, 1].
@@ -160,7 +160,7 @@ class MoCoGANDiscriminator(nn.Module):
     def forward(
         self, videos: Tensor, c: Tensor | None, t: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Tell real from fake clips.
+        """Compute logits for real and fake clips.
 
         Args:
             videos (Tensor): [N, T, 3, H, W], about [-1, 1].

@@ -80,9 +80,13 @@ def build_page(studio: Studio, title: str) -> gr.Blocks:
         def render(settings: dict, progress: gr.Progress) -> tuple:
             return show(studio.video(settings, progress))
 
-        answer([make.click], 'video', render, look | pace, video)
+        answer(
+            [make.click], 'video', render, controls=look | pace, outputs=video
+        )
         squares = {'rows': rows} | look | pace
-        answer([make_grid.click], 'grid', render, squares, grid)
+        answer(
+            [make_grid.click], 'grid', render, controls=squares, outputs=grid
+        )
         times = {'moment': moment, 'start': pace['start']}
         answer(
             [
@@ -92,8 +96,8 @@ def build_page(studio: Studio, title: str) -> gr.Blocks:
             ],
             'moment',
             lambda settings, _: studio.moment(settings),
-            times | look,
-            frame,
+            controls=times | look,
+            outputs=frame,
             show_progress='hidden',
             trigger_mode='always_last',
         )

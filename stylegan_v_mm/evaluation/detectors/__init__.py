@@ -5,14 +5,14 @@ A detector has
 * ``features(video)``: uint8 [N, T, 3, H, W], RGB, on any device -> float32
   [N, ``num_features``] on the detector's device, or
   ``probabilities(video)``: the same -> float32 [N, classes], or both,
-* ``min_num_frames``: the least T, and ``max_num_frames`` the most, if there
-  is one,
-* ``digest``: a text that changes when its features do, for caches,
-* ``is_random``: True if it was never trained, so that its distances compare
-  with nothing but themselves,
-* ``precision``: what it computes in, 'float32' if it does not say,
-* ``name``: what ends the names of results, if anything. Without one it is the
-  usual detector: I3D for clips, Inception-v3 of 2015 for images.
+* ``min_num_frames``, the smallest T, and optionally ``max_num_frames``, the
+  largest,
+* ``digest``: a string that changes when its features do, for caches,
+* ``is_random``: True if it is untrained, so that its distances can only be
+  compared with themselves,
+* ``precision``: dtype of its computation, by default 'float32',
+* ``name``: optional suffix for the names of results. The usual detectors have
+  none: I3D for clips, Inception-v3 of 2015 for images.
 """
 
 from .eager import I3D, VGG16, FIDInception, RandomI3D

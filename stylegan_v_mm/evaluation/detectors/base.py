@@ -17,7 +17,11 @@ from ...files import sha256_of
 
 
 def check_video(video: Tensor, least: int, most: int | None = None) -> None:
-    """Refuse what is no batch of clips of ``least`` to ``most`` frames."""
+    """Check that a batch has clips of ``least`` to ``most`` frames.
+
+    Raises:
+        InputError: It has other clips or is not a batch of clips.
+    """
     shape = list(video.shape)
     if video.dtype != torch.uint8 or len(shape) != 5 or shape[2] != 3:
         raise InputError(
@@ -32,7 +36,12 @@ def check_video(video: Tensor, least: int, most: int | None = None) -> None:
 
 
 def checked_file(path: str, sha256: str | None) -> tuple[Path, str]:
-    """Find or download a detector's file; return it and its checksum."""
+    """Find or download a detector's file; return it and its checksum.
+
+    Raises:
+        InputError: The file is missing, cannot be downloaded or has another
+            checksum.
+    """
     file = local_file(
         path,
         'docs/metrics.md says where to get this detector; '
@@ -42,8 +51,8 @@ def checked_file(path: str, sha256: str | None) -> tuple[Path, str]:
     digest = sha256_of(file)
     if sha256 is not None and digest != sha256.lower():
         raise InputError(
-            f'{file} has the SHA-256 checksum {digest}, but {sha256} is '
-            'wanted: delete the file and get it again'
+            f'{file} has the SHA-256 checksum {digest} instead of {sha256}: '
+            'delete the file and get it again'
         )
     return file, digest
 
@@ -52,7 +61,7 @@ def load_network(network: nn.Module, file: Path, what: str) -> None:
     """Load a file of weights into a network.
 
     Args:
-        network (nn.Module): Whose names and shapes are wanted.
+        network (nn.Module): The network, whose names and shapes must match.
         file (Path): ``.safetensors``, or a plain state dict by ``torch.save``.
         what (str): Name of the network, for messages.
 
@@ -65,10 +74,10 @@ def load_network(network: nn.Module, file: Path, what: str) -> None:
         else:
             weights = torch.load(file, map_location='cpu', weights_only=True)
     except Exception as error:
-        # torch raises a dozen types here, EOFError, UnpicklingError...
+        # torch raises about a dozen types here, EOFError, UnpicklingError...
         reason = str(error).split('\n')[0]
         raise InputError(
-            f'{file} is no file of weights that can be read safely '
+            f'{file} is not a file of weights that can be read safely '
             f'({type(error).__name__}: {reason}); '
             "type='I3DTorchScript' and 'InceptionTorchScript' read TorchScript"
         ) from error
@@ -82,18 +91,18 @@ def load_network(network: nn.Module, file: Path, what: str) -> None:
 
 
 def _precision_settings() -> Iterator[tuple[Callable, Callable, Any]]:
-    """Yield how to get and how to set what rounds, and its exact value."""
-    # Other than `allow_tf32` of matrices, this knows three levels.
+    """Yield getter, setter and exact value of each setting that rounds."""
+    # Unlike `allow_tf32` of matrices, this has three levels.
     level = torch.get_float32_matmul_precision
     yield level, torch.set_float32_matmul_precision, 'highest'
     cuda, cudnn, cpu = (
         getattr(torch.backends, name) for name in ('cuda', 'cudnn', 'mkldnn')
     )
-    # Without benchmarks, cuDNN chooses the same algorithm each time.
+    # Without benchmarks, cuDNN always chooses the same algorithm.
     named: list[tuple[Any, str, Any]]
     named = [(cudnn, 'allow_tf32', False), (cudnn, 'benchmark', False)]
     if hasattr(cuda.matmul, 'fp32_precision'):
-        # PyTorch 2.9 or later has settings of its own for each kind.
+        # PyTorch 2.9 and later have separate settings for each kind.
         kinds = cuda.matmul, cudnn.conv, cudnn.rnn
         kinds = *kinds, cpu.matmul, cpu.conv, cpu.rnn
         named += [(kind, 'fp32_precision', 'ieee') for kind in kinds]
@@ -107,15 +116,15 @@ def _precision_settings() -> Iterator[tuple[Callable, Callable, Any]]:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Keep TensorFloat-32 out: it would move the distances.
+    """Switch off TensorFloat-32, which would change the distances.
 
-    Let nothing round the factors of float32 products, neither of convolutions
-    nor of matrices; afterwards all settings are as before.
+    The factors of float32 products are rounded neither in convolutions nor in
+    matrix products. All settings are restored afterwards.
     """
     changes = []
     for get, put, value in _precision_settings():
-        # One of before PyTorch 2.9 that contradicts the later ones can
-        # neither be read nor counts.
+        # A setting from before PyTorch 2.9 that contradicts the later ones
+        # cannot be read and has no effect.
         with suppress(RuntimeError):
             changes.append((put, value, get()))
     try:
@@ -128,7 +137,10 @@ def full_precision() -> Iterator[None]:
 
 
 def resize(x: Tensor, size: int, antialias: bool = False) -> Tensor:
-    """[N, T, 3, H, W] -> [N, 3, T, size, size], between pixels' centres."""
+    """Resize bilinearly: [N, T, 3, H, W] -> [N, 3, T, size, size].
+
+    Pixels are interpolated between their centres.
+    """
     frames = F.interpolate(
         x.flatten(0, 1),
         size=(size, size),

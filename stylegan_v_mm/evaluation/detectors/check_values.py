@@ -1,6 +1,6 @@
-"""Numbers by which fetched detectors can be told to be right.
+"""Known numbers for checking downloaded detectors.
 
-Each is a distance of black from white, published or computed with another
+Each is a distance between black and white, published or computed with another
 implementation.
 """
 
@@ -14,12 +14,13 @@ from .lpips import load_lpips
 
 
 class CheckValue(NamedTuple):
-    """A number that is known.
+    """A known number, and the number computed here.
 
     Attributes:
-        name (str): Of what it is.
-        found (float): With the file in the user's cache, on this machine.
-        known (float): What it should be.
+        name (str): Description of the number.
+        found (float): Computed on this machine from the file in the user's
+            cache.
+        known (float): The correct number.
     """
 
     name: str
@@ -37,7 +38,7 @@ class CheckValue(NamedTuple):
 
 @torch.no_grad()
 def check_values(name: str) -> list[CheckValue]:
-    """Compute what is known of a detector, in seconds.
+    """Compute the known numbers of a detector, in seconds.
 
     Args:
         name (str): One of :data:`~.files.SOURCES`.
@@ -57,7 +58,7 @@ def check_values(name: str) -> list[CheckValue]:
             )
             for value in (0, 255)
         )
-        # By TensorFlow's network.
+        # The known value was computed by TensorFlow's network.
         return [
             CheckValue(
                 'I3D, squared distance of 30 black frames from white ones',

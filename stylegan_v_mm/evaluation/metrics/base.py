@@ -1,4 +1,4 @@
-"""The base of all metrics that rest on a detector."""
+"""The base class of all metrics that use a detector."""
 
 import json
 import sys
@@ -18,11 +18,11 @@ from ..frechet import (
     GroupedStats,
 )
 
-# Frames that a detector gets at a time, unless a clip has more: what bounds
-# its memory.
+# To limit its memory, a detector processes at most so many frames at a time,
+# but at least one clip.
 _MAX_FRAMES = 64
 
-# Those in use, by their configs.
+# Detectors in use, keyed by config.
 _detectors: WeakValueDictionary[str, nn.Module] = WeakValueDictionary()
 
 
@@ -35,27 +35,27 @@ def _shared_detector(config: dict) -> nn.Module:
 
 
 class DetectorMetric(BaseMetric):
-    """What the metrics that rest on a detector have in common.
+    """Base class of the metrics that use a detector.
 
-    Of each generated video, ``clips_per_video`` clips count, one after
-    another from its first frame on. Their features go from one metric to the
-    next with the video's data sample, so that metrics of the same clips and
-    detector compute them once.
+    Of each generated video, the first ``clips_per_video`` consecutive clips
+    count. The video's data sample passes their features on to the next metric,
+    so that they are computed once for the same clips and detector.
 
-    Names of results end in the frames of a clip and their stride, as in
-    ``FVD16`` and ``FVD16x8``; those of single frames, images, do not. With
-    an untrained detector they end in ``-random`` (and do not tell 16 frames
-    or fewer in a row: ``FVD-random``), with one that has a name in that, as
-    in ``FD-VGG16``: ``FID`` and ``KID`` are those of Inception alone. A
-    standard error ends in ``-se``.
+    Names of results contain the number of frames in a clip and their stride,
+    such as ``FVD16`` and ``FVD16x8``, except for single frames, that is,
+    images. With an untrained detector, names end in ``-random``, and have no
+    number for up to 16 consecutive frames: ``FVD-random``. With a named
+    detector, they end in its name: ``FD-VGG16``. ``FID`` and ``KID`` always
+    use Inception. The name of a standard error ends in ``-se``.
 
     Args:
         num_frames (int): Frames in a clip, T. 1: images.
         resolution (int): Height and width of the clips in pixels.
-        detector (dict): Config of a detector; equal ones are shared.
-        num_fake (int, optional): The most generated clips; the first ones.
+        detector (dict): Config of a detector. Metrics with equal configs share
+            the detector.
+        num_fake (int, optional): Most generated clips; the first ones count.
             Defaults to None, all.
-        frame_stride (int): Take every so many frames. Defaults to 1.
+        frame_stride (int): Distance between frames. Defaults to 1.
         clips_per_video (int): Clips of each generated video. Defaults to 1.
 
     Raises:
@@ -63,13 +63,13 @@ class DetectorMetric(BaseMetric):
             another kind, or needs longer or shorter clips.
     """
 
-    # Empty, so that mmengine neither puts one before names nor misses it.
+    # Empty, because names have no prefix; None would make mmengine warn.
     default_prefix = ''
-    #: Names for videos, for images, and for images by a detector of a name.
+    #: Names for videos, for images, and for images with a named detector.
     names = ('', '', '')
-    #: The method of the detector.
+    #: Name of the detector's method.
     output = 'features'
-    #: The fewest clips, generated and real.
+    #: Fewest clips, both generated and real.
     min_clips = 2
 
     def __init__(
@@ -117,7 +117,7 @@ class DetectorMetric(BaseMetric):
         self.num_fake = sys.maxsize if num_fake is None else num_fake
         self.frame_stride = frame_stride
         self.clips_per_video = clips_per_video
-        #: Frames from the first to the last that counts, both included.
+        #: Frames from the first to the last one that counts, inclusive.
         self.span = (num_frames * clips_per_video - 1) * frame_stride + 1
         kind = 0 if num_frames > 1 else 2 if self._ending else 1
         self.name = self._named(self.names[kind])
@@ -126,7 +126,7 @@ class DetectorMetric(BaseMetric):
 
     @property
     def _ending(self) -> str:
-        """What the names of results tell about the detector."""
+        """Suffix for the detector in the names of results."""
         if self.detector.is_random:
             return 'random'
         return getattr(self.detector, 'name', '')
@@ -144,13 +144,13 @@ class DetectorMetric(BaseMetric):
         return FeatureRows()
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Take in generated clips.
+        """Process generated clips.
 
         Args:
-            data_batch (dict): With ``index`` [N]: which of all clips these
-                are. Without it, they count in the order they come.
+            data_batch (dict): Has ``index`` [N], the numbers of these clips.
+                Without it, they are numbered in order.
             data_samples (list): Dicts with ``video``, uint8 [T, 3, H, W],
-                from time 0 on; features are added to them.
+                from time 0 on. Features are added to these dicts.
 
         Raises:
             InputError: The clips are too short or of another resolution.
@@ -174,23 +174,23 @@ class DetectorMetric(BaseMetric):
             self._fake.append(self._row(features, sample.get('c')), index)
 
     def _row(self, features: Tensor, c: Tensor | None) -> Tensor:
-        """Say what is kept of features [N, F] of clips with labels c."""
+        """Return what to keep of features [N, F] of clips with labels c."""
         return features
 
     @property
     def result_names(self) -> list[str]:
-        """What results are called; some are missing for few clips."""
+        """Names of the results, some of which are missing for few clips."""
         return [self.name, f'{self.name}-se']
 
     def protocol(self, size: int) -> dict:
-        """Say how the results are measured: what compares has equal ones.
+        """Describe the measurement; comparable results have equal protocols.
 
         Args:
-            size (int): How many generated videos there are.
+            size (int): Number of generated videos.
 
         Returns:
-            dict: Texts and numbers. Of ``data``, the folder of the real
-            videos, ``data_digest`` is what counts.
+            dict: Strings and numbers. The path of the real videos, ``data``,
+            may differ; ``data_digest`` may not.
         """
         return dict(
             type=type(self).__name__,
@@ -205,7 +205,7 @@ class DetectorMetric(BaseMetric):
         )
 
     def check_size(self, video: Tensor) -> None:
-        """Refuse a generated clip [T, 3, H, W] of another size.
+        """Check the size of a generated clip [T, 3, H, W].
 
         Raises:
             InputError: It is too short or of another resolution.
@@ -234,7 +234,7 @@ class DetectorMetric(BaseMetric):
         )
 
     def _add_features(self, samples: list[dict]) -> None:
-        """Compute the features that no other metric has computed."""
+        """Compute the features that no other metric has computed yet."""
         key = self._feature_key
         samples = [sample for sample in samples if key not in sample]
         if samples:
@@ -259,13 +259,13 @@ class DetectorMetric(BaseMetric):
     def evaluate(self, size: int) -> dict[str, float]:
         """Compute the results from the clips of all processes.
 
-        mmengine's own would gather results one by one.
+        mmengine's method would gather results one by one.
 
         Args:
-            size (int): How many generated videos there are.
+            size (int): Number of generated videos.
 
         Returns:
-            dict: The results by their names, on each process.
+            dict: The results by name, on each process.
         """
         fake, self._fake, self._num_seen = self._fake, self._new_fake(), 0
         fake.all_reduce()
@@ -273,13 +273,13 @@ class DetectorMetric(BaseMetric):
         logger = MMLogger.get_current_instance()
         if fake.num > expected:
             logger.warning(
-                f'{self.name}: {fake.num} clips of {size} seeds, some count '
+                f'{self.name}: {fake.num} clips of {size} seeds; some count '
                 'twice: set test_dataloader.sampler.round_up=False'
             )
         elif fake.num < self.num_fake < sys.maxsize:
             logger.info(
-                f'{self.name}: {fake.num} generated clips, {self.num_fake} '
-                'are asked for'
+                f'{self.name}: {fake.num} generated clips instead of the '
+                f'requested {self.num_fake}'
             )
         return self.compute_metrics([fake])
 

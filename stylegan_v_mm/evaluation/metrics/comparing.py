@@ -1,4 +1,4 @@
-"""The base of metrics that compare with real clips, and their cache."""
+"""The base class of metrics that compare with real clips, and their cache."""
 
 import hashlib
 import json
@@ -26,50 +26,50 @@ from ..frechet import (
 from ..real_clips import RealFrames, describe, own_share, real_clips
 from .base import DetectorMetric, cut
 
-# To be raised with every change that moves the statistics of real clips.
+# Raise this with every change that affects the statistics of real clips.
 _CACHE_VERSION = 2
 
 
 def _join(items: list[dict], num_frames: int) -> tuple[Tensor, Tensor]:
-    """Cut videos into clips; return these and their labels [N, c_dim]."""
+    """Cut videos into clips; return the clips and their labels [N, c_dim]."""
     clips = [cut(item['video'], num_frames) for item in items]
     labels = [
         item['c'].expand(len(part), -1) for item, part in zip(items, clips)
     ]
     batch = torch.cat(clips), torch.cat(labels)
     if get_worker_info() is not None:
-        # The main process would wait for ever if this failed later, in the
-        # thread that sends a worker's batches.
+        # If this failed later, in the thread that sends a worker's batches,
+        # the main process would wait forever.
         for tensor in batch:
             tensor.share_memory_()
     return batch
 
 
 class ComparingMetric(DetectorMetric):
-    """What the metrics that compare with real clips have in common.
+    """Base class of the metrics that compare with real clips.
 
-    Each long enough video gives one clip, at an offset that a fixed seed
-    draws, without flips; at most ``num_real`` videos count, spread evenly
-    over the data set in its order. With ``disjoint`` in ``real_data`` it
-    gives all clips that follow one another in it. Of images, all frames of
-    all videos can count, and ``num_real`` are spread evenly over these. Their
-    features are kept in the user's cache folder until the videos, the
-    protocol or the detector change.
+    Each video that is long enough contributes one unflipped clip, at an offset
+    that a fixed seed draws. At most ``num_real`` videos count, spread evenly
+    over the data set in its order. With ``disjoint`` in ``real_data``, each
+    video contributes all its consecutive clips. For images, all frames of all
+    videos are available, and ``num_real`` are spread evenly over these. The
+    features of real clips are kept in the user's cache folder until the
+    videos, the protocol or the detector change.
 
     Args:
-        num_frames (int): See :class:`DetectorMetric`, as the other arguments
-            that are not named here.
-        num_real (int, optional): The most real clips. None: all.
+        num_frames (int): See :class:`DetectorMetric`, also for the arguments
+            that are not listed here.
+        num_real (int, optional): Most real clips. None: all.
         real_data (dict): ``data_root`` and, optionally, ``labels`` and
             ``images`` of a ``VideoDataset``; or the config of another data
             set, see :func:`~stylegan_v_mm.evaluation.real_clips.real_clips`.
-            Without a ``fingerprint`` of it, nothing is cached.
-        first_real (bool): Whether to take the first real videos or frames,
-            instead of spreading them: the published protocols. Defaults to
-            False.
+            If that has no ``fingerprint``, nothing is cached.
+        first_real (bool): Whether to use the first real videos or frames
+            instead of spreading them, as in the published protocols. Defaults
+            to False.
         batch_size (int): Real clips at a time. Defaults to 8.
-        num_workers (int): Processes that decode real clips, for each GPU.
-            Defaults to 0, none.
+        num_workers (int): Processes that decode real clips, per GPU. Defaults
+            to 0, none.
         cache (bool): Whether to read and write the cache. Defaults to True.
 
     Raises:
@@ -93,12 +93,12 @@ class ComparingMetric(DetectorMetric):
         cache: bool = True,
     ) -> None:
         super().__init__(
-            num_frames,
-            resolution,
-            detector,
-            num_fake,
-            frame_stride,
-            clips_per_video,
+            num_frames=num_frames,
+            resolution=resolution,
+            detector=detector,
+            num_fake=num_fake,
+            frame_stride=frame_stride,
+            clips_per_video=clips_per_video,
         )
         least = self.min_clips
         if (num_real is not None and num_real < least) or batch_size < 1:
@@ -136,15 +136,15 @@ class ComparingMetric(DetectorMetric):
             )
         if available < (num_real or 0):
             MMLogger.get_current_instance().info(
-                f'{self.name}: {available} real clips, as there are no more '
-                f'videos of {span} frames or more'
+                f'{self.name}: {available} real clips, because there are no '
+                f'more videos of {span} frames or more'
             )
-        #: Real clips that count.
+        #: Number of real clips that count.
         self.num_used = min(num_real or available, available)
         self._real: FeatureRows | FeatureStats | None = None
 
     def protocol(self, size: int) -> dict:
-        """Name the real clips, too; see :class:`DetectorMetric`."""
+        """Describe the real clips as well; see :class:`DetectorMetric`."""
         return super().protocol(size) | dict(
             **describe(self.real_videos),
             num_real=self.num_used,
@@ -156,7 +156,7 @@ class ComparingMetric(DetectorMetric):
 
     @property
     def real(self) -> Any:
-        """What is known of real clips; all processes ask at once."""
+        """Features of real clips; all processes must read this together."""
         if self._real is None:
             self._real = self._load_or_compute()
         return self._real
@@ -182,8 +182,8 @@ class ComparingMetric(DetectorMetric):
     def _load_or_compute(self) -> FeatureRows | FeatureStats:
         """Read the features of real clips from the cache, or compute them.
 
-        The main process looks for all, as machines may have caches of their
-        own.
+        Only the main process reads, because each machine may have its own
+        cache.
         """
         if not (self.cache and hasattr(self.real_videos, 'fingerprint')):
             return self._compute_real()
@@ -214,7 +214,7 @@ class ComparingMetric(DetectorMetric):
             return None
 
     def _compute_real(self) -> FeatureRows | FeatureStats:
-        """Take in this process's share of the real clips, then join all."""
+        """Compute this process's share of the real clips, then join all."""
         real = self._new_real()
         if self.num_frames == 1:
             share = own_share(self.real_videos)
@@ -225,15 +225,15 @@ class ComparingMetric(DetectorMetric):
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             collate_fn=partial(_join, num_frames=self.num_frames),
-            # Its own, as a loader draws from torch's global one, which a
-            # training run goes on with.
+            # A loader would otherwise draw from torch's global generator and
+            # change a training run.
             generator=torch.Generator(),
         )
         progress = tqdm(
             loader,
             desc=f'{self.name}: real clips',
             unit='batch',
-            # None: only where someone watches.
+            # None: show it in a terminal only.
             disable=None if is_main_process() else True,
         )
         keys = share.indices[:: self.batch_size]

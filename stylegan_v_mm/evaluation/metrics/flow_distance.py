@@ -8,18 +8,17 @@ from .frechet_video_distance import FrechetVideoDistance
 
 @METRICS.register_module()
 class FlowDistance(FrechetVideoDistance):
-    """Frechet distance of how clips move: ``FlowDist16``.
+    """Frechet distance of the motion of clips: ``FlowDist16``.
 
-    Of :class:`~stylegan_v_mm.evaluation.flow.FlowHistograms`, which need no
-    weights and see next to nothing of content and colours.
+    The features are :class:`~stylegan_v_mm.evaluation.flow.FlowHistograms`,
+    which need no weights and hardly depend on content and colours.
 
     Args:
-        num_frames (int): See :class:`ComparingMetric`, as the others; at
-            least 3.
-        num_real (int, optional): See there.
-        resolution (int): See there.
-        real_data (dict): See there.
-        **kwargs: See :class:`FrechetVideoDistance`, but for ``detector``.
+        num_frames (int): See :class:`ComparingMetric`; at least 3.
+        num_real (int, optional): See :class:`ComparingMetric`.
+        resolution (int): See :class:`ComparingMetric`.
+        real_data (dict): See :class:`ComparingMetric`.
+        **kwargs: See :class:`FrechetVideoDistance`; without ``detector``.
 
     Raises:
         InputError: See :class:`FrechetVideoDistance`.
@@ -34,11 +33,11 @@ class FlowDistance(FrechetVideoDistance):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            num_frames,
-            num_real,
-            resolution,
-            real_data,
-            dict(type='FlowHistograms'),
+            num_frames=num_frames,
+            num_real=num_real,
+            resolution=resolution,
+            real_data=real_data,
+            detector=dict(type='FlowHistograms'),
             **kwargs,
         )
 

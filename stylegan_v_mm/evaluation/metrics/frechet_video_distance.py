@@ -25,7 +25,7 @@ from .comparing import ComparingMetric
 
 
 def _is_one_hot(c: Tensor) -> bool:
-    """Say whether labels [N, c_dim] are those of classes."""
+    """Return whether labels [N, c_dim] are one-hot, that is, classes."""
     return bool(((c == 1).sum(1) == 1).all() and ((c != 0).sum(1) == 1).all())
 
 
@@ -33,24 +33,25 @@ def _is_one_hot(c: Tensor) -> bool:
 class FrechetVideoDistance(ComparingMetric):
     """Frechet distance of generated and real clips (Unterthiner et al. 2018).
 
-    ``FVD16``; ``FID`` of images (Heusel et al. 2017). Of generated clips sums
-    are kept, of real ones the features, or sums if ``num_real`` is None. The
-    standard error is a jackknife over ten groups of generated clips, which
-    takes ten more distances; it is given for 3 generated videos or more.
+    The result is ``FVD16``, or ``FID`` for images (Heusel et al. 2017). Only
+    the sums of generated clips are kept; of real ones the features, or the
+    sums if ``num_real`` is None. The standard error is a jackknife over ten
+    groups of generated clips, which takes ten more distances. It needs at
+    least 3 generated videos.
 
-    With classes, ``FVD16/archery`` is the distance of the generated and the
-    real clips of one class, by its name or else its number, where there are
-    2 or more of either; ``FVD16-class-mean`` is their mean. All features are
-    kept then.
+    With ``per_class``, ``FVD16/archery`` is the distance of the generated and
+    the real clips of one class, by its name or else its number, if there are 2
+    or more of each; ``FVD16-class-mean`` is the mean of these distances. All
+    features are kept then.
 
     Args:
-        per_class (bool): Whether to tell the classes apart, too. Needs
+        per_class (bool): Whether to report distances of classes as well. Needs
             ``labels`` in ``real_data``, and ``c`` in batches of generated
-            clips: one-hot labels, of the same classes. Defaults to False.
+            clips: one-hot labels of the same classes. Defaults to False.
         **kwargs: See :class:`ComparingMetric`.
 
     Raises:
-        InputError: See :class:`ComparingMetric`; or the labels are no
+        InputError: See :class:`ComparingMetric`; or the labels are not
             classes.
     """
 
@@ -63,7 +64,7 @@ class FrechetVideoDistance(ComparingMetric):
         self.per_class = per_class
         super().__init__(*args, **kwargs)
         if per_class:
-            # Of images: those of the videos that they are frames of.
+            # Images have the labels of the videos that they are frames of.
             videos = getattr(self.real_videos, 'videos', self.real_videos)
             self._labels = labels = getattr(
                 videos, 'labels', np.zeros((len(videos), 0), np.float32)
@@ -80,7 +81,7 @@ class FrechetVideoDistance(ComparingMetric):
 
     @property
     def result_names(self) -> list[str]:
-        """Also those of classes."""
+        """Names of the results, including those of classes."""
         names = super().result_names
         if self.per_class:
             names.append(f'{self.name}-class-mean')
@@ -100,21 +101,22 @@ class FrechetVideoDistance(ComparingMetric):
     def _cache_key(self) -> dict:
         key = super()._cache_key()
         if self.per_class:
-            # The fingerprint of the videos does not know them.
+            # The fingerprint of the videos does not include labels.
             labels = self._labels.tobytes()
             key['labels'] = hashlib.sha256(labels).hexdigest()
         return key
 
     def process(self, data_batch: dict, data_samples: list[dict]) -> None:
-        """Take in generated clips, see :class:`DetectorMetric`.
+        """Process generated clips, see :class:`DetectorMetric`.
 
         Args:
-            data_batch (dict): Also with ``c`` [N, c_dim] if ``per_class``.
-            data_samples (list): See there.
+            data_batch (dict): With ``per_class``, it also has ``c`` [N,
+                c_dim].
+            data_samples (list): See :class:`DetectorMetric`.
 
         Raises:
-            InputError: See there; or the labels are missing or of other
-                classes than those of the real videos.
+            InputError: See :class:`DetectorMetric`; or the labels are missing
+                or have other classes than those of the real videos.
         """
         if self.per_class:
             labels = (data_batch or {}).get('c', [])
@@ -133,7 +135,7 @@ class FrechetVideoDistance(ComparingMetric):
         super().process(data_batch, data_samples)
 
     def _row(self, features: Tensor, c: Tensor | None) -> Tensor:
-        """Say what is kept: features, and the class as one more column."""
+        """Return what to keep: features, and the class as last column."""
         if not self.per_class:
             return features
         assert c is not None  # process() has checked it
@@ -147,7 +149,7 @@ class FrechetVideoDistance(ComparingMetric):
         return stats
 
     def _compare_classes(self, fake: Tensor, real: Tensor) -> dict[str, float]:
-        """Compare what is kept of clips, class by class."""
+        """Compare the kept rows of clips, class by class."""
         found, left_out = {}, []
         progress = tqdm(
             self._classes,
@@ -180,7 +182,8 @@ class FrechetVideoDistance(ComparingMetric):
         """Compare with the real clips.
 
         Args:
-            results (list): What is kept of all generated clips, alone.
+            results (list): One item, the kept rows or sums of all generated
+                clips.
         """
         real = self.real
         fake: Any = results[0]

@@ -10,10 +10,11 @@ from .base import DetectorMetric
 class InceptionScore(DetectorMetric):
     """Inception score: ``IS`` of images, ``ISv16`` of clips.
 
-    See :func:`~stylegan_v_mm.evaluation.measures.inception_score`. The mean
-    over ten parts of the generated clips, with their standard deviation, the
-    published one, as ``IS-std``; the standard error is that of a mean of ten.
-    The detector gives probabilities. For arguments and errors see
+    It is the mean of
+    :func:`~stylegan_v_mm.evaluation.measures.inception_score` over ten parts
+    of the generated clips. ``IS-std`` is the published standard deviation of
+    the parts, ``IS-se`` the standard error of their mean. The detector must
+    have ``probabilities``. For arguments and errors see
     :class:`DetectorMetric`.
     """
 
@@ -23,14 +24,14 @@ class InceptionScore(DetectorMetric):
 
     @property
     def result_names(self) -> list[str]:
-        """Also the standard deviation."""
+        """Names of the results, including the standard deviation."""
         return [*super().result_names, f'{self.name}-std']
 
     def compute_metrics(self, results: list[FeatureRows]) -> dict[str, float]:
         """Compute the score.
 
         Args:
-            results (list): The probabilities of all generated clips, alone.
+            results (list): One item, the probabilities of all generated clips.
         """
         scores = inception_score(results[0].features)
         return {

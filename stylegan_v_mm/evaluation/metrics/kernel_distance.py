@@ -14,16 +14,17 @@ class KernelDistance(ComparingMetric):
     """Kernel distance times 1000: ``KVD16`` of clips, ``KID`` of images.
 
     See :func:`~stylegan_v_mm.evaluation.measures.kernel_distance`. The
-    standard error is a jackknife over ten groups of generated clips. Other
-    kernels and means than the published ones are named:
-    ``KVD16-degree2-offset0-biased``.
+    standard error is a jackknife over ten groups of generated clips. If kernel
+    or means differ from the published ones, the name contains them:
+    ``KVD16-degree2-offset0-biased``. These three options are for JEDi and
+    ablations.
 
     Args:
         degree (int): Exponent of the kernel, at least 1. Defaults to 3.
-        offset (float): What the kernel adds before, at least 0. Defaults to
-            1.
-        biased (bool): Whether to take plain means, over all clips. Defaults
-            to False.
+        offset (float): Number added to the scaled product before the power,
+            at least 0. Defaults to 1.
+        biased (bool): Whether to use plain means over all clips. Defaults to
+            False.
         **kwargs: See :class:`ComparingMetric`.
 
     Raises:
@@ -55,7 +56,7 @@ class KernelDistance(ComparingMetric):
         return name + '-biased' * self.biased
 
     def protocol(self, size: int) -> dict:
-        """Name the kernel, too; see :class:`DetectorMetric`."""
+        """Describe the kernel as well; see :class:`DetectorMetric`."""
         return super().protocol(size) | dict(
             degree=self.degree, offset=self.offset, biased=self.biased
         )
@@ -64,7 +65,7 @@ class KernelDistance(ComparingMetric):
         """Compare with the real clips.
 
         Args:
-            results (list): The features of all generated clips, alone.
+            results (list): One item, the features of all generated clips.
         """
         (fake,) = results
         distance, without = kernel_distance(

@@ -8,14 +8,14 @@ from .comparing import ComparingMetric
 
 @METRICS.register_module()
 class PrecisionRecall(ComparingMetric):
-    """How real generated clips are, and how many of the real ones they cover.
+    """Share of realistic generated clips, and share of covered real clips.
 
-    ``Precision16`` and ``Recall16`` with 3 neighbours, ``Density16`` and
-    ``Coverage16`` with 5, see
-    :mod:`~stylegan_v_mm.evaluation.measures`; without number for images. The
-    standard errors are those of means over clips, with the neighbourhoods
-    fixed. Time grows with the product of the two numbers of clips. For
-    arguments and errors see :class:`ComparingMetric`.
+    ``Precision16`` and ``Recall16`` use 3 neighbours, ``Density16`` and
+    ``Coverage16`` use 5, see :mod:`~stylegan_v_mm.evaluation.measures`. The
+    names for images have no number. The standard errors are those of means
+    over clips, with fixed neighbourhoods. The time is proportional to the
+    product of the two numbers of clips. For arguments and errors see
+    :class:`ComparingMetric`.
     """
 
     names = ('Precision', 'Precision', 'Precision')
@@ -23,7 +23,7 @@ class PrecisionRecall(ComparingMetric):
 
     @property
     def result_names(self) -> list[str]:
-        """Four, and their standard errors."""
+        """Names of the four results and of their standard errors."""
         names = ('Precision', 'Recall', 'Density', 'Coverage')
         names = list(map(self._named, names))
         return [*names, *(f'{name}-se' for name in names)]
@@ -32,7 +32,7 @@ class PrecisionRecall(ComparingMetric):
         """Compare with the real clips.
 
         Args:
-            results (list): The features of all generated clips, alone.
+            results (list): One item, the features of all generated clips.
         """
         sets = results[0].features, self.real.features
         parts = *precision_recall(*sets), *density_coverage(*sets)
