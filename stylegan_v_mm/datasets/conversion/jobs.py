@@ -1,13 +1,13 @@
-"""Jobs of a conversion: what is done already, what is left, what failed.
+"""Jobs of a conversion, which a later run resumes.
 
 A conversion lists jobs, one for each video that it makes, and
 :func:`do_jobs` does those that are not done yet. A video appears in OUT when
 it is complete, so that the process may be killed at any time. The settings
-lie in ``OUT/conversion.json``: a later run must have the same.
+are written to ``OUT/conversion.json``, and a later run must have the same.
 
-Where OUT ends in ``.zip``, the videos gather in the hidden folder
-``.OUT.parts`` beside it. When all are there, they are packed, and that folder
-is removed.
+If OUT ends in ``.zip``, the videos are collected in the hidden folder
+``.OUT.parts`` beside it. When all are complete, they are packed, and the
+folder is removed.
 """
 
 import json
@@ -37,10 +37,10 @@ class Job:
     """A video to be made.
 
     Attributes:
-        source: Its name in the report.
-        name: Its path in the output, with forward slashes: that of an mp4
-            file or of a frame folder.
-        num_items: How many items there are.
+        source: Name of its source in the report.
+        name: Path of the mp4 file or frame folder in the output, with forward
+            slashes.
+        num_items: Number of items.
         items: Starts the work and returns what is written: frames [H, W, 3],
             uint8, RGB, or whatever ``write`` takes.
         write: Writes the items to a path, which appears when it is complete.
@@ -56,13 +56,13 @@ class Job:
 
 
 class Report(NamedTuple):
-    """What became of the jobs.
+    """Results of the jobs.
 
     Attributes:
-        file: Where this is written as JSON.
+        file: The JSON file to which the report is written.
         made: Names of the videos that were made.
-        there: Names of those that were there already.
-        skipped: Why others were not made, keyed by source.
+        there: Names of the videos that existed already.
+        skipped: Why other videos were not made, keyed by source.
     """
 
     file: Path
@@ -81,21 +81,21 @@ def do_jobs(
     """Do the jobs that are not done yet.
 
     Args:
-        src: What is converted.
-        out: Folder to make, or a file that ends in ``.zip``.
-        plan: Lists the jobs.
-        settings: ``tool``, the name of the converter, and all that decides
-            how the videos look, in terms of JSON.
+        src: The data to convert.
+        out: Folder or ``.zip`` file to write.
+        plan: Returns the jobs.
+        settings: ``tool``, the name of the converter, and all options that
+            change the videos, as JSON values.
         num_workers: How many videos are converted at a time.
 
     Returns:
-        What was done.
+        The results.
 
     Raises:
         InputError: OUT was made with other settings or by something else,
-            cannot be written, lies in SRC, or another process is using it;
-            two jobs want one place, or a name fits into no zip; or no job can
-            be done.
+            cannot be written, is in SRC, or is used by another process; two
+            jobs have one name, or a name is impossible in a zip; or no job
+            can be done.
     """
     if out.resolve().is_relative_to(src.resolve()):
         raise InputError(f'{out}: OUT must not lie in SRC, {src}')
@@ -130,7 +130,7 @@ def do_jobs(
             content = {'made': made, 'there already': there}
             _write_json(file, content | {'skipped': skipped}, folder)
             if zipped:
-                (folder / SETTINGS).unlink()  # what is left is no output
+                (folder / SETTINGS).unlink()  # the rest is no output any more
                 shutil.rmtree(folder)
     except OSError as error:
         raise InputError(f'{out} cannot be written: {error}') from error
@@ -147,7 +147,7 @@ def _none_usable(skipped: dict[str, str]) -> str:
 
 
 def _check_settings(out: Path, folder: Path, settings: dict) -> None:
-    """Check that what is there was made with the same settings."""
+    """Check that existing output was made with the same settings."""
     file = folder / SETTINGS
     try:
         if folder != out and out.exists():
@@ -166,7 +166,7 @@ def _check_settings(out: Path, folder: Path, settings: dict) -> None:
             f'{out} exists and was not made by a converter: remove it or give '
             'another OUT'
         ) from None
-    # Of another tool, only the name matters.
+    # If the tool is another one, only its name matters.
     changed = [
         f'{key}={old.get(key)}, now {value}'
         for key, value in settings.items()
@@ -181,7 +181,7 @@ def _check_settings(out: Path, folder: Path, settings: dict) -> None:
 
 
 def _check_names(jobs: list[Job], zipped: bool) -> None:
-    """Check that no job overwrites another, and that names fit into a zip."""
+    """Check that no job overwrites another and that a zip allows all names."""
     sources: dict[str, str] = {}
     for job in jobs:
         if zipped and printable(job.name) != job.name:
@@ -207,7 +207,7 @@ def _check_names(jobs: list[Job], zipped: bool) -> None:
 def _prepare(
     folder: Path, jobs: list[Job], settings: dict, zipped: bool
 ) -> None:
-    """Clean up after a killed run, and write down the settings."""
+    """Clean up after a killed run, and write the settings to a file."""
     if zipped and not (folder / SETTINGS).exists():
         for path in folder.iterdir():  # it was about to be removed
             shutil.rmtree(path, ignore_errors=True)
@@ -220,7 +220,8 @@ def _prepare(
 def _do(jobs: list[Job], folder: Path, num_workers: int) -> dict[str, str]:
     """Do jobs, several at a time; return the problems, keyed by source.
 
-    Decoding, resizing and encoding release Python's lock: threads suffice.
+    Decoding, resizing and encoding release Python's global lock, so threads
+    are enough.
     """
     stopped = threading.Event()
     progress = tqdm(
