@@ -185,7 +185,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse what cannot work, and fill in what follows from the rest."""
+    """Check the arguments, and fill in what follows from others."""
     if len(args.seed) > 1:
         if args.num_videos not in (None, len(args.seed)):
             raise InputError(
@@ -233,13 +233,8 @@ def find_labels(
             raise InputError(
                 '--label data: the config has no labels, set labels=...'
             )
-        # A seed draws a real video and takes its label.
-        one = dict(num_videos=1, num_frames=1)
-        labels, drawn = [], DATASETS.build({**config, **one})
-        for seed in args.seed:
-            drawn.first_seed = seed
-            labels.append(drawn[0]['c'])
-        return torch.stack(labels)
+        seeds = DATASETS.build({**config, 'num_videos': 1, 'num_frames': 1})
+        return torch.stack([seeds.label_of(seed) for seed in args.seed])
     if not re.fullmatch('[0-9]{1,9}', args.label):
         raise InputError(
             f"--label {args.label}: give a class from 0 on, 'random' or 'data'"
@@ -253,7 +248,7 @@ def find_labels(
 
 
 def check_count(num_videos: int, args: argparse.Namespace) -> None:
-    """Refuse numbers of videos that do not go with the layout."""
+    """Check that so many videos go with the layout."""
     if num_videos > 1 and args.one_file and not args.one_video:
         raise InputError(
             f'--out {args.out}: several files need a folder; --grid makes one '

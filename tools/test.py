@@ -28,7 +28,7 @@ from stylegan_v_mm.inference import find_model
 
 
 def find_checkpoints(paths: list[str]) -> list[str]:
-    """Put the checkpoints of a work dir, in their order, in its place.
+    """Replace a work dir by its checkpoints, in their order.
 
     Args:
         paths: Files, URLs and work dirs.
@@ -88,7 +88,7 @@ def measure(runner: VideoGANRunner, num_runs: int) -> dict[str, float]:
 
 
 def name_the_best(results: dict[str, dict[str, float]]) -> str:
-    """Say which checkpoint is the best by the first metric."""
+    """Name the best checkpoint by the first metric."""
     name = next(iter(next(iter(results.values()))))
     try:
         hook = SafeCheckpointHook(1, save_best=name)
