@@ -21,17 +21,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_v_mm.cli import (
+    add_cfg_options,
+    add_rendering_options,
     count,
     finite_float,
-    frame_count,
     frame_rate,
     model_parser,
-    positive_float,
-    positive_int,
     read_options,
     run_tool,
     seed_number,
-    time_offset,
     video_count,
     whole_number,
 )
@@ -87,27 +85,11 @@ def parse_args() -> argparse.Namespace:
         help='.safetensors file that fixes these videos, for editing',
     )
 
-    time = parser.add_argument_group('time')
-    time.add_argument('--num-frames', type=frame_count, default=128)
-    time.add_argument(
-        '--fps',
-        type=frame_rate,
-        default=25,
-        help='frames a second of the data',
-    )
+    time = add_rendering_options(parser)
     time.add_argument(
         '--fps-out',
         type=frame_rate,
         help='frames a second of the files, at the same speed of the motion',
-    )
-    time.add_argument(
-        '--slow-motion',
-        type=positive_float,
-        default=1,
-        help='4: four times slower, with three new frames in between',
-    )
-    time.add_argument(
-        '--time-offset', type=time_offset, default=0, help='frames to skip'
     )
     time.add_argument(
         '--loop', action='store_true', help='the last frame leads to the first'
@@ -165,20 +147,7 @@ def parse_args() -> argparse.Namespace:
         default=95,
         help='of jpg files, 1 to 95',
     )
-    parser.add_argument(
-        '--chunk',
-        type=positive_int,
-        default=32,
-        help='frames rendered at a time',
-    )
-    parser.add_argument('--device', help='cuda or cpu; found if not given')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='settings to override',
-    )
+    add_cfg_options(parser, 'data_root=data/others')
     args = parser.parse_args()
     check(args)
     return args
