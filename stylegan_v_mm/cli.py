@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -257,6 +258,65 @@ def model_parser(description: str) -> argparse.ArgumentParser:
         'model is a config',
     )
     return parser
+
+
+def add_cfg_options(parser: argparse.ArgumentParser, example: str) -> None:
+    """Add ``--cfg-options``, see :func:`read_options`."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help=f'settings to override, e.g. {example}',
+    )
+
+
+def add_videos_to_edit(
+    parser: argparse.ArgumentParser,
+) -> argparse._ArgumentGroup:
+    """Add a group of options that choose videos; return the group."""
+    videos = parser.add_argument_group('videos to edit')
+    videos.add_argument(
+        '--seed', type=seed_number, default=0, help='seed of the first video'
+    )
+    videos.add_argument('--num-videos', type=video_count, default=1)
+    videos.add_argument('--label', type=count, help='class; random by default')
+    videos.add_argument('--truncation-psi', type=finite_float, default=1)
+    videos.add_argument(
+        '--latents', type=Path, help='edit these instead of seeds'
+    )
+    return videos
+
+
+def add_rendering_options(
+    parser: argparse.ArgumentParser,
+) -> argparse._ArgumentGroup:
+    """Add the options of rendering; return the group of those about time."""
+    time = parser.add_argument_group('time')
+    time.add_argument('--num-frames', type=frame_count, default=128)
+    time.add_argument(
+        '--fps',
+        type=frame_rate,
+        default=25,
+        help='frames a second of the data',
+    )
+    time.add_argument(
+        '--slow-motion',
+        type=positive_float,
+        default=1,
+        help='4: four times slower, with three new frames in between',
+    )
+    time.add_argument(
+        '--time-offset', type=time_offset, default=0, help='frames to skip'
+    )
+    parser.add_argument(
+        '--chunk',
+        type=positive_int,
+        default=32,
+        help='frames rendered at a time',
+    )
+    parser.add_argument('--device', help='cuda or cpu; found if not given')
+    return time
 
 
 def keep_freed_memory() -> None:

@@ -137,7 +137,10 @@ def file_lock(path: Path, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         if file is not None:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                # The block may have removed it, and others made a new one.
+                if _is_at(file, path):
+                    path.unlink()
             file.close()
 
 
@@ -149,7 +152,7 @@ def _lock(path: Path, wait: bool) -> FileIO:
         file = path.open('a+b', buffering=0)
         try:
             fcntl.lockf(file, mode)
-            if os.path.samestat(os.stat(path), os.stat(file.fileno())):
+            if _is_at(file, path):
                 return file
         except FileNotFoundError:
             pass
@@ -161,3 +164,7 @@ def _lock(path: Path, wait: bool) -> FileIO:
                 'stop it, or choose another folder'
             ) from None
         file.close()
+
+
+def _is_at(file: FileIO, path: Path) -> bool:
+    return os.path.samestat(os.stat(path), os.stat(file.fileno()))

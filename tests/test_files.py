@@ -178,6 +178,18 @@ def test_waiting_for_a_lock(tmp_path):
     assert order == ['release', 'held']
 
 
+def test_a_lock_of_others_is_not_removed(tmp_path):
+    """Where the block has removed its own, and they have made a new one."""
+    path = tmp_path / 'lock'
+    with file_lock(path):
+        path.unlink()
+        path.write_text('theirs')
+    assert path.read_text() == 'theirs'
+    with file_lock(path):
+        path.unlink()
+    assert os.listdir(tmp_path) == []
+
+
 def test_many_processes_take_turns(tmp_path):
     """Though each removes the lock file that others may have opened."""
 

@@ -19,17 +19,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_v_mm.cli import (
+    add_rendering_options,
+    add_videos_to_edit,
     count,
     finite_float,
-    frame_count,
-    frame_rate,
     model_parser,
-    positive_float,
     positive_int,
     run_tool,
-    seed_number,
-    time_offset,
-    video_count,
 )
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.files import atomic_write, check_writable
@@ -53,18 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser = model_parser(__doc__)
     parser.add_argument('--out', type=Path, required=True, help='a folder')
 
-    videos = parser.add_argument_group('videos to edit')
-    videos.add_argument(
-        '--seed', type=seed_number, default=0, help='the next ones count up'
-    )
-    videos.add_argument('--num-videos', type=video_count, default=1)
-    videos.add_argument(
-        '--label', type=count, help='class; random if not given'
-    )
-    videos.add_argument('--truncation-psi', type=finite_float, default=1)
-    videos.add_argument(
-        '--latents', type=Path, help='edit these instead of seeds'
-    )
+    add_videos_to_edit(parser)
 
     edit = parser.add_argument_group('edit')
     edit.add_argument(
@@ -105,20 +90,7 @@ def parse_args() -> argparse.Namespace:
         help='directions to draw when none is chosen',
     )
 
-    time = parser.add_argument_group('time')
-    time.add_argument('--num-frames', type=frame_count, default=128)
-    time.add_argument('--fps', type=frame_rate, default=25)
-    time.add_argument('--slow-motion', type=positive_float, default=1)
-    time.add_argument(
-        '--time-offset', type=time_offset, default=0, help='frames to skip'
-    )
-    parser.add_argument(
-        '--chunk',
-        type=positive_int,
-        default=32,
-        help='frames rendered at a time',
-    )
-    parser.add_argument('--device', help='cuda or cpu; found if not given')
+    add_rendering_options(parser)
     args = parser.parse_args()
 
     if args.component is not None and args.edited is not None:

@@ -21,17 +21,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from stylegan_v_mm.cli import (
+    add_cfg_options,
+    add_rendering_options,
     count,
     finite_float,
-    frame_count,
     frame_rate,
     model_parser,
-    positive_float,
-    positive_int,
     read_options,
     run_tool,
     seed_number,
-    time_offset,
     video_count,
     whole_number,
 )
@@ -87,27 +85,11 @@ def parse_args() -> argparse.Namespace:
         help='.safetensors file that fixes these videos, for editing',
     )
 
-    time = parser.add_argument_group('time')
-    time.add_argument('--num-frames', type=frame_count, default=128)
-    time.add_argument(
-        '--fps',
-        type=frame_rate,
-        default=25,
-        help='frames a second of the data',
-    )
+    time = add_rendering_options(parser)
     time.add_argument(
         '--fps-out',
         type=frame_rate,
         help='frames a second of the files, at the same speed of the motion',
-    )
-    time.add_argument(
-        '--slow-motion',
-        type=positive_float,
-        default=1,
-        help='4: four times slower, with three new frames in between',
-    )
-    time.add_argument(
-        '--time-offset', type=time_offset, default=0, help='frames to skip'
     )
     time.add_argument(
         '--loop', action='store_true', help='the last frame leads to the first'
@@ -165,27 +147,14 @@ def parse_args() -> argparse.Namespace:
         default=95,
         help='of jpg files, 1 to 95',
     )
-    parser.add_argument(
-        '--chunk',
-        type=positive_int,
-        default=32,
-        help='frames rendered at a time',
-    )
-    parser.add_argument('--device', help='cuda or cpu; found if not given')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='settings to override',
-    )
+    add_cfg_options(parser, 'data_root=data/others')
     args = parser.parse_args()
     check(args)
     return args
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse what cannot work, and fill in what follows from the rest."""
+    """Check the arguments, and fill in what follows from others."""
     if len(args.seed) > 1:
         if args.num_videos not in (None, len(args.seed)):
             raise InputError(
@@ -233,13 +202,8 @@ def find_labels(
             raise InputError(
                 '--label data: the config has no labels, set labels=...'
             )
-        # A seed draws a real video and takes its label.
-        one = dict(num_videos=1, num_frames=1)
-        labels, drawn = [], DATASETS.build({**config, **one})
-        for seed in args.seed:
-            drawn.first_seed = seed
-            labels.append(drawn[0]['c'])
-        return torch.stack(labels)
+        seeds = DATASETS.build({**config, 'num_videos': 1, 'num_frames': 1})
+        return torch.stack([seeds.label_of(seed) for seed in args.seed])
     if not re.fullmatch('[0-9]{1,9}', args.label):
         raise InputError(
             f"--label {args.label}: give a class from 0 on, 'random' or 'data'"
@@ -253,7 +217,7 @@ def find_labels(
 
 
 def check_count(num_videos: int, args: argparse.Namespace) -> None:
-    """Refuse numbers of videos that do not go with the layout."""
+    """Check that so many videos go with the layout."""
     if num_videos > 1 and args.one_file and not args.one_video:
         raise InputError(
             f'--out {args.out}: several files need a folder; --grid makes one '

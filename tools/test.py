@@ -13,7 +13,13 @@ import re
 from pathlib import Path
 from statistics import fmean, stdev
 
-from stylegan_v_mm.cli import positive_int, read_options, run_tool, tool_parser
+from stylegan_v_mm.cli import (
+    add_cfg_options,
+    positive_int,
+    read_options,
+    run_tool,
+    tool_parser,
+)
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
@@ -28,7 +34,7 @@ from stylegan_v_mm.inference import find_model
 
 
 def find_checkpoints(paths: list[str]) -> list[str]:
-    """Put the checkpoints of a work dir, in their order, in its place.
+    """Replace a work dir by its checkpoints, in their order.
 
     Args:
         paths: Files, URLs and work dirs.
@@ -88,7 +94,7 @@ def measure(runner: VideoGANRunner, num_runs: int) -> dict[str, float]:
 
 
 def name_the_best(results: dict[str, dict[str, float]]) -> str:
-    """Say which checkpoint is the best by the first metric."""
+    """Name the best checkpoint by the first metric."""
     name = next(iter(next(iter(results.values()))))
     try:
         hook = SafeCheckpointHook(1, save_best=name)
@@ -132,13 +138,7 @@ def main() -> None:
         action='store_true',
         help='compute the statistics of real videos anew, and keep none',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='settings to override, e.g. num_test_videos=256',
-    )
+    add_cfg_options(parser, 'num_test_videos=256')
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm'], default='none'
     )

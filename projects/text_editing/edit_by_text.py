@@ -15,8 +15,7 @@ from text_editing.optimize import TextEdit, edit_by_text
 from tqdm import tqdm
 
 from stylegan_v_mm.cli import (
-    count,
-    finite_float,
+    add_videos_to_edit,
     frame_count,
     frame_rate,
     loss_weight,
@@ -24,8 +23,6 @@ from stylegan_v_mm.cli import (
     positive_float,
     positive_int,
     run_tool,
-    seed_number,
-    video_count,
 )
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.files import check_writable
@@ -65,16 +62,7 @@ def parse_args() -> argparse.Namespace:
         'instead of towards the prompt',
     )
 
-    videos = parser.add_argument_group('videos to edit')
-    videos.add_argument(
-        '--seed', type=seed_number, default=0, help='the first seed'
-    )
-    videos.add_argument('--num-videos', type=video_count, default=1)
-    videos.add_argument('--label', type=count, help='class; random by default')
-    videos.add_argument('--truncation-psi', type=finite_float, default=1)
-    videos.add_argument(
-        '--latents', type=Path, help='edit these instead of seeds'
-    )
+    videos = add_videos_to_edit(parser)
     videos.add_argument('--num-frames', type=frame_count, default=64)
     videos.add_argument('--fps', type=frame_rate, default=25)
 

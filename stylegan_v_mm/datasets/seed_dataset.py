@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import InputError
@@ -100,6 +101,11 @@ class SeedDataset(Dataset):
         """Width of the labels, 0 without labels."""
         return self.labels.shape[1]
 
+    def label_of(self, seed: int) -> Tensor:
+        """Return the label [c_dim] of the real video that a seed draws."""
+        video = np.random.default_rng(seed).integers(len(self.labels))
+        return torch.from_numpy(self.labels[video])
+
     def __len__(self) -> int:
         return self.num_videos + self.extra_videos
 
@@ -107,10 +113,9 @@ class SeedDataset(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(f'{index} of {len(self)} seeds')
         seed = self.first_seed + index
-        video = np.random.default_rng(seed).integers(len(self.labels))
         return {
             'index': index,
             'seed': seed,
             't': self.t if index < self.num_videos else self.extra_t,
-            'c': torch.from_numpy(self.labels[video]),
+            'c': self.label_of(seed),
         }

@@ -1,6 +1,6 @@
 """All checks of an install, one after another."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def findings(root: Path) -> Iterable[Finding]:
     Yields:
         Finding: What the checks find, in their order.
     """
-    checks = {
+    checks: dict[str, Callable[[], Iterable[Finding]]] = {
         'versions': partial(check_versions, root),
         'install': check_install_kind,
         'devices': check_devices,

@@ -81,7 +81,7 @@ def build_metrics(args: argparse.Namespace) -> list[BaseMetric]:
 def first_clips(
     data_root: str, span: int, resolution: int, num_clips: int
 ) -> Subset:
-    """Take clips of the first videos, from frame 0.
+    """Return clips of the first videos, from frame 0.
 
     Args:
         data_root: Of a ``VideoDataset``.
@@ -104,7 +104,7 @@ def first_clips(
 def show(
     metrics: Iterable[BaseMetric], clips: Subset, num_workers: int, label: str
 ) -> None:
-    """Give clips to metrics, as a test loop would.
+    """Pass clips to metrics, as a test loop does.
 
     Args:
         metrics: All of the same clips.

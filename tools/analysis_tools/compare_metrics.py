@@ -88,7 +88,7 @@ def read_numbers(path: Path, checkpoint: str | None) -> dict[str, Number]:
 
 
 def numbers_of(result: dict) -> dict[str, Number]:
-    """Take the numbers from a line of a file."""
+    """Return the numbers of a line of a file."""
     if 'metric' in result:
         protocol = {k: v for k, v in result.items() if k not in OF_A_LINE}
         return {
@@ -109,7 +109,7 @@ def numbers_of(result: dict) -> dict[str, Number]:
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """Say what keeps numbers from being compared, if anything does.
+    """Name what prevents a comparison of numbers, if anything does.
 
     Args:
         a: Protocol of the one.

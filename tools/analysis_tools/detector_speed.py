@@ -76,7 +76,7 @@ def build_baseline(weights: str) -> Detect:
 def take_turns(
     detectors: dict[str, Detect], parts: list[Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, list[tuple[float, float]]]]:
-    """Let all detectors see one part of the clips after another.
+    """Run all detectors on one part of the clips after another.
 
     The first part is seen once more before, to warm up.
 

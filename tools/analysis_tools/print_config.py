@@ -16,7 +16,13 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from stylegan_v_mm.cli import positive_int, read_options, run_tool, tool_parser
+from stylegan_v_mm.cli import (
+    add_cfg_options,
+    positive_int,
+    read_options,
+    run_tool,
+    tool_parser,
+)
 from stylegan_v_mm.config.checks import runner_arguments
 from stylegan_v_mm.config.loading import Config, load_config
 from stylegan_v_mm.errors import InputError, nearest
@@ -78,13 +84,7 @@ def main() -> None:
         default=1,
         help='how many will train together; formulas depend on it',
     )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='settings to override, e.g. resolution=128 batch_size=16',
-    )
+    add_cfg_options(parser, 'resolution=128 batch_size=16')
     args = parser.parse_args()
     options = read_options(args.cfg_options)
     config = load_config(args.config, options, args.num_processes)

@@ -77,7 +77,7 @@ def resample(times: np.ndarray, fps: float) -> np.ndarray:
 def choose_frames(
     source: VideoSource, fps: float | None, max_frames: int | None
 ) -> tuple[np.ndarray, str]:
-    """Give the frames of a video to be written, and what hinders it."""
+    """Choose the frames of a video to write; return what prevents it."""
     inds = np.arange(len(source))
     if fps and len(source):
         if isinstance(source, FrameFolder | ZippedFrames):

@@ -14,7 +14,7 @@ import json
 import shutil
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -74,7 +74,7 @@ class Report(NamedTuple):
 def do_jobs(
     src: Path,
     out: Path,
-    plan: Callable[[], Sequence[Job]],
+    plan: Callable[[], list[Job]],
     settings: dict,
     num_workers: int,
 ) -> Report:

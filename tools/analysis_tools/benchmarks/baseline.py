@@ -326,6 +326,8 @@ class PerFrameGAN(StyleGANV):
         ws = ws.repeat_interleave(num_frames, 0)
         motion_v = None
         if network.motion_encoder is not None:
+            assert batch.motion_z is not None
+            assert batch.first_code is not None
             motion_v = motion_codes(
                 encoder=network.motion_encoder,
                 c=c,

@@ -76,7 +76,7 @@ def drawn_videos(resolution: int) -> Iterator[np.ndarray]:
 
 
 def real_videos(data: str, resolution: int) -> Iterator[np.ndarray]:
-    """Take videos of a data set, to and fro, [VIDEO_LEN, R, R, 3].
+    """Yield videos of a data set, forwards and backwards, of VIDEO_LEN frames.
 
     Raises:
         InputError: If there are none.
@@ -132,7 +132,7 @@ def write_pictures(video: np.ndarray, path: Path, suffix: str) -> None:
 
 
 def pack(folder: Path) -> Path:
-    """Put a folder into a zip beside it, uncompressed as pictures are."""
+    """Pack a folder into a zip beside it, without compression."""
     path = folder.with_suffix('.zip')
     with zipfile.ZipFile(path, 'w') as archive:
         for file in folder.rglob('*'):
@@ -201,7 +201,7 @@ class BarePictures:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Let this thread compute on one core, without help."""
+    """Restrict this thread to one core."""
     threads = torch.get_num_threads(), cv2.getNumThreads()
     cores = os.sched_getaffinity(0)
     torch.set_num_threads(1)
