@@ -4,6 +4,8 @@ Networks of the published sizes, on a device that computes nothing: tensors of
 the CPU that meet one of the device raise, and memory is counted.
 """
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -261,8 +263,8 @@ def on_the_device(files, device, monkeypatch):
     """Let the tools render, and write nothing, as there are no values."""
     rendered = []
 
-    def use_up(pieces, *_, **__):
-        for piece in pieces:
+    def use_up(pieces=(), *_, chunks=(), **__):
+        for piece in chain(pieces, chunks):
             frames = piece if isinstance(piece, torch.Tensor) else piece[0]
             rendered.append(tuple(frames.shape))
 
