@@ -32,6 +32,24 @@ def check_at_least(least: float, where: str, **values: float | None) -> None:
             )
 
 
+def check_choice(where: str, choices: Iterable[str], **values: str) -> None:
+    """Check that values are among the choices.
+
+    Args:
+        where (str): What the values belong to, for the message.
+        choices (iterable): The valid values.
+        values (str): By their names.
+
+    Raises:
+        InputError: Names the first that is not.
+    """
+    for name, value in values.items():
+        if value not in choices:
+            raise InputError(
+                f'{where}.{name}={value!r}: choose one of {", ".join(choices)}'
+            )
+
+
 @contextmanager
 def refusals(where: str) -> Iterator[None]:
     """Rephrase mmengine's and torch's errors about values of a config.

@@ -371,7 +371,7 @@ CASES = {
     ),
     'noise_mode': (
         {f'{GENERATOR}.noise_mode': 'off'},
-        "noise_mode='off': choose const or none",
+        "noise_mode='off': choose one of const, none",
     ),
     'method': (
         {f'{DATASET}.pipeline.0.method': 'randm'},

@@ -66,12 +66,13 @@ class Mapping(Part):
 
     output = 'ws'
 
-    def __init__(self, generator: nn.Module):
+    def __init__(self, sampler: Sampler):
         super().__init__()
+        generator = sampler.generator
         self.mapping = generator.mapping
         center = self.mapping.w_avg[None]
         if generator.c_dim > 0:
-            center = generator.class_center(torch.eye(generator.c_dim))
+            center = sampler.class_center(torch.eye(generator.c_dim))
         self.register_buffer('center', center)
         self.axes = {'N': 1}
         self.shapes = {
@@ -112,7 +113,7 @@ class Motion(Part):
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
-        self.encoder = copy.deepcopy(encoder).cpu().requires_grad_(False)
+        self.encoder = encoder
         self.axes = {'N': 1, 'T': 1, 'L': self.encoder.extra_codes + 2}
         self.shapes = {
             'motion_z': ('N', 'L', self.encoder.motion_z_dim),
@@ -221,9 +222,10 @@ def export_generator(
             'their number'
         )
     generator = copy.deepcopy(sampler.generator).cpu().requires_grad_(False)
-    parts = {'mapping': Mapping(generator), 'synthesis': Synthesis(generator)}
+    sampler = Sampler(generator)
+    parts = {'mapping': Mapping(sampler), 'synthesis': Synthesis(generator)}
     if encoder is not None:
-        parts['motion'] = Motion(encoder)
+        parts['motion'] = Motion(sampler.motion_encoder)
     files = []
     with atomic_write(out) as temporary:
         temporary.mkdir()

@@ -420,7 +420,7 @@ class VideoGANInferencer(BaseInferencer):
         sampler, n = self.sampler, len(latents)
         network = sampler.generator
         styles = latents.ws.to(sampler.device)
-        chunk = min(chunk, network.frames_at_once())
+        chunk = min(chunk, sampler.frames_at_once())
         stations, last = (n, len(t)) if closed else (n - 1, len(t) - 1)
         places = torch.arange(len(t)).double() * stations / max(last, 1)
         for times, some in zip(t.split(chunk), places.split(chunk)):

@@ -193,7 +193,7 @@ def invert(
     if lpips is not None:
         lpips = lpips.to(device)
     # With gradients, five times as much stays in memory.
-    frames_at_once = network.frames_at_once(5)
+    frames_at_once = sampler.frames_at_once(5)
     videos_at_once = max(1, frames_at_once // num_frames)
     # VGG has 64 channels at the full resolution, which it halves four times.
     vgg_size = max(size, 64)

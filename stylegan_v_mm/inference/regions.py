@@ -210,7 +210,7 @@ def render_region(
 
     reference = plain(t.new_zeros(1))[2][0]
     # The features of all blocks are kept, before and after the edit.
-    for times in t.split(min(chunk, network.frames_at_once(2))):
+    for times in t.split(min(chunk, sampler.frames_at_once(2))):
         before, outputs, features = plain(times)
         masks = carry_mask(mask, reference, features)
         after = render(edited, times, partial(blend, outputs, masks))

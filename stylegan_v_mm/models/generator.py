@@ -1,22 +1,23 @@
-"""The generator: content latent and motion codes to frames.
+"""The generator: from content latent and motion codes to frames.
 
-Skorokhodov et al., "StyleGAN-V" (CVPR 2022), section 3.1, on the skip
+Skorokhodov et al., "StyleGAN-V" (CVPR 2022), section 3.1, on top of the skip
 architecture of StyleGAN2 (Karras et al. 2020). Parameter names are those of
 the published model.
 """
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, check_at_least
+from ..errors import InputError, check_at_least, check_choice
 from ..registry import MODELS
 from .layers import (
     HALF_DTYPES,
-    Conv2d,
+    CoordinateEmbedding,
     FullyConnected,
     MappingNetwork,
     block_dtype,
@@ -26,13 +27,8 @@ from .layers import (
     num_channels,
 )
 from .motion import MotionEncoder
-from .noise import frame_noise
+from .noise import layer_noise
 from .ops import bias_act, fir_filter, upfirdn2d
-
-# Elements of the largest tensor while frames are rendered: 1 GiB in float32.
-# All that is there at a time is less than four times that. mmcv's kernels
-# refuse 2^31.
-_MOST_ELEMENTS = 2**28
 
 
 class SynthesisLayer(nn.Module):
@@ -66,9 +62,8 @@ class SynthesisLayer(nn.Module):
         )
         self.bias = nn.Parameter(torch.zeros(out_channels))
         if noise_res > 0:
-            self.register_buffer(
-                'noise_const', torch.randn(noise_res, noise_res)
-            )
+            noise = torch.randn(noise_res, noise_res)
+            self.register_buffer('noise_const', noise)
             self.noise_strength = nn.Parameter(torch.zeros([]))
 
     def forward(
@@ -132,34 +127,14 @@ class ConstantInput(nn.Module):
         self.const = nn.Parameter(torch.randn(1, channels, 4, 4))
 
     def forward(self, motion_v: Tensor) -> Tensor:
-        """Give [M, channels + motion_v_dim, 4, 4] for ``motion_v`` [M, :]."""
+        """Map codes [M, out_dim] to [M, channels + out_dim, 4, 4]."""
         const = self.const.expand(len(motion_v), -1, -1, -1)
         motion = motion_v[:, :, None, None].expand(-1, -1, 4, 4)
         return torch.cat([const, motion.to(const.dtype)], 1)
 
 
-class CoordinateEmbedding(nn.Module):
-    """Two 3x3 convolutions over the coordinates of the pixels at 4x4.
-
-    Args:
-        dim (int): Channels of the embedding.
-    """
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.conv0 = Conv2d(2, dim, 3, act='lrelu')
-        self.conv1 = Conv2d(dim, dim, 3, act='lrelu')
-        line = torch.linspace(-1, 1, 4)
-        grid = torch.stack([line.expand(4, 4), line[:, None].expand(4, 4)])
-        self.register_buffer('grid', grid[None], persistent=False)
-
-    def forward(self) -> Tensor:
-        """Embed x (to the right) and y (down) in [-1, 1]: [1, dim, 4, 4]."""
-        return self.conv1(self.conv0(self.grid))
-
-
 class SynthesisInput(nn.Module):
-    """The first block's input: under its published name, and coordinates."""
+    """The constant, under its published name, and what lies beside it."""
 
     def __init__(self, channels: int, temporal: bool, coord_dim: int):
         super().__init__()
@@ -171,7 +146,7 @@ class SynthesisInput(nn.Module):
             self.coords = CoordinateEmbedding(coord_dim)
 
     def forward(self, num_frames: int, motion_v: Tensor | None) -> Tensor:
-        """Give the features [num_frames, C, 4, 4] to start from."""
+        """Return features [num_frames, C, 4, 4]."""
         if isinstance(self.input, ConstantInput):
             x = self.input(motion_v)
         else:
@@ -209,16 +184,19 @@ class SynthesisBlock(nn.Module):
         super().__init__()
         self.half_dtype = half_dtype
         self.num_conv = 1 if input is not None else 2
+        layer = partial(
+            SynthesisLayer,
+            out_channels=out_channels,
+            w_dim=w_dim,
+            conv_clamp=conv_clamp,
+            noise_res=noise_res,
+        )
         if input is not None:
             self.input = input
         else:
-            self.conv0 = SynthesisLayer(
-                in_channels, out_channels, w_dim, 2, conv_clamp, noise_res
-            )
+            self.conv0 = layer(in_channels, up=2)
             in_channels = out_channels
-        self.conv1 = SynthesisLayer(
-            in_channels, out_channels, w_dim, 1, conv_clamp, noise_res
-        )
+        self.conv1 = layer(in_channels)
         self.torgb = ToRGB(out_channels, w_dim, conv_clamp)
 
     def forward(
@@ -257,7 +235,8 @@ class SynthesisBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """Blocks from 4x4 up, and the motion encoder.
 
-    Args: see :class:`StyleGANVGenerator`; ``motion_encoder`` may be None.
+    Its arguments are those of :class:`StyleGANVGenerator`, but for
+    ``motion_encoder``, which is None for a generator of images.
     """
 
     def __init__(
@@ -299,11 +278,11 @@ class SynthesisNetwork(nn.Module):
             block = SynthesisBlock(
                 in_channels,
                 out_channels,
-                style_dim,
-                conv_clamp,
-                half_dtype if use_half else None,
-                res if use_noise else 0,
-                source,
+                w_dim=style_dim,
+                conv_clamp=conv_clamp,
+                half_dtype=half_dtype if use_half else None,
+                noise_res=res if use_noise else 0,
+                input=source,
             )
             self.add_module(f'b{res}', block)
             self.block_names.append(f'b{res}')
@@ -313,18 +292,10 @@ class SynthesisNetwork(nn.Module):
     def noise(
         self, num_clips: int, num_frames: int, seeds: Tensor | None
     ) -> list[Tensor | None]:
-        """Find the noise of each layer.
+        """Choose the noise of each of the ``num_ws - 1`` layers.
 
-        Args:
-            num_clips (int): N.
-            num_frames (int): Frames a clip, T.
-            seeds (Tensor, optional): Of the random noise of N clips; drawn if
-                None in training mode. In eval mode there then is none, but
-                the stored maps, or nothing with ``noise_mode='none'``.
-
-        Returns:
-            list: Of ``num_ws - 1`` layers: [N * T, 1, H, W] for random noise,
-            [H, W] for a stored map, None for nothing.
+        Random noise [N * T, 1, H, W] in training mode and for seeds; else the
+        stored maps [H, W], or none.
         """
         random = self.training or seeds is not None
         if not self.use_noise or (self.noise_mode == 'none' and not random):
@@ -338,12 +309,7 @@ class SynthesisNetwork(nn.Module):
             return maps
         if seeds is None:
             seeds = torch.randint(2**63 - 1, [num_clips])
-        sizes = [each.numel() for each in maps]
-        table = frame_noise(seeds, num_frames, sum(sizes), maps[0].device)
-        return [
-            part.reshape(-1, 1, *each.shape)
-            for part, each in zip(table.split(sizes, 1), maps)
-        ]
+        return layer_noise(seeds, num_frames, maps)
 
     def forward(
         self,
@@ -352,17 +318,9 @@ class SynthesisNetwork(nn.Module):
         num_frames: int,
         noise_seeds: Tensor | None = None,
     ) -> Tensor:
-        """Render the frames of clips.
+        """Render frames [N * num_frames, 3, H, W], about [-1, 1].
 
-        Args:
-            ws (Tensor): [N, num_ws, w_dim].
-            motion_v (Tensor, optional): [N * num_frames, out_dim of the
-                motion encoder]; None without one.
-            num_frames (int): Frames a clip.
-            noise_seeds (Tensor, optional): See :meth:`noise`.
-
-        Returns:
-            Tensor: Frames [N * num_frames, 3, H, W], float32, about [-1, 1].
+        The arguments are those of :meth:`StyleGANVGenerator.render`.
         """
         noise = self.noise(len(ws), num_frames, noise_seeds)
         if motion_v is not None and self.cond_type != 'concat_const':
@@ -409,9 +367,9 @@ class StyleGANVGenerator(nn.Module):
         num_fp16_res (int): How many of the highest resolutions compute in
             half precision. Defaults to 0.
         half_dtype (str): 'float16' (float32 on CPUs) or 'bfloat16'.
-        cond_type (str): How motion enters: 'concat_const' beside the learned
-            constant, 'concat_w' or 'sum_w' at every layer's style. Defaults
-            to 'concat_const'.
+        cond_type (str): Where motion codes enter: beside the learned constant
+            ('concat_const'), or at every layer's style, beside it
+            ('concat_w') or added to it ('sum_w'). Defaults to 'concat_const'.
         motion_v_dim (int): Width of a motion code, see
             :class:`MotionEncoder`; 0 makes a generator of images: every frame
             of a clip is the same. Defaults to 512.
@@ -426,18 +384,16 @@ class StyleGANVGenerator(nn.Module):
         time_enc_dim (int): Number of frequencies. Defaults to 256.
         min_period_len (float): Shortest period, in frames. Defaults to 16.
         max_period_len (float): Longest period, in frames. Defaults to 1024.
-        coord_dim (int): Channels of a convolutional embedding of the pixel
-            coordinates, behind the constant and the motion at 4x4. Summaries
-            of the paper describe one; the published model has none. Defaults
-            to 0, none.
-        use_noise (bool): Whether noise is added to the features of each
-            layer, all channels of a pixel the same, with a strength that is
-            learned: StyleGAN2 has it, the released models do not. Random in
-            training mode, anew for each frame; in eval mode the maps that are
-            stored with the weights, the same for all frames, so that nothing
-            flickers. Defaults to False.
+        coord_dim (int): Channels of an embedding of the pixel coordinates,
+            beside the constant and the motion at 4x4; an ablation, which the
+            published model does not have. Defaults to 0, none.
+        use_noise (bool): Whether each layer adds noise, the same to all
+            channels of a pixel, with a learned strength, as StyleGAN2 does
+            and the released models do not. In training mode it is drawn for
+            each frame; in eval mode it is stored with the weights, the same
+            for all frames, so that nothing flickers. Defaults to False.
         noise_mode (str): What ``use_noise`` adds in eval mode: 'const', the
-            stored maps, or 'none'. Defaults to 'const'.
+            stored noise, or 'none'. Defaults to 'const'.
 
     Raises:
         InputError: A value is out of range or contradicts another.
@@ -470,23 +426,12 @@ class StyleGANVGenerator(nn.Module):
         noise_mode: str = 'const',
     ):
         super().__init__()
-        if cond_type not in ('concat_const', 'concat_w', 'sum_w'):
-            raise InputError(
-                f'cond_type={cond_type!r}: choose concat_const, concat_w or '
-                'sum_w'
-            )
-        if half_dtype not in HALF_DTYPES:
-            raise InputError(
-                f'half_dtype={half_dtype!r}: choose float16 or bfloat16'
-            )
-        if noise_mode not in ('const', 'none'):
-            raise InputError(
-                f'noise_mode={noise_mode!r}: choose const or none'
-            )
+        ways = ['concat_const', 'concat_w', 'sum_w']
+        check_choice('generator', ways, cond_type=cond_type)
+        check_choice('generator', HALF_DTYPES, half_dtype=half_dtype)
+        check_choice('generator', ['const', 'none'], noise_mode=noise_mode)
         if noise_mode == 'none' and not use_noise:
-            raise InputError(
-                'noise_mode=none is for a generator with use_noise=True'
-            )
+            raise InputError("noise_mode='none' needs use_noise=True")
         check_at_least(
             0,
             'generator',
@@ -515,16 +460,16 @@ class StyleGANVGenerator(nn.Module):
         motion_encoder = None
         if motion_v_dim > 0:
             motion_encoder = MotionEncoder(
-                c_dim,
-                motion_z_dim,
-                motion_v_dim,
-                motion_z_distance,
-                motion_type,
-                motion_kernel_size,
-                fourier,
-                time_enc_dim,
-                min_period_len,
-                max_period_len,
+                c_dim=c_dim,
+                motion_z_dim=motion_z_dim,
+                motion_v_dim=motion_v_dim,
+                motion_z_distance=motion_z_distance,
+                motion_type=motion_type,
+                motion_kernel_size=motion_kernel_size,
+                fourier=fourier,
+                time_enc_dim=time_enc_dim,
+                min_period_len=min_period_len,
+                max_period_len=max_period_len,
             )
             motion_dim = motion_encoder.out_dim
             if cond_type == 'sum_w' and motion_dim != w_dim:
@@ -534,18 +479,18 @@ class StyleGANVGenerator(nn.Module):
                     f'must equal w_dim={w_dim}'
                 )
         self.synthesis = SynthesisNetwork(
-            resolution,
-            w_dim,
-            channel_base,
-            channel_max,
-            motion_encoder,
-            cond_type,
-            conv_clamp,
-            num_fp16_res,
-            half_dtype,
-            coord_dim,
-            use_noise,
-            noise_mode,
+            resolution=resolution,
+            w_dim=w_dim,
+            channel_base=channel_base,
+            channel_max=channel_max,
+            motion_encoder=motion_encoder,
+            cond_type=cond_type,
+            conv_clamp=conv_clamp,
+            num_fp16_res=num_fp16_res,
+            half_dtype=half_dtype,
+            coord_dim=coord_dim,
+            use_noise=use_noise,
+            noise_mode=noise_mode,
         )
         self.mapping = MappingNetwork(
             z_dim, c_dim, w_dim, mapping_layers, w_avg_beta=0.995
@@ -553,33 +498,12 @@ class StyleGANVGenerator(nn.Module):
 
     @property
     def num_ws(self) -> int:
-        """How many style vectors the synthesis takes."""
+        """Number of style vectors that the synthesis takes."""
         return self.synthesis.num_ws
-
-    def frames_at_once(self, times_memory: int = 1) -> int:
-        """Count the frames that may be rendered in one pass.
-
-        They need less than 4 GiB, whatever the resolution, unless a single
-        one needs more.
-
-        Args:
-            times_memory (int): How many times as much a pass takes as one
-                that only renders. Defaults to 1.
-
-        Returns:
-            int: At least 1.
-        """
-        largest = max(
-            # An upsampling convolution gives a row and a column more.
-            getattr(self.synthesis, name).conv1.weight.shape[0]
-            * (int(name.removeprefix('b')) + 1) ** 2
-            for name in self.synthesis.block_names
-        )
-        return max(1, _MOST_ELEMENTS // times_memory // largest)
 
     @property
     def motion_encoder(self) -> MotionEncoder | None:
-        """The motion network, None for a generator of images."""
+        """The motion encoder; None for a generator of images."""
         return getattr(self.synthesis, 'motion_encoder', None)
 
     def map(
@@ -598,8 +522,8 @@ class StyleGANVGenerator(nn.Module):
             truncation_psi (float): 1 for none, below 1 for less variety and
                 better looks. Defaults to 1.
             truncation_cutoff (int, optional): Number of truncated layers.
-            center (Tensor, optional): Where truncation pulls to [N, w_dim];
-                the running mean ``w_avg`` if None. See :meth:`class_center`.
+            center (Tensor, optional): What truncation pulls to, [N, w_dim].
+                Defaults to None, the running mean ``w_avg``.
 
         Returns:
             Tensor: ``ws`` [N, num_ws, w_dim].
@@ -618,27 +542,6 @@ class StyleGANVGenerator(nn.Module):
             ws, truncation_psi, truncation_cutoff, center
         )
 
-    @torch.no_grad()
-    def class_center(self, c: Tensor, num_samples: int = 1000) -> Tensor:
-        """Average ``w`` over random contents of each row's own class.
-
-        Args:
-            c (Tensor): [N, c_dim].
-            num_samples (int): Contents to average over; the same ones for
-                all rows, from a fixed seed. Defaults to 1000.
-
-        Returns:
-            Tensor: [N, w_dim].
-        """
-        generator = torch.Generator().manual_seed(0)
-        z = torch.randn(num_samples, self.z_dim, generator=generator).to(c)
-        classes, row = c.unique(dim=0, return_inverse=True)
-        centers = [
-            self.mapping(z, label.expand(num_samples, -1)).mean(0)
-            for label in classes
-        ]
-        return torch.stack(centers)[row]
-
     def render(
         self,
         ws: Tensor,
@@ -646,14 +549,14 @@ class StyleGANVGenerator(nn.Module):
         num_frames: int,
         noise_seeds: Tensor | None = None,
     ) -> Tensor:
-        """Make videos from style vectors and motion codes.
+        """Render videos from style vectors and motion codes.
 
         Args:
             ws (Tensor): [N, num_ws, w_dim].
-            motion_v (Tensor, optional): See :class:`MotionEncoder`
-                [N * num_frames, out_dim].
-            num_frames (int): Frames a clip, T.
-            noise_seeds (Tensor, optional): Of the random noise of the clips,
+            motion_v (Tensor, optional): Motion codes [N * num_frames, out_dim
+                of the motion encoder]; None without one.
+            num_frames (int): Frames of a clip, T.
+            noise_seeds (Tensor, optional): Seeds of the clips' random noise,
                 int64 [N], see :meth:`SynthesisNetwork.noise`.
 
         Returns:
@@ -672,13 +575,12 @@ class StyleGANVGenerator(nn.Module):
         truncation_psi: float = 1,
         truncation_cutoff: int | None = None,
     ) -> Tensor:
-        """Make videos from noise.
+        """Generate videos from noise.
 
         Args:
             z (Tensor): Content noise [N, z_dim], normal.
             c (Tensor, optional): One-hot labels [N, c_dim].
-            t (Tensor): Times [N, T], in frames, at least 0, fractional or
-                not.
+            t (Tensor): Times [N, T], in frames, at least 0.
             motion_z (Tensor, optional): Motion noise [N, L, motion_z_dim];
                 drawn if None.
             first_code (Tensor | int): See :meth:`MotionEncoder.forward`.

@@ -292,6 +292,26 @@ def minibatch_stddev(
     return torch.cat([x, std], 1)
 
 
+class CoordinateEmbedding(nn.Module):
+    """Two 3x3 convolutions over the coordinates of the pixels at 4x4.
+
+    Args:
+        dim (int): Channels of the embedding.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.conv0 = Conv2d(2, dim, 3, act='lrelu')
+        self.conv1 = Conv2d(dim, dim, 3, act='lrelu')
+        line = torch.linspace(-1, 1, 4)
+        grid = torch.stack([line.expand(4, 4), line[:, None].expand(4, 4)])
+        self.register_buffer('grid', grid[None], persistent=False)
+
+    def forward(self) -> Tensor:
+        """Embed x (to the right) and y (down) in [-1, 1]: [1, dim, 4, 4]."""
+        return self.conv1(self.conv0(self.grid))
+
+
 class MappingNetwork(nn.Module):
     """Map noise and condition to the intermediate latent ``w``.
 

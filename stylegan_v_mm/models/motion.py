@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, check_choice
 from .layers import FullyConnected, MappingNetwork, is_exporting
 
 
@@ -175,10 +175,7 @@ class MotionEncoder(nn.Module):
         max_period_len: float,
     ):
         super().__init__()
-        if motion_type not in ('conv', 'lstm'):
-            raise InputError(
-                f"motion_type={motion_type!r}: choose 'conv' or 'lstm'"
-            )
+        check_choice('generator', ['conv', 'lstm'], motion_type=motion_type)
         if not motion_z_distance > 0:
             raise InputError(
                 f'motion_z_distance={motion_z_distance}, the number of frames '

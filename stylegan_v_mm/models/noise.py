@@ -98,25 +98,29 @@ def own_rows(
     return table[rank::world_size]
 
 
-def frame_noise(
-    seeds: Tensor, num_frames: int, width: int, device: torch.device
-) -> Tensor:
-    """Draw a row of normal numbers for each frame of clips.
+def layer_noise(
+    seeds: Tensor, num_frames: int, maps: Sequence[Tensor]
+) -> list[Tensor]:
+    """Draw normal noise for each layer, frame and pixel.
 
-    On one kind of device, the rows of a clip depend on its seed and
-    ``num_frames`` alone.
+    On one kind of device, the noise of a clip depends on its seed,
+    ``num_frames`` and the sizes of the layers alone.
 
     Args:
         seeds (Tensor): Seeds of the clips, int64 [N].
         num_frames (int): Frames per clip, T.
-        width (int): Numbers per frame.
-        device (torch.device): Device to draw on.
+        maps (sequence): A tensor [H, W] for each layer, on the device to draw
+            on.
 
     Returns:
-        Tensor: [N * T, width], float32.
+        list: [N * T, 1, H, W] for each layer, float32.
     """
-    table = torch.empty(len(seeds), num_frames, width, device=device)
+    sizes, device = [each.numel() for each in maps], maps[0].device
+    table = torch.empty(len(seeds), num_frames, sum(sizes), device=device)
     generator = torch.Generator(device)
     for clip, seed in zip(table, seeds.tolist()):
         clip.normal_(generator=generator.manual_seed(seed))
-    return table.flatten(0, 1)
+    return [
+        part.reshape(-1, 1, *each.shape)
+        for part, each in zip(table.split(sizes, 2), maps)
+    ]

@@ -12,6 +12,11 @@ from ..video.pixels import to_bytes
 from .latents import Latents
 from .noise import CONTENT, MotionNoise, seeded_noise
 
+# Elements of the largest tensor while frames are rendered: 1 GiB in float32.
+# All that is there at a time is less than four times that. mmcv's kernels
+# refuse 2^31.
+_MOST_ELEMENTS = 2**28
+
 
 class Sampler:
     """Render videos with a trained generator.
@@ -79,11 +84,33 @@ class Sampler:
             c = c.to(self.device, torch.float32)
         center = None
         if network.c_dim > 0 and truncation_psi != 1:
-            center = network.class_center(c)
+            center = self.class_center(c)
         ws = network.map(z, c, truncation_psi, truncation_cutoff, center)
         motion_seeds = seeds if motion_seeds is None else motion_seeds
         motions = [MotionNoise(s, period=period) for s in motion_seeds]
         return Latents(ws, motions, c)
+
+    @torch.no_grad()
+    def class_center(self, c: Tensor, num_samples: int = 1000) -> Tensor:
+        """Average ``w`` over random contents of each row's own class.
+
+        Args:
+            c (Tensor): One-hot labels [N, c_dim], on the device.
+            num_samples (int): Contents to average over, from a fixed seed
+                and the same for all rows. Defaults to 1000.
+
+        Returns:
+            Tensor: [N, w_dim].
+        """
+        source = torch.Generator().manual_seed(0)
+        z_dim = self.generator.z_dim
+        z = torch.randn(num_samples, z_dim, generator=source).to(c)
+        classes, row = c.unique(dim=0, return_inverse=True)
+        centers = [
+            self.generator.mapping(z, label.expand(num_samples, -1)).mean(0)
+            for label in classes
+        ]
+        return torch.stack(centers)[row]
 
     @torch.no_grad()
     def motion_codes(self, latents: Latents, t: Tensor) -> Tensor | None:
@@ -115,6 +142,28 @@ class Sampler:
         c = None if latents.c is None else latents.c.to(self.device)
         motion_v = encoder(c, t, motion_z, first).float()
         return motion_v.unflatten(0, t.shape)
+
+    def frames_at_once(self, times_memory: int = 1) -> int:
+        """Compute how many frames may be rendered in one pass.
+
+        They need less than 4 GiB, whatever the resolution, unless a single
+        one needs more.
+
+        Args:
+            times_memory (int): How many times as much memory a pass takes as
+                one that only renders. Defaults to 1.
+
+        Returns:
+            int: At least 1.
+        """
+        synthesis = self.generator.synthesis
+        largest = max(
+            # An upsampling convolution adds a row and a column.
+            getattr(synthesis, name).conv1.weight.shape[0]
+            * (int(name.removeprefix('b')) + 1) ** 2
+            for name in synthesis.block_names
+        )
+        return max(1, _MOST_ELEMENTS // times_memory // largest)
 
     def frames(self, latents: Latents, t: Tensor) -> Tensor:
         """Render videos in one pass, with gradients of ``latents.ws``.
@@ -160,7 +209,7 @@ class Sampler:
         """
         network = self.generator
         ws = latents.ws.to(self.device)
-        chunk = min(chunk, network.frames_at_once())
+        chunk = min(chunk, self.frames_at_once())
         together = min(chunk, self.videos_at_once)
         for times in t.split(max(1, chunk // len(ws)), -1):
             motion_v = self.motion_codes(latents, times)

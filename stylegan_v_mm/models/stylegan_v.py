@@ -15,7 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 
-from ..errors import InputError, check_at_least
+from ..errors import InputError, check_at_least, check_choice
 from ..registry import MODELS
 from ..video.pixels import from_bytes
 from .batch import Batch, check_clip, part_size, take_tensors
@@ -126,11 +126,7 @@ class StyleGANV(BaseModel):
             raise InputError(
                 f'model.style_mixing_prob={style_mixing_prob} must be <= 1'
             )
-        if gan_loss not in GAN_LOSSES:
-            raise InputError(
-                f'model.gan_loss={gan_loss!r}: choose one of '
-                f'{", ".join(GAN_LOSSES)}'
-            )
+        check_choice('model', GAN_LOSSES, gan_loss=gan_loss)
         self.augment = None if augment is None else MODELS.build(augment)
         # Not mmengine's ExponentialMovingAverage, which copies the weights at
         # its first update and has no ramp-up.

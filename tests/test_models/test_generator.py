@@ -619,7 +619,7 @@ def test_noise_starts_at_strength_zero():
     assert values.std().item() == pytest.approx(1, abs=0.1)
 
 
-# Mapping, truncation, class centers
+# Mapping and truncation
 
 
 def test_map_repeats_w_for_every_layer():
@@ -654,23 +654,6 @@ def test_truncation_reaches_the_frames():
             z, None, t, motion_z, truncation_psi=0.6, truncation_cutoff=4
         )
     torch.testing.assert_close(videos, expected)
-
-
-def test_class_center_is_the_mean_of_its_class():
-    generator = make(c_dim=3).eval()
-    c = torch.eye(3)[[2, 0, 2]]
-    centers = generator.class_center(c, 20000)
-    assert torch.equal(centers[0], centers[2])
-    with torch.no_grad():
-        for row, center in enumerate(centers):
-            label = c[row].expand(20000, 3)
-            w = generator.mapping(torch.randn(20000, 6), label)
-            error = w.std(0) / 20000**0.5
-            assert ((w.mean(0) - center).abs() < 6 * error + 1e-6).all()
-    # The same at each call, and no draw from the global generator.
-    before = torch.get_rng_state()
-    assert torch.equal(generator.class_center(c, 20000), centers)
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 # Precision and clamping

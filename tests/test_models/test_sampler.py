@@ -135,13 +135,30 @@ def test_truncation():
     assert torch.equal(cut, sample(sampler, 1, t, motion_seed=9))
 
 
+def test_class_center_is_the_mean_of_its_class():
+    sampler = small_sampler(c_dim=3)
+    c = torch.eye(3)[[2, 0, 2]]
+    centers = sampler.class_center(c, 20000)
+    assert torch.equal(centers[0], centers[2])
+    with torch.no_grad():
+        for row, center in enumerate(centers):
+            label = c[row].expand(20000, 3)
+            w = sampler.generator.mapping(torch.randn(20000, 6), label)
+            error = w.std(0) / 20000**0.5
+            assert ((w.mean(0) - center).abs() < 6 * error + 1e-6).all()
+    # The same at each call, and no draw from the global generator.
+    before = torch.get_rng_state()
+    assert torch.equal(sampler.class_center(c, 20000), centers)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_truncation_goes_to_the_mean_of_the_class():
     sampler = small_sampler(c_dim=3)
     network = sampler.generator
     c, t = torch.eye(3), torch.tensor([0.0, 7.5]).double()
     video = sample(sampler, 1, t, c=c[2], truncation_psi=0)
     with torch.no_grad():
-        center = network.class_center(c[2:])
+        center = sampler.class_center(c[2:])
         motion_v = network.motion_encoder(
             c[2:], t[None], seeded_noise(1, MOTION, 0, 20, 5)[None]
         )

@@ -53,7 +53,7 @@ def compare(generator, folder, suffix, far):
         c, center, label = None, None, []
         if generator.c_dim > 0:
             c = torch.eye(generator.c_dim)[torch.arange(n) % generator.c_dim]
-            center = generator.class_center(c)
+            center = Sampler(generator).class_center(c)
             label = [c]
         ws = files['mapping'](z, psi, *label)
         torch.testing.assert_close(
