@@ -118,9 +118,9 @@ def render_edit(
             frames = [to_bytes(each).cpu() for each in piece[:2]]
             yield *frames, piece.masks.cpu()
         return
-    videos = [sampler.render(each, t, chunk) for each in (before, after)]
+    videos = [sampler.stream(each, t, chunk) for each in (before, after)]
     for pair in zip(*videos):
-        yield tuple(to_bytes(piece[0]).cpu() for piece in pair)
+        yield tuple(piece[0] for piece in pair)
 
 
 def write_edit(

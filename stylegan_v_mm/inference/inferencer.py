@@ -1,4 +1,4 @@
-"""One object for all that users do with a trained generator."""
+"""What users do with a trained generator, in one class."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config.loading import load_config
 from ..errors import InputError
 from ..files import check_writable
-from ..models.latents import Latents, random_labels
+from ..models.latents import Latents, label_vectors
 from ..models.noise import MotionNoise
 from ..models.sampler import Sampler
 from ..video.pixels import to_bytes
@@ -24,17 +24,17 @@ from .writing import SINGLE_FILES, save_video, video_path
 class VideoGANInferencer(BaseInferencer):
     """Sample, render and write videos of a trained generator.
 
-    Content and motion of a video depend on its seeds alone: not on batch,
+    Content and motion of a video depend on its seeds alone, not on batch,
     chunk, length, frame rate or device (but for rounding).
 
     Args:
-        model (str): A config file; or a work dir; or a name in
-            :mod:`stylegan_v_mm.zoo`; or ``OWNER/NAME`` on the Hugging Face
+        model (str): A config file, a work dir, a name in
+            :mod:`stylegan_v_mm.zoo`, or ``OWNER/NAME`` on the Hugging Face
             hub. See :func:`find_model`.
-        weights (str, optional): A checkpoint file or URL, or a work dir, or
-            a name in the zoo. Defaults to None, ``model``'s own.
+        weights (str, optional): A checkpoint file or URL, a work dir, or a
+            name in the zoo. Defaults to None, the weights of ``model``.
         device (str, optional): Defaults to the GPU if there is one.
-        metric (str, optional): Choose the best checkpoint by it, see
+        metric (str, optional): Metric that chooses the best checkpoint, see
             :func:`find_model`.
         options (dict, optional): Config settings to override.
 
@@ -51,7 +51,7 @@ class VideoGANInferencer(BaseInferencer):
         [PosixPath('7.mp4')]
     """
 
-    # mmengine sorts the arguments of a call by these.
+    # By these, mmengine passes the arguments of a call to the methods below.
     preprocess_kwargs: ClassVar = {
         'labels',
         'motion_seeds',
@@ -82,40 +82,37 @@ class VideoGANInferencer(BaseInferencer):
             show_progress=show_progress,
         )
 
-    # mmengine builds these from parts of a config that generators lack.
     def _init_model(
         self, cfg: dict, weights: str, device: str = 'cpu'
     ) -> Sampler:
         return build_sampler(cfg, weights, device)
 
-    def _init_pipeline(self, cfg: dict) -> None:
+    def _init_nothing(self, cfg: dict) -> None:
         return None
 
-    def _init_collate(self, cfg: dict) -> None:
-        return None
-
-    def _init_visualizer(self, cfg: dict) -> None:
-        return None
+    # mmengine builds these of parts of a config that ours do not have.
+    _init_pipeline = _init_collate = _init_visualizer = _init_nothing
 
     @property
     def sampler(self) -> Sampler:
-        """The generator, as the functions beside this class take it."""
+        """Sampler of the generator, for the functions of this package."""
         return self.model
 
     @property
     def motion_z_distance(self) -> float:
-        """Frames from one motion code to the next; 1 without motion."""
+        """Frames from one motion code to the next; 1 without motion codes."""
         encoder = self.sampler.motion_encoder
         return 1 if encoder is None else encoder.motion_z_distance
 
     def loop_codes(self, num_frames: float) -> int:
-        """Choose after how many motion codes a loop closes.
+        """Choose the number of motion codes after which a loop closes.
 
         Args:
-            num_frames (float): Its length in frames of the data.
+            num_frames (float): Length of the loop, in frames of the data.
 
         Returns:
-            int: As many as keep the speed of the motion best, at least 1.
+            int: The number that changes the speed of the motion least, at
+            least 1.
         """
         return max(1, round(num_frames / self.motion_z_distance))
 
@@ -126,17 +123,17 @@ class VideoGANInferencer(BaseInferencer):
         slow_motion: float = 1,
         loop_codes: int | None = None,
     ) -> Tensor:
-        """List the times of a video's frames.
+        """Compute the times of a video's frames.
 
         Args:
             num_frames (int): Number of frames, T.
-            time_offset (float): Time of the first one, in frames of the data,
-                at least 0. Defaults to 0.
-            slow_motion (float): Frames for each frame of the data, at least
-                0.001: 4 shows three in between. Defaults to 1.
-            loop_codes (int, optional): The T frames are one round of so many
-                motion codes, and ``slow_motion`` is not used. Defaults to
-                None, no loop.
+            time_offset (float): Time of the first frame, in frames of the
+                data, at least 0. Defaults to 0.
+            slow_motion (float): Frames per frame of the data, at least 0.001;
+                4 shows three new frames in between. Defaults to 1.
+            loop_codes (int, optional): Period of a loop in motion codes: the
+                T frames are one period, whatever ``slow_motion`` is. Defaults
+                to None, no loop.
 
         Returns:
             Tensor: [T], float64, in frames of the data.
@@ -169,26 +166,27 @@ class VideoGANInferencer(BaseInferencer):
         truncation_cutoff: int | None = None,
         loop_codes: int | None = None,
     ) -> Latents:
-        """Find what fixes the videos of seeds.
+        """Compute the latents of seeds.
 
         Args:
             seeds (sequence): N integers from 0 to 2^63 - 1.
-            labels (int, sequence or Tensor, optional): A class for all, or
-                one each, or label vectors [N, c_dim]. Defaults to None,
-                random ones by seed.
-            motion_seeds (int or sequence, optional): One for all, or one
-                each. Defaults to None, ``seeds``.
-            truncation_psi (float): 1 for none, below 1 for less variety and
-                better looks. Defaults to 1.
+            labels (int, sequence or Tensor, optional): One class for all
+                videos, N classes, or label vectors [N, c_dim]. Defaults to
+                None: each seed draws a class.
+            motion_seeds (int or sequence, optional): One seed for the motion
+                of all videos, or N. Defaults to None, ``seeds``.
+            truncation_psi (float): 1 for no truncation, below 1 for less
+                variety and better looks. Defaults to 1.
             truncation_cutoff (int, optional): Number of truncated layers.
+                Defaults to None, all.
             loop_codes (int, optional): Motion codes until the motion repeats
                 itself, see :meth:`loop_codes`. Defaults to None, never.
 
         Returns:
-            Latents: Of N videos.
+            Latents: Latents of N videos.
 
         Raises:
-            InputError: A value is out of range, or there are not N.
+            InputError: A value is out of range, or their number is wrong.
         """
         seeds = [int(seed) for seed in seeds]
         if motion_seeds is None:
@@ -206,56 +204,20 @@ class VideoGANInferencer(BaseInferencer):
                 )
         if loop_codes is not None and loop_codes < 1:
             raise InputError(f'loop_codes={loop_codes} must be at least 1')
-        c = self._label_vectors(labels, seeds)
         return self.sampler.latents(
             seeds,
-            c=c,
+            c=label_vectors(labels, seeds, self.sampler.generator.c_dim),
             motion_seeds=[int(seed) for seed in motion_seeds],
             truncation_psi=truncation_psi,
             truncation_cutoff=truncation_cutoff,
             period=loop_codes,
         )
 
-    def _label_vectors(
-        self, labels: int | Sequence[int] | Tensor | None, seeds: list[int]
-    ) -> Tensor | None:
-        """Turn what :meth:`latents` takes for labels into [N, c_dim]."""
-        c_dim = self.sampler.generator.c_dim
-        if labels is None:
-            return random_labels(seeds, c_dim)
-        labels = torch.as_tensor(labels)
-        if labels.ndim == 0:
-            labels = labels.repeat(len(seeds))
-        if labels.ndim == 1:
-            if len(labels) and not 0 <= labels.min() <= labels.max() < c_dim:
-                raise InputError(
-                    f'labels {labels.tolist()}: the model has {c_dim} classes'
-                )
-            labels = torch.eye(c_dim)[labels.long()]
-        if labels.shape != (len(seeds), c_dim):
-            raise InputError(
-                f'labels of shape {list(labels.shape)} for {len(seeds)} '
-                f'videos of a model with {c_dim} classes'
-            )
-        return labels.float()
-
     def stream(
         self, latents: Latents, t: Tensor, chunk: int = 32
     ) -> Iterator[Tensor]:
-        """Render videos piece by piece, in constant memory.
-
-        Args:
-            latents (Latents): Of N videos.
-            t (Tensor): Times [T] or [N, T], in frames.
-            chunk (int): Frames rendered at a time, of all videos together;
-                fewer where they would take more than 4 GiB. Defaults to 32.
-
-        Yields:
-            Tensor: The next frames, uint8 [N, <= T, 3, H, W], on the CPU; at
-            least one of each video.
-        """
-        for videos in self.sampler.render(latents, t, chunk):
-            yield to_bytes(videos).cpu()
+        """Render videos in constant memory, see :meth:`Sampler.stream`."""
+        return self.sampler.stream(latents, t, chunk)
 
     def render(
         self,
@@ -270,11 +232,11 @@ class VideoGANInferencer(BaseInferencer):
         Args:
             ws (Tensor): [N, num_ws, w_dim].
             motions (sequence or Tensor): Motion noise of the N videos; or
-                their codes ``motion_z`` [N, L, motion_z_dim] from time 0 on,
-                after which go on those of seed 0.
+                noise codes ``motion_z`` [N, L, motion_z_dim] from time 0 on,
+                which those of seed 0 continue.
             t (Tensor): Times [T] or [N, T], in frames, at least 0.
             c (Tensor, optional): Labels [N, c_dim].
-            chunk (int): See :meth:`stream`.
+            chunk (int): See :meth:`Sampler.stream`.
 
         Returns:
             Tensor: Float32 [N, T, 3, H, W], about [-1, 1], on the model's
@@ -307,10 +269,10 @@ class VideoGANInferencer(BaseInferencer):
         """Make videos from seeds.
 
         Args:
-            num_videos (int, optional): N. Defaults to the number of seeds, or
-                1.
-            num_frames (int): Frames of each, T. Defaults to 64.
-            fps (float): Of written files. Defaults to 25.
+            num_videos (int, optional): Number of videos, N. Defaults to the
+                number of seeds, or 1.
+            num_frames (int): Frames of each video, T. Defaults to 64.
+            fps (float): Frames per second of written files. Defaults to 25.
             seeds (sequence, optional): N integers. Defaults to None: 0, 1,
                 2, ...
             truncation_psi (float): See :meth:`latents`. Defaults to 1.
@@ -319,17 +281,17 @@ class VideoGANInferencer(BaseInferencer):
             truncation_cutoff (int, optional): See :meth:`latents`.
             time_offset (float): See :meth:`times`.
             slow_motion (float): See :meth:`times`.
-            loop (bool): Close the motion, so that the last frame leads to
-                the first one. Defaults to False.
-            chunk (int): See :meth:`stream`.
-            out (str or Path, optional): Write files instead: the name of one
-                (``.mp4``, ``.gif``, ``.webp``) for a single video; or a
-                folder for ``SEED.mp4``, ...
-            format (str): What the videos in a folder are: 'mp4', 'gif',
+            loop (bool): Whether the last frame leads to the first one.
+                Defaults to False.
+            chunk (int): See :meth:`Sampler.stream`.
+            out (str or Path, optional): Where to write files instead: for a
+                single video a file (``.mp4``, ``.gif``, ``.webp``), else a
+                folder of ``SEED.mp4``, ...
+            format (str): Format of the videos in a folder: 'mp4', 'gif',
                 'webp'; 'png' or 'jpg' for folders of pictures.
 
         Returns:
-            Tensor: uint8 [N, T, 3, H, W]; or the paths of written files.
+            Tensor or list: uint8 [N, T, 3, H, W]; or the paths of the files.
 
         Raises:
             InputError: A value is out of range, or a file cannot be written.
@@ -346,11 +308,11 @@ class VideoGANInferencer(BaseInferencer):
         t = self.times(num_frames, time_offset, slow_motion, loop_codes)
         latents = self.latents(
             seeds,
-            labels,
-            motion_seeds,
-            truncation_psi,
-            truncation_cutoff,
-            loop_codes,
+            labels=labels,
+            motion_seeds=motion_seeds,
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+            loop_codes=loop_codes,
         )
         videos = self.videos(latents, t, chunk)
         if out is None:
@@ -373,22 +335,22 @@ class VideoGANInferencer(BaseInferencer):
         """Render one video after the other; short ones share a pass.
 
         Args:
-            latents (Latents): Of N videos.
+            latents (Latents): Latents of N videos.
             t (Tensor): Times [T], in frames.
-            chunk (int): See :meth:`stream`.
+            chunk (int): See :meth:`Sampler.stream`.
 
         Yields:
-            iterable: The next video's frames, uint8 [<= T, 3, H, W] at a
-            time; to be used up before the next one.
+            iterable: Chunks of the next video, uint8 [<= T, 3, H, W]; to be
+            exhausted before the next video.
         """
         size = max(1, chunk // len(t))
         for i in range(0, len(latents), size):
             group = latents[i : i + size]
-            pieces = self.stream(group, t, chunk)
+            pieces = self.sampler.stream(group, t, chunk)
             if len(group) == 1:
                 yield (piece[0] for piece in pieces)
             else:
-                # They are short: all of them are a chunk.
+                # All of them together are one chunk.
                 yield from ([video] for video in torch.cat(list(pieces), 1))
 
     @torch.no_grad()
@@ -402,17 +364,19 @@ class VideoGANInferencer(BaseInferencer):
     ) -> Iterator[Tensor]:
         """Render one video that walks from station to station.
 
-        Styles are mixed for a walk through contents, and motion codes for one
-        through motions: not their noise, on which phases depend wildly.
+        A walk through contents mixes styles. A walk through motions mixes
+        motion codes, not their noise, on which phases depend too steeply.
 
         Args:
-            latents (Latents): Of N videos, the stations; what is not walked
-                is that of the first one.
+            latents (Latents): Latents of the N stations. The first one has
+                the motion of a walk through contents, or the content of a
+                walk through motions.
             t (Tensor): Times [T], in frames.
             what (str): 'content' or 'motion'.
-            closed (bool): Whether the walk ends where it started, after the
-                last frame. Defaults to False: it ends at the last station.
-            chunk (int): See :meth:`stream`.
+            closed (bool): Whether the walk returns to the first station,
+                after the last frame. Defaults to False: it ends at the last
+                station.
+            chunk (int): See :meth:`Sampler.stream`.
 
         Yields:
             Tensor: The next frames, uint8 [<= T, 3, H, W], on the CPU.
@@ -447,7 +411,7 @@ class VideoGANInferencer(BaseInferencer):
     def preprocess(
         self, inputs: list[int], batch_size: int = 1, **kwargs: Any
     ) -> Iterator[Latents]:
-        """Find the latents of seeds; ``kwargs`` as of :meth:`latents`."""
+        """Compute the latents of seeds; ``kwargs`` are for :meth:`latents`."""
         latents = self.latents(inputs, **kwargs)
         for i in range(0, len(latents), batch_size):
             yield latents[i : i + batch_size]
@@ -470,7 +434,7 @@ class VideoGANInferencer(BaseInferencer):
         out: str | Path | None = None,
         fps: float = 25,
     ) -> list[np.ndarray]:
-        """Give arrays [T, H, W, 3]; write ``OUT/SEED.mp4`` if asked to."""
+        """Return arrays [T, H, W, 3]; write ``OUT/SEED.mp4`` if asked to."""
         if out is not None:
             check_writable(Path(out))
             for seed, video in zip(inputs, preds):

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..models.latents import Latents
 from ..models.noise import MotionNoise
 from ..models.sampler import Sampler
-from ..video.pixels import from_bytes, to_bytes
+from ..video.pixels import from_bytes
 
 # Of VGG's first map. All that it keeps for the gradient is 16 times as much.
 _MOST_VGG_ELEMENTS = 2**25
@@ -323,8 +323,7 @@ def invert(
         [MotionNoise(seed, codes, first)],
         c,
     )
-    pieces = sampler.render(latents, t)
-    frames = torch.cat([to_bytes(piece[0]).cpu() for piece in pieces])
+    frames = torch.cat(list(sampler.stream(latents, t)), 1)[0]
     return Inversion(latents, frames, history)
 
 

@@ -155,6 +155,45 @@ def random_labels(seeds: Sequence[int], c_dim: int) -> Tensor | None:
     return torch.eye(c_dim)[classes]
 
 
+def label_vectors(
+    labels: int | Sequence[int] | Tensor | None,
+    seeds: Sequence[int],
+    c_dim: int,
+) -> Tensor | None:
+    """Turn labels into vectors.
+
+    Args:
+        labels (int, sequence or Tensor, optional): One class for all videos,
+            N classes, or label vectors [N, c_dim]; None for
+            :func:`random_labels`.
+        seeds (sequence): Seeds of the N videos.
+        c_dim (int): Number of classes.
+
+    Returns:
+        Tensor, optional: Float32 [N, c_dim]; None without classes.
+
+    Raises:
+        InputError: There is no such class, or the number of labels is wrong.
+    """
+    if labels is None:
+        return random_labels(seeds, c_dim)
+    labels = torch.as_tensor(labels)
+    if labels.ndim == 0:
+        labels = labels.repeat(len(seeds))
+    if labels.ndim == 1:
+        if len(labels) and not 0 <= labels.min() <= labels.max() < c_dim:
+            raise InputError(
+                f'labels {labels.tolist()}: the model has {c_dim} classes'
+            )
+        labels = torch.eye(c_dim)[labels.long()]
+    if labels.shape != (len(seeds), c_dim):
+        raise InputError(
+            f'labels of shape {list(labels.shape)} for {len(seeds)} videos of '
+            f'a model with {c_dim} classes'
+        )
+    return labels.float()
+
+
 def decompose(latents: Latents) -> Latents:
     """Pair every motion with every content.
 

@@ -1,4 +1,4 @@
-"""The only way from latents and times to frames."""
+"""From latents and times to frames: all sampling goes through here."""
 
 import copy
 import sys
@@ -13,28 +13,28 @@ from .latents import Latents
 from .noise import CONTENT, MotionNoise, seeded_noise
 
 # Elements of the largest tensor while frames are rendered: 1 GiB in float32.
-# All that is there at a time is less than four times that. mmcv's kernels
-# refuse 2^31.
+# All tensors of a pass take less than four times that. mmcv's kernels fail
+# from 2^31 elements on.
 _MOST_ELEMENTS = 2**28
 
 
 class Sampler:
     """Render videos with a trained generator.
 
-    Every frame depends on its styles, motion noise, label and time alone.
-    Motion codes are computed in float64, so that they do not depend on how
-    the times are chunked, and phases stay accurate for millions of frames.
+    A frame depends on its styles, motion noise, label and time alone. Motion
+    codes are computed in float64: they do not depend on how the times are
+    chunked, and phases stay accurate for millions of frames.
 
     Args:
         generator (nn.Module): A ``StyleGANVGenerator`` in eval mode. The
-            sampler copies its motion encoder; make a new sampler after a
-            change of the weights.
+            sampler copies its motion encoder: when the weights change, make a
+            new sampler.
 
     Attributes:
         generator (nn.Module): The generator.
-        motion_encoder (nn.Module, optional): The copy of its motion encoder,
-            float64; None for a generator of images.
-        device (torch.device): Where both are.
+        motion_encoder (nn.Module, optional): Float64 copy of its motion
+            encoder; None for a generator of images.
+        device (torch.device): The device of both.
         videos_at_once (int): How many videos may share a pass: one on a CPU,
             any number on a GPU.
     """
@@ -46,9 +46,8 @@ class Sampler:
             None if encoder is None else copy.deepcopy(encoder).double()
         )
         self.device = next(generator.parameters()).device
-        # A video alone has one weight a layer, which a CPU computes faster;
-        # and its frames then do not depend on other videos, not even in their
-        # rounding.
+        # A video alone has one weight per layer, which is faster on a CPU, and
+        # no other video has an effect on its frames, not even on rounding.
         self.videos_at_once = 1 if self.device.type == 'cpu' else sys.maxsize
 
     @torch.no_grad()
@@ -61,7 +60,7 @@ class Sampler:
         truncation_cutoff: int | None = None,
         period: int | None = None,
     ) -> Latents:
-        """Map the noise of seeds to styles.
+        """Compute the latents of seeds.
 
         Args:
             seeds (sequence): N integers, at least 0.
@@ -69,13 +68,14 @@ class Sampler:
             motion_seeds (sequence, optional): N integers, at least 0.
                 Defaults to None, ``seeds``.
             truncation_psi (float): See the generator's ``map``. Defaults to
-                1. A conditional model truncates towards its class's mean.
+                1. A conditional model truncates towards the mean of the
+                class.
             truncation_cutoff (int, optional): See there.
             period (int, optional): Motion codes until the noise repeats
                 itself, which makes a loop. Defaults to None, never.
 
         Returns:
-            Latents: Of N videos, ``ws`` on the generator's device.
+            Latents: Latents of N videos, on the generator's device.
         """
         network = self.generator
         z = [seeded_noise(s, CONTENT, 0, 1, network.z_dim) for s in seeds]
@@ -92,12 +92,12 @@ class Sampler:
 
     @torch.no_grad()
     def class_center(self, c: Tensor, num_samples: int = 1000) -> Tensor:
-        """Average ``w`` over random contents of each row's own class.
+        """Average ``w`` over random contents of a class.
 
         Args:
             c (Tensor): One-hot labels [N, c_dim], on the device.
-            num_samples (int): Contents to average over, from a fixed seed
-                and the same for all rows. Defaults to 1000.
+            num_samples (int): Number of contents, which come from a fixed
+                seed and are the same for all classes. Defaults to 1000.
 
         Returns:
             Tensor: [N, w_dim].
@@ -117,9 +117,9 @@ class Sampler:
         """Compute the motion codes of videos.
 
         Args:
-            latents (Latents): Of N videos.
-            t (Tensor): Times [T], or [N, T] for times of their own; in
-                frames, at least 0, in any order.
+            latents (Latents): Latents of N videos.
+            t (Tensor): Times [T] of all videos, or [N, T]; in frames, at
+                least 0, in any order.
 
         Returns:
             Tensor, optional: ``motion_v`` [N, T, out_dim], float32; None for
@@ -146,12 +146,12 @@ class Sampler:
     def frames_at_once(self, times_memory: int = 1) -> int:
         """Compute how many frames may be rendered in one pass.
 
-        They need less than 4 GiB, whatever the resolution, unless a single
-        one needs more.
+        They take less than 4 GiB, whatever the resolution, unless a single
+        frame takes more.
 
         Args:
-            times_memory (int): How many times as much memory a pass takes as
-                one that only renders. Defaults to 1.
+            times_memory (int): Memory of a pass, as a multiple of what
+                rendering alone takes. Defaults to 1.
 
         Returns:
             int: At least 1.
@@ -166,10 +166,10 @@ class Sampler:
         return max(1, _MOST_ELEMENTS // times_memory // largest)
 
     def frames(self, latents: Latents, t: Tensor) -> Tensor:
-        """Render videos in one pass, with gradients of ``latents.ws``.
+        """Render videos in one pass, with gradients for ``latents.ws``.
 
         Args:
-            latents (Latents): Of N videos.
+            latents (Latents): Latents of N videos.
             t (Tensor): See :meth:`motion_codes`.
 
         Returns:
@@ -188,17 +188,17 @@ class Sampler:
     def render(
         self, latents: Latents, t: Tensor, chunk: int = 16
     ) -> Iterator[Tensor]:
-        """Render videos, chunk by chunk.
+        """Render videos chunk by chunk.
 
-        Memory does not depend on the length, nor does the time for a frame
-        depend on where it lies (but for LSTM motion codes, whose states are
-        computed from time 0).
+        Memory does not depend on the length, and every frame takes the same
+        time, wherever it lies (except with LSTM motion codes, whose states
+        are computed from time 0).
 
         Args:
-            latents (Latents): Of N videos.
+            latents (Latents): Latents of N videos.
             t (Tensor): See :meth:`motion_codes`.
             chunk (int): Frames rendered at a time, of all videos together;
-                fewer where they would take more than 4 GiB. Defaults to 16.
+                fewer if they would take more than 4 GiB. Defaults to 16.
 
         Yields:
             Tensor: The next frames, float32 [N, <= T, 3, H, W], about
@@ -222,6 +222,26 @@ class Sampler:
                 videos.append(network.render(ws[part], codes, times.shape[-1]))
             yield torch.cat(videos)
 
+    def stream(
+        self, latents: Latents, t: Tensor, chunk: int = 16
+    ) -> Iterator[Tensor]:
+        """Render videos chunk by chunk, as bytes.
+
+        Args:
+            latents (Latents): Latents of N videos.
+            t (Tensor): See :meth:`motion_codes`.
+            chunk (int): See :meth:`render`.
+
+        Yields:
+            Tensor: The next frames, uint8 [N, <= T, 3, H, W], on the CPU; at
+            least one of each video.
+
+        Raises:
+            InputError: See :meth:`motion_codes`.
+        """
+        for videos in self.render(latents, t, chunk):
+            yield to_bytes(videos).cpu()
+
     def sample_video(
         self,
         seed: int,
@@ -235,10 +255,11 @@ class Sampler:
         """Render the video of a seed, chunk by chunk.
 
         Args:
-            seed (int): Fixes content and motion.
+            seed (int): Determines content and motion.
             t (Tensor): Times [T], in frames, at least 0, in any order.
             c (Tensor, optional): One-hot label [c_dim].
-            motion_seed (int, optional): Fixes the motion instead of ``seed``.
+            motion_seed (int, optional): Determines the motion instead of
+                ``seed``.
             truncation_psi (float): See :meth:`latents`. Defaults to 1.
             truncation_cutoff (int, optional): See there.
             chunk (int): Frames rendered at a time. Defaults to 16.
@@ -253,8 +274,8 @@ class Sampler:
             truncation_psi=truncation_psi,
             truncation_cutoff=truncation_cutoff,
         )
-        for videos in self.render(latents, t, chunk):
-            yield to_bytes(videos[0]).cpu()
+        for videos in self.stream(latents, t, chunk):
+            yield videos[0]
 
     def sample_clips(
         self, seeds: Sequence[int], t: Sequence[Tensor], c: Sequence[Tensor]
@@ -276,11 +297,9 @@ class Sampler:
             at_once = min(len(same_length), self.videos_at_once)
             for i in range(0, len(same_length), at_once):
                 some, times, labels = zip(*same_length[i : i + at_once])
-                chunks = self.render(
+                chunks = self.stream(
                     self.latents(some, torch.stack(labels)),
                     torch.stack(times),
                     chunk=16 * len(some),
                 )
-                yield from torch.cat(
-                    [to_bytes(each).cpu() for each in chunks], 1
-                )
+                yield from torch.cat(list(chunks), 1)
