@@ -1,9 +1,9 @@
 # LSUN outdoor churches, images at 256 px: https://github.com/fyu/lsun
-# The data are the 126,227 images of data/lsun/church_outdoor_train_lmdb, which
-# `pip install lmdb` reads; a folder or a zip of images does not need it.
-# Without motion, the networks are StyleGAN2's; model.generator.use_noise adds
-# its noise. There is no published run. It has as many frames as the runs on
-# videos, which take 2 days on 4 V100. 23.2 + 24.0 million parameters.
+# The data are 126,227 images in data/lsun/church_outdoor_train_lmdb/data.mdb,
+# which needs `pip install lmdb`, or in a folder or a zip. Without motion, the
+# networks are StyleGAN2's; model.generator.use_noise adds its noise.
+# There is no published run. It has as many frames as the runs on videos, which
+# take 2 days on 4 V100. 23.2 + 24.0 million parameters.
 _base_ = [
     '../_base_/models/stylegan_v.py',
     '../_base_/datasets/videos.py',
