@@ -178,8 +178,8 @@ class MotionEncoder(nn.Module):
         check_choice('generator', ['conv', 'lstm'], motion_type=motion_type)
         if not motion_z_distance > 0:
             raise InputError(
-                f'motion_z_distance={motion_z_distance}, the number of frames '
-                'between two motion codes, must be positive'
+                f'motion_z_distance={motion_z_distance} must be positive: it '
+                'is the number of frames from one motion code to the next'
             )
         if motion_kernel_size < 1:
             raise InputError(

@@ -124,7 +124,8 @@ class StyleGANV(BaseModel):
         )
         if style_mixing_prob > 1:
             raise InputError(
-                f'model.style_mixing_prob={style_mixing_prob} must be <= 1'
+                f'model.style_mixing_prob={style_mixing_prob} must be at '
+                'most 1'
             )
         check_choice('model', GAN_LOSSES, gan_loss=gan_loss)
         self.augment = None if augment is None else MODELS.build(augment)
