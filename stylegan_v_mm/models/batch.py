@@ -49,7 +49,7 @@ class Batch(NamedTuple):
 
     def select(self, clips: slice) -> 'Batch':
         """Select clips by a slice."""
-        return Batch(*(None if x is None else x[clips] for x in self))
+        return Batch._make(None if x is None else x[clips] for x in self)
 
     def split(self, count: int) -> list['Batch']:
         """Cut the batch into parts of equal size.

@@ -291,7 +291,7 @@ class SynthesisNetwork(nn.Module):
 
     def noise(
         self, num_clips: int, num_frames: int, seeds: Tensor | None
-    ) -> list[Tensor | None]:
+    ) -> Sequence[Tensor | None]:
         """Choose the noise of each of the ``num_ws - 1`` layers.
 
         Random noise [N * T, 1, H, W] in training mode and for seeds; else the

@@ -83,7 +83,7 @@ class Sampler:
         if c is not None:
             c = c.to(self.device, torch.float32)
         center = None
-        if network.c_dim > 0 and truncation_psi != 1:
+        if c is not None and network.c_dim > 0 and truncation_psi != 1:
             center = self.class_center(c)
         ws = network.map(z, c, truncation_psi, truncation_cutoff, center)
         motion_seeds = seeds if motion_seeds is None else motion_seeds
