@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..errors import InputError, check_at_least, check_choice
 from ..registry import MODELS
 from ..video.pixels import from_bytes
-from .batch import Batch, check_clip, part_size, take_tensors
+from .batch import Batch, take_tensors
 from .fakes import Fakes, make_batch, make_fakes
 from .losses import GAN_LOSSES, sum_of_means
 from .noise import own_rows
@@ -154,42 +154,6 @@ class StyleGANV(BaseModel):
     def c_dim(self) -> int:
         """Width of the class labels; 0 for an unconditional model."""
         return self.generator.c_dim
-
-    def check_batch(self, clip: dict, batch_size: int) -> None:
-        """Check that training can take the clips of a data set.
-
-        Args:
-            clip (dict): An item of the data set, see :class:`Batch`.
-            batch_size (int): Clips of a batch, of one process.
-
-        Raises:
-            InputError: Something is missing, the clip has another number of
-                frames or size than the networks take, or the batch cannot
-                be divided.
-        """
-        check_clip(clip)
-        num_frames, _, *size = clip['video'].shape
-        wanted = getattr(self.discriminator, 'num_frames', num_frames)
-        if num_frames != wanted:
-            raise InputError(
-                f'SampleClip gives clips of {num_frames} frames, but '
-                f'model.discriminator.num_frames={wanted}: they must be equal'
-            )
-        resolution = self.generator.resolution
-        if size != [resolution] * 2:
-            raise InputError(
-                f'the pipeline gives frames of {size[1]} x {size[0]}, but '
-                f'model.generator.resolution={resolution}: set ResizeCrop to '
-                'the same'
-            )
-        part = part_size(batch_size, self.accumulative_counts)
-        group = getattr(self.discriminator, 'mbstd_group_size', None) or part
-        if part % min(group, part):
-            raise InputError(
-                f'model.discriminator.mbstd_group_size={group}: the {part} '
-                'clips that a process has at a time cannot be split in groups '
-                'of so many; choose a divisor'
-            )
 
     def train(self, mode: bool = True) -> 'StyleGANV':
         """Set the training mode; the moving average stays in eval mode."""
