@@ -6,9 +6,6 @@ from torch import Tensor
 
 from ..errors import InputError
 
-# What a data set gives for a clip, and the number of its dimensions.
-_CLIP_DIMS = dict(video=4, t=1, c=1, gen_t=2, gen_c=2)
-
 
 class Batch(NamedTuple):
     """N real clips of T frames, and what two batches of fake ones are made of.
@@ -82,37 +79,6 @@ def part_size(num_clips: int, count: int) -> int:
             f'model.accumulative_counts={count}'
         )
     return size
-
-
-def check_clip(clip: dict) -> None:
-    """Check that an item of a data set has what a batch needs.
-
-    Args:
-        clip (dict): The item.
-
-    Raises:
-        InputError: Something is missing or has another number of dimensions,
-            or there are not two fake clips.
-    """
-    for key, num_dims in _CLIP_DIMS.items():
-        if key not in clip:
-            raise InputError(
-                f'train_dataloader.dataset gives no {key!r}: its pipeline '
-                'needs SampleClip with num_gen=2 and, at the end, PackClip'
-            )
-        value = clip[key]
-        if getattr(value, 'ndim', None) != num_dims:
-            found = getattr(value, 'shape', type(value).__name__)
-            raise InputError(
-                f'train_dataloader.dataset gives {key!r} as '
-                f'{found if isinstance(found, str) else list(found)}, not '
-                f'an array of {num_dims} dimensions'
-            )
-    if len(clip['gen_t']) != 2:
-        raise InputError(
-            f'SampleClip: num_gen={len(clip["gen_t"])} must be 2: a batch '
-            'for the generator, and one for the discriminator'
-        )
 
 
 def take_tensors(data: dict) -> dict[str, Tensor]:

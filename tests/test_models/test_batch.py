@@ -1,11 +1,10 @@
 """What training takes of a data set's clips."""
 
-import numpy as np
 import pytest
 import torch
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.models.batch import Batch, check_clip, take_tensors
+from stylegan_v_mm.models.batch import Batch, take_tensors
 
 N, T = 4, 3
 
@@ -44,24 +43,3 @@ def test_other_keys_are_left_out():
     data['video'] = list(data['video'])
     with pytest.raises(InputError, match=r"'video' of a batch is a list"):
         take_tensors(data)
-
-
-@pytest.mark.parametrize(
-    ('key', 'value', 'words'),
-    [
-        ('c', 1, "'c' as int, not an array of 1 dim"),
-        ('t', [0, 1, 2], "'t' as list, not an array of 1 dim"),
-        ('gen_t', np.zeros(3), r"'gen_t' as \[3\], not an array of 2 dim"),
-        ('gen_t', np.zeros((1, 3)), 'num_gen=1 must be 2'),
-        ('video', torch.zeros(3, 16, 16), r"'video' as \[3, 16, 16\], not an"),
-        ('gen_c', None, "gives no 'gen_c'"),
-    ],
-)
-def test_items_that_are_not_clips_are_named(key, value, words):
-    clip = {name: each[0] for name, each in fields().items()}
-    check_clip(clip)
-    clip[key] = value
-    if value is None:
-        del clip[key]
-    with pytest.raises(InputError, match=words):
-        check_clip(clip)

@@ -906,18 +906,3 @@ def test_mixed_styles_train():
     del data['gen_z'], data['motion_z']
     logs = gan.train_step(data, optimizers(gan))
     assert all(np.isfinite(float(value)) for value in logs.values())
-
-
-# Clips of a data set
-
-
-def test_clips_of_another_size_are_named():
-    gan = make()
-    clip = {key: value[0] for key, value in batch(gan).items()}
-    gan.check_batch(clip, N)
-    clip['video'] = torch.zeros(T, 3, 16, 8)
-    with pytest.raises(InputError, match='frames of 8 x 16'):
-        gan.check_batch(clip, N)
-    del clip['c']
-    with pytest.raises(InputError, match="gives no 'c'"):
-        gan.check_batch(clip, N)
