@@ -27,7 +27,7 @@ LAYERS = [
 # Within models: networks come from the registry, so stylegan_v and sampler
 # import none.
 NETWORKS = [
-    {'models.losses', 'models.noise', 'models.ops'},
+    {'models.losses', 'models.noise', 'models.ops', 'models.shared'},
     {'models.batch', 'models.latents'},
     {'models.fakes', 'models.sampler'},
     {'models.augment', 'models.layers', 'models.stylegan_v'},

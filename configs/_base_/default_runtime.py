@@ -54,23 +54,19 @@ custom_hooks = [
 log_processor = dict(
     by_epoch=False,
     window_size='= log_interval',
-    # Summarise these besides losses and times.
+    # Average these over the window.
+    mean_pattern='loss|time|grad_norm|logits|signs|frames_per_sec',
     custom_cfg=[
-        dict(data_src=name, method_name=method, window_size='= log_interval')
-        for name, method in (
-            ('logits_real', 'mean'),
-            ('logits_fake', 'mean'),
-            ('signs_real', 'mean'),
-            ('signs_fake', 'mean'),
-            ('bad_gradients', 'max'),
-            ('frames_per_sec', 'mean'),
+        dict(
+            data_src='bad_gradients',
+            method_name='max',
+            window_size='= log_interval',
         )
     ],
 )
 # Backends of numbers and previews; docs/monitoring.md adds Weights & Biases.
-files = [dict(type='LocalVisBackend')]
-files_and_tensorboard = [*files, dict(type='TensorboardVisBackend')]
 visualizer = dict(
     type='VideoVisualizer',
-    vis_backends='= files_and_tensorboard if tensorboard else files',
+    vis_backends=[dict(type='LocalVisBackend')],
+    tensorboard='= tensorboard',
 )

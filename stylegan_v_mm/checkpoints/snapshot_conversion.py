@@ -14,6 +14,7 @@ from torch import Tensor
 from ..config import load_config
 from ..errors import InputError
 from ..files import atomic_write, sha256_of
+from ..models.shared import network_config
 from ..registry import MODELS
 from .loading import weight_differences
 from .saving import save_checkpoint
@@ -124,9 +125,11 @@ def config_text(snapshot: Snapshot, root: Path, out: Path) -> str:
     base = root / BASES[snapshot.kind]
     model = load_config(str(base), snapshot.variables).model
     changes: dict[str, dict | None] = {
-        'generator': differences(snapshot.generator, model['generator']),
+        'generator': differences(
+            snapshot.generator, network_config(model, 'generator')
+        ),
         'discriminator': differences(
-            snapshot.discriminator, model['discriminator']
+            snapshot.discriminator, network_config(model, 'discriminator')
         ),
     }
     if snapshot.augment is None:

@@ -13,10 +13,9 @@ a config which sets ``resolution = 128`` changes every place that uses it.
 built of what :func:`load_config` returns.
 """
 
-from .loading import load_config, resolve_config, resolve_run
+from .loading import load_config, resolve_config
 
 __all__ = [
     'load_config',
     'resolve_config',
-    'resolve_run',
 ]

@@ -47,8 +47,8 @@ class ClipTrainLoop(BaseLoop):
         max_iters (int): Iterations of the whole training.
         val_begin (int): First iteration after which to validate; 0 also
             validates before the first one. Defaults to 1.
-        val_interval (int): Iterations from one validation to the next.
-            Defaults to 1000.
+        val_interval (int): Iterations from one validation to the next; 0
+            for none, whatever ``val_cfg`` says. Defaults to 1000.
 
     Raises:
         InputError: The data loader has ``persistent_workers`` or no batch
@@ -71,10 +71,13 @@ class ClipTrainLoop(BaseLoop):
             )
         if self.dataloader.batch_size is None:
             raise InputError('train_dataloader.batch_size must be a number')
+        check_at_least(1, 'train_cfg', max_iters=max_iters)
         check_at_least(
-            1, 'train_cfg', max_iters=max_iters, val_interval=val_interval
+            0, 'train_cfg', val_begin=val_begin, val_interval=val_interval
         )
-        check_at_least(0, 'train_cfg', val_begin=val_begin)
+        if val_interval == 0:
+            # Before the runner builds it, and detectors are loaded for it.
+            runner._val_loop = None
         self.max_iters = max_iters
         self.val_begin = val_begin
         self.val_interval = val_interval
@@ -168,7 +171,7 @@ class ClipTrainLoop(BaseLoop):
         outputs = runner.model.train_step(data_batch, runner.optim_wrapper)
         runner.call_hook('after_train_iter', **where, outputs=outputs)
         self._iter += 1
-        due = self._iter % self.val_interval == 0
-        due = due or self._iter == self.max_iters
-        if runner.val_loop and due and self._iter >= self.val_begin:
-            runner.val_loop.run()
+        if runner.val_loop and self._iter >= self.val_begin:
+            due = self._iter % self.val_interval == 0
+            if due or self._iter == self.max_iters:
+                runner.val_loop.run()

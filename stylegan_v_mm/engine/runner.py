@@ -30,13 +30,19 @@ from ..checkpoints.loading import (
 )
 from ..checkpoints.saving import newest_checkpoint, numbered_checkpoints
 from ..checkpoints.transfer import transfer_weights
-from ..config import resolve_run
+from ..config.loading import count_processes, resolve_config
 from ..errors import InputError, refusals
 from ..files import atomic_write, file_lock
 from ..registry import RUNNERS
 from .optim import param_groups
 from .replicas import EqualReplicas
 
+# What a run needs together to train, and to measure.
+_PHASES = (
+    ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    ('val_dataloader', 'val_cfg', 'val_evaluator'),
+    ('test_dataloader', 'test_cfg', 'test_evaluator'),
+)
 # What of a config makes a run, but for where it lies and starts.
 _SETTINGS = {*inspect.signature(Runner).parameters} - {
     'work_dir',
@@ -58,21 +64,27 @@ class VideoGANRunner(Runner):
 
     _load_from: str | None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        with refusals('the config'):
-            super().__init__(*args, **kwargs)
-
     @classmethod
     def from_cfg(cls, cfg: Config | dict) -> 'VideoGANRunner':
         """Build a runner; the config's formulas are computed before.
 
         Args:
-            cfg (Config): See :func:`stylegan_v_mm.config.resolve_run`.
+            cfg (Config): See :func:`stylegan_v_mm.config.resolve_config`. Its
+                ``work_dir`` is ``work_dirs/NAME_OF_THE_CONFIG`` by default.
 
         Raises:
-            InputError: See there; or a part cannot be built of its values.
+            InputError: See there; or a part of a run is missing or cannot be
+                built of its values, the batch cannot be divided, or the work
+                dir cannot be written to.
         """
-        return super().from_cfg(resolve_run(cfg))
+        config = resolve_config(cfg)
+        name = config.filename or 'config'
+        _check_run(config, name)
+        if config.get('work_dir') is None:
+            config.work_dir = f'work_dirs/{Path(name).stem}'
+        _make_work_dir(config.work_dir)
+        with refusals('the config'):
+            return super().from_cfg(config)
 
     def setup_env(self, env_cfg: dict) -> None:
         """Set processes up; on CPU machines they talk by gloo.
@@ -348,6 +360,47 @@ class VideoGANRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+
+def _check_run(config: Config, name: str) -> None:
+    """Check that all parts of a run are there, and the size of its batch.
+
+    Raises:
+        InputError: A part is missing, or the batch cannot be divided.
+    """
+    if 'type' not in config.get('model', {}):
+        raise InputError(f'{name}: model must be a dict with a type')
+    for phase in _PHASES:
+        missing = [part for part in phase if config.get(part) is None]
+        if 0 < len(missing) < len(phase):
+            raise InputError(
+                f'{name}: {missing[0]} is None or not there: of '
+                f'{", ".join(phase)} set all or none'
+            )
+    processes = count_processes(config)
+    parts = config.get('accumulative_counts', 1)
+    batch_size = config.get('batch_size', processes * parts)
+    if min(batch_size, parts) < 1 or batch_size % (processes * parts):
+        raise InputError(
+            f'{name}: batch_size={batch_size} must be a multiple of the '
+            f'{processes} processes times accumulative_counts={parts}'
+        )
+
+
+def _make_work_dir(work_dir: str) -> None:
+    """Make the folder of a run, if it is not there.
+
+    Raises:
+        InputError: It cannot be made or written to.
+    """
+    try:
+        os.makedirs(work_dir, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f'the work dir {work_dir} cannot be made: {error.strerror}'
+        ) from error
+    if not os.access(work_dir, os.W_OK):
+        raise InputError(f'the work dir {work_dir} is not writable')
 
 
 def _after_earlier_runs(timestamp: str, work_dir: Path) -> str:

@@ -38,13 +38,25 @@ class VideoVisualizer(Visualizer):
 
     Args:
         name (str): See mmengine's ``Visualizer``.
+        tensorboard (bool): Whether to write for TensorBoard, too. Defaults
+            to False.
         kwargs: Of mmengine's ``Visualizer``, such as ``vis_backends``.
 
     Raises:
         InputError: The package of a backend is not installed.
     """
 
-    def __init__(self, name: str = 'visualizer', **kwargs: Any) -> None:
+    def __init__(
+        self,
+        name: str = 'visualizer',
+        tensorboard: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        if tensorboard:
+            kwargs['vis_backends'] = [
+                *(kwargs.get('vis_backends') or ()),
+                dict(type='TensorboardVisBackend'),
+            ]
         super().__init__(name, **kwargs)
         for backend in self._vis_backends.values():
             kind = type(backend).__name__

@@ -17,6 +17,7 @@ from ..checkpoints.saving import newest_checkpoint
 from ..config.loading import load_config
 from ..errors import InputError, refusals
 from ..models.sampler import Sampler
+from ..models.shared import network_config
 from ..registry import MODELS
 from ..zoo import zoo_model, zoo_models
 
@@ -230,7 +231,7 @@ def build_sampler(
     # Another library's run may have left its scope behind.
     scope = config.get('default_scope', MODELS.scope)
     with DefaultScope.overwrite_default_scope(scope), refusals('model'):
-        generator = MODELS.build(model['generator'])
+        generator = MODELS.build(network_config(model, 'generator'))
     load_average(generator, weights, checkpoint)
     try:
         generator.to(device)

@@ -23,6 +23,7 @@ from .layers import (
     half_resolution,
     minibatch_stddev,
     num_channels,
+    published_channel_base,
 )
 
 
@@ -208,22 +209,24 @@ class StyleGANVDiscriminator(nn.Module):
             to 1024.
         num_frames (int): Frames per clip. Defaults to 3.
         c_dim (int): Number of classes; 0 for none. Defaults to 0.
-        channel_base (int): Feature maps at a resolution r are
-            ``channel_base / r``, at most ``channel_max``. Defaults to 16384
-            (32768 in the published 512 and 1024 models).
+        channel_base (int, optional): Feature maps at a resolution r are
+            ``channel_base / r``, at most ``channel_max``. Defaults to None:
+            16384, and 32768 from 512 px on, as published.
         channel_max (int): Defaults to 512.
         conv_clamp (float, optional): Largest magnitude of layer outputs.
             Defaults to 256.
         num_fp16_res (int): How many of the highest resolutions compute in
             half precision. Defaults to 0.
         half_dtype (str): 'float16' (float32 on CPUs) or 'bfloat16'.
-        concat_res (int): Resolution at which the frames are concatenated, a
-            power of two from 8 to resolution / 2. Defaults to 16.
+        concat_res (int, optional): Resolution at which the frames are
+            concatenated, a power of two from 8 to resolution / 2. Defaults to
+            None, which is 16, or 8 at a resolution of 16.
         num_frames_div_factor (int): The channels of each frame at
             ``concat_res`` are divided by this number. Defaults to 2.
         mapping_layers (int): Layers of the condition mapping. Defaults to 2.
         mbstd_group_size (int, optional): Clips per group of the minibatch
-            statistics; None for the whole batch. Defaults to 4.
+            statistics, or the whole batch if that is smaller; None for the
+            whole batch. Defaults to 4.
         max_num_frames (int): Length of the longest video in the data, in
             frames; the frames of a clip are less than this apart. Defaults to
             1024.
@@ -251,12 +254,12 @@ class StyleGANVDiscriminator(nn.Module):
         resolution: int,
         num_frames: int = 3,
         c_dim: int = 0,
-        channel_base: int = 16384,
+        channel_base: int | None = None,
         channel_max: int = 512,
         conv_clamp: float | None = 256,
         num_fp16_res: int = 0,
         half_dtype: str = 'float16',
-        concat_res: int = 16,
+        concat_res: int | None = None,
         num_frames_div_factor: int = 2,
         mapping_layers: int = 2,
         mbstd_group_size: int | None = 4,
@@ -295,6 +298,8 @@ class StyleGANVDiscriminator(nn.Module):
             raise InputError(
                 f'half_dtype={half_dtype!r}: choose float16 or bfloat16'
             )
+        channel_base = channel_base or published_channel_base(resolution)
+        concat_res = concat_res or min(16, resolution // 2)
         if concat_res not in resolutions[1:]:
             raise InputError(
                 f'concat_res={concat_res} must be one of {resolutions[1:]} '

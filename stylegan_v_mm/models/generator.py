@@ -25,6 +25,7 @@ from .layers import (
     half_resolution,
     modulated_conv2d,
     num_channels,
+    published_channel_base,
 )
 from .motion import MotionEncoder
 from .noise import layer_noise
@@ -358,9 +359,9 @@ class StyleGANVGenerator(nn.Module):
         c_dim (int): Number of classes (width of the label); 0 for an
             unconditional model. Defaults to 0.
         mapping_layers (int): Layers of the content mapping. Defaults to 2.
-        channel_base (int): Feature maps at a resolution r are
-            ``channel_base / r``, at most ``channel_max``. Defaults to 16384
-            (32768 in the published 512 and 1024 models).
+        channel_base (int, optional): Feature maps at a resolution r are
+            ``channel_base / r``, at most ``channel_max``. Defaults to None:
+            16384, and 32768 from 512 px on, as published.
         channel_max (int): Defaults to 512.
         conv_clamp (float, optional): Largest magnitude of layer outputs.
             Defaults to 256.
@@ -406,7 +407,7 @@ class StyleGANVGenerator(nn.Module):
         w_dim: int = 512,
         c_dim: int = 0,
         mapping_layers: int = 2,
-        channel_base: int = 16384,
+        channel_base: int | None = None,
         channel_max: int = 512,
         conv_clamp: float | None = 256,
         num_fp16_res: int = 0,
@@ -481,7 +482,7 @@ class StyleGANVGenerator(nn.Module):
         self.synthesis = SynthesisNetwork(
             resolution=resolution,
             w_dim=w_dim,
-            channel_base=channel_base,
+            channel_base=channel_base or published_channel_base(resolution),
             channel_max=channel_max,
             motion_encoder=motion_encoder,
             cond_type=cond_type,

@@ -36,6 +36,11 @@ def block_resolutions(resolution: int) -> list[int]:
     return [2**i for i in range(2, int(math.log2(resolution)) + 1)]
 
 
+def published_channel_base(resolution: int) -> int:
+    """Return the published ``channel_base``, twice as much from 512 px on."""
+    return 16384 if resolution < 512 else 32768
+
+
 def num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
     """Compute the number of feature maps at a resolution.
 

@@ -23,6 +23,7 @@ from .fakes import Fakes, make_batch, make_fakes
 from .losses import GAN_LOSSES, sum_of_means
 from .noise import own_rows
 from .sampler import Sampler
+from .shared import network_config
 
 
 @MODELS.register_module()
@@ -49,6 +50,19 @@ class StyleGANV(BaseModel):
         generator (dict): Config of the generator.
         discriminator (dict): Config of the discriminator.
         r1_gamma (float): Weight of the R1 penalty.
+        resolution (int, optional): Width and height of a frame. This and the
+            next five are for both networks, as far as they take them and
+            their own configs do not set them. Defaults to None, as for the
+            others: what the networks have.
+        num_classes (int, optional): ``c_dim`` of the networks; 0 for none.
+        num_frames (int, optional): Frames a training clip.
+        max_num_frames (int, optional): Longest clip in the data, in frames;
+            the generator's ``max_period_len``.
+        motion_period (float, optional): Frames from one motion code to the
+            next (``motion_z_distance``), and the shortest period of the time
+            encoding (``min_period_len``).
+        num_fp16_res (int, optional): How many of the highest resolutions
+            compute in half precision.
         d_reg_interval (int): Iterations from one R1 step to the next.
             Defaults to 16.
         gan_loss (str): 'logistic', 'hinge' or 'wasserstein'. Defaults to
@@ -83,6 +97,12 @@ class StyleGANV(BaseModel):
         generator: dict,
         discriminator: dict,
         r1_gamma: float,
+        resolution: int | None = None,
+        num_classes: int | None = None,
+        num_frames: int | None = None,
+        max_num_frames: int | None = None,
+        motion_period: float | None = None,
+        num_fp16_res: int | None = None,
         d_reg_interval: int = 16,
         gan_loss: str = 'logistic',
         pl_weight: float = 0,
@@ -96,8 +116,20 @@ class StyleGANV(BaseModel):
         data_preprocessor: dict | None = None,
     ):
         super().__init__(data_preprocessor)
-        self.generator = MODELS.build(generator)
-        self.discriminator = MODELS.build(discriminator)
+        model = dict(
+            generator=generator,
+            discriminator=discriminator,
+            resolution=resolution,
+            num_classes=num_classes,
+            num_frames=num_frames,
+            max_num_frames=max_num_frames,
+            motion_period=motion_period,
+            num_fp16_res=num_fp16_res,
+        )
+        self.generator = MODELS.build(network_config(model, 'generator'))
+        self.discriminator = MODELS.build(
+            network_config(model, 'discriminator')
+        )
         for name in ('resolution', 'c_dim'):
             ours = getattr(self.generator, name)
             theirs = getattr(self.discriminator, name)

@@ -36,35 +36,28 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     tf32='= tf32',
 )
-files = [
-    dict(type='LocalVisBackend'),
-]
-files_and_tensorboard = [
-    dict(type='LocalVisBackend'),
-    dict(type='TensorboardVisBackend'),
-]
 flip_prob = 0.5
 flow2048_16f = dict(
     cache='= cache_statistics',
-    first_real='= published_protocol',
     num_fake='= num_test_videos',
-    num_frames='= min(16, num_test_frames)',
+    num_frames='= num_clip_frames',
     num_real='= num_test_videos',
     num_workers='= num_workers',
+    published='= published_protocol',
     real_data='= real_data',
     resolution='= resolution',
     type='FlowDistance',
 )
 fps = 20
-frames_per_video = '= min(16, num_test_frames)'
+frames_per_video = '= num_clip_frames'
 fvd2048_16f = dict(
     cache='= cache_statistics',
     detector='= detector',
-    first_real='= published_protocol',
     num_fake='= num_test_videos',
-    num_frames='= min(16, num_test_frames)',
+    num_frames='= num_clip_frames',
     num_real='= num_test_videos',
     num_workers='= num_workers',
+    published='= published_protocol',
     real_data='= real_data',
     resolution='= resolution',
     type='FrechetVideoDistance',
@@ -78,36 +71,12 @@ log_processor = dict(
     by_epoch=False,
     custom_cfg=[
         dict(
-            data_src='logits_real',
-            method_name='mean',
-            window_size='= log_interval',
-        ),
-        dict(
-            data_src='logits_fake',
-            method_name='mean',
-            window_size='= log_interval',
-        ),
-        dict(
-            data_src='signs_real',
-            method_name='mean',
-            window_size='= log_interval',
-        ),
-        dict(
-            data_src='signs_fake',
-            method_name='mean',
-            window_size='= log_interval',
-        ),
-        dict(
             data_src='bad_gradients',
             method_name='max',
             window_size='= log_interval',
         ),
-        dict(
-            data_src='frames_per_sec',
-            method_name='mean',
-            window_size='= log_interval',
-        ),
     ],
+    mean_pattern='loss|time|grad_norm|logits|signs|frames_per_sec',
     window_size='= log_interval',
 )
 lr = 0.004
@@ -120,43 +89,36 @@ model = dict(
     d_reg_interval=16,
     data_preprocessor=dict(non_blocking=True, type='BaseDataPreprocessor'),
     discriminator=dict(
-        c_dim='= num_classes',
         channel_base=2048,
         channel_max=128,
-        concat_res='= min(16, resolution // 2)',
         half_dtype='bfloat16',
-        max_num_frames='= max_num_frames',
-        mbstd_group_size='= min(batch_size // num_processes // accumulative_counts, 4)',
-        num_fp16_res='= num_fp16_res',
-        num_frames='= num_frames',
-        resolution='= resolution',
         type='StyleGANVDiscriminator',
     ),
     ema_kimg=5,
     generator=dict(
-        c_dim='= num_classes',
         channel_base=2048,
         channel_max=128,
         half_dtype='bfloat16',
-        max_period_len='= max_num_frames',
-        min_period_len='= motion_period',
         motion_v_dim=128,
         motion_z_dim=128,
-        motion_z_distance='= motion_period',
-        num_fp16_res='= num_fp16_res',
-        resolution='= resolution',
         time_enc_dim=64,
         type='StyleGANVGenerator',
         w_dim=128,
         z_dim=128,
     ),
+    max_num_frames='= max_num_frames',
+    motion_period='= motion_period',
+    num_classes='= num_classes',
+    num_fp16_res='= num_fp16_res',
+    num_frames='= num_frames',
     r1_gamma=20,
+    resolution='= resolution',
     type='StyleGANV',
 )
 model_wrapper_cfg = dict(type='stylegan_v_mm.EqualReplicas')
 motion_16f = dict(
     num_fake='= num_test_videos',
-    num_frames='= min(16, num_test_frames)',
+    num_frames='= num_clip_frames',
     num_real='= num_test_videos',
     real_data='= real_data',
     resolution='= resolution',
@@ -164,6 +126,7 @@ motion_16f = dict(
 )
 motion_period = 16
 num_classes = 0
+num_clip_frames = '= min(16, num_test_frames)'
 num_fp16_res = 4
 num_frames = 3
 num_test_frames = 16
@@ -176,7 +139,7 @@ optim_wrapper = dict(
         optimizer=dict(
             betas=(
                 0.0,
-                '= 0.99 ** (16 / 17)',
+                0.9905854573074332,
             ),
             eps=1e-08,
             lr='= lr * 16 / 17',
@@ -187,7 +150,7 @@ optim_wrapper = dict(
         optimizer=dict(
             betas=(
                 0.0,
-                '= 0.99 ** (4 / 5)',
+                0.9919919678228657,
             ),
             eps=1e-08,
             lr='= lr * 4 / 5',
@@ -217,7 +180,7 @@ test_dataloader = dict(
     dataset=dict(
         data_root='= data_root',
         extra_frames='= frames_per_video',
-        extra_videos='= max(-(-num_test_images // frames_per_video) - num_test_videos, 0)',
+        extra_videos='= max((num_test_images + frames_per_video - 1) // frames_per_video - num_test_videos, 0)',
         images='= images',
         labels='= labels',
         num_frames='= num_test_frames',
@@ -237,7 +200,7 @@ total_kimg = 4000
 train_cfg = dict(
     max_iters='= max_iters',
     type='ClipTrainLoop',
-    val_interval='= val_interval if val_interval else 1',
+    val_interval='= val_interval',
 )
 train_dataloader = dict(
     batch_size='= batch_size // num_processes',
@@ -247,7 +210,6 @@ train_dataloader = dict(
         images='= images',
         labels='= labels',
         max_num_frames='= max_num_frames',
-        min_num_frames='= num_frames',
         pipeline=[
             dict(
                 max_dist='= max_dist',
@@ -265,13 +227,15 @@ train_dataloader = dict(
     num_workers='= num_workers',
     sampler=dict(type='ClipSampler'),
 )
-val_cfg = '= val_loop if val_interval else None'
-val_dataloader = '= test_dataloader if val_interval else None'
-val_evaluator = '= test_evaluator if val_interval else None'
+val_cfg = dict(type='ValLoop')
+val_dataloader = '= test_dataloader'
+val_evaluator = '= test_evaluator'
 val_interval = 0
-val_loop = dict(type='ValLoop')
 visualizer = dict(
+    tensorboard='= tensorboard',
     type='VideoVisualizer',
-    vis_backends='= files_and_tensorboard if tensorboard else files',
+    vis_backends=[
+        dict(type='LocalVisBackend'),
+    ],
 )
 work_dir = None

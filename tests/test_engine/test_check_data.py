@@ -1,4 +1,4 @@
-"""What the checks of data against the model find, and how they name it."""
+"""What a data set of the user's own may give that a model cannot take."""
 
 from types import SimpleNamespace
 
@@ -6,28 +6,32 @@ import numpy as np
 import pytest
 import torch
 
-from stylegan_v_mm.engine.hooks.check_data import check_batch_size, check_clip
+from stylegan_v_mm.engine.hooks.check_data import (
+    check_batch_size,
+    check_clip,
+    check_label,
+)
 from stylegan_v_mm.errors import InputError
 
-T = 3
+
+@pytest.fixture
+def model():
+    return SimpleNamespace(
+        c_dim=2,
+        accumulative_counts=2,
+        generator=SimpleNamespace(resolution=16),
+        discriminator=SimpleNamespace(num_frames=3, mbstd_group_size=4),
+    )
 
 
 @pytest.fixture
 def clip():
     return dict(
-        video=torch.zeros(T, 3, 16, 16, dtype=torch.uint8),
-        t=torch.arange(T).double(),
-        c=torch.eye(3)[0],
-        gen_t=torch.rand(2, T).double(),
-        gen_c=torch.eye(3)[:2],
-    )
-
-
-def model(accumulative_counts=1, **discriminator):
-    return SimpleNamespace(
-        generator=SimpleNamespace(resolution=16),
-        discriminator=SimpleNamespace(**discriminator),
-        accumulative_counts=accumulative_counts,
+        video=torch.zeros(3, 3, 16, 16, dtype=torch.uint8),
+        t=np.arange(3.0),
+        c=np.zeros(2),
+        gen_t=np.zeros((2, 3)),
+        gen_c=np.zeros((2, 2)),
     )
 
 
@@ -37,39 +41,47 @@ def model(accumulative_counts=1, **discriminator):
         ('c', 1, "'c' as int, not an array of 1 dim"),
         ('t', [0, 1, 2], "'t' as list, not an array of 1 dim"),
         ('gen_t', np.zeros(3), r"'gen_t' as \[3\], not an array of 2 dim"),
-        ('gen_t', np.zeros((1, 3)), 'num_gen=1 must be 2'),
+        ('gen_t', np.zeros((1, 3)), r'num_gen=1 must be 2'),
         ('video', torch.zeros(3, 16, 16), r"'video' as \[3, 16, 16\], not an"),
-        ('video', torch.zeros(T, 3, 16, 8), 'frames of 8 x 16'),
-        (
-            'video',
-            torch.zeros(4, 3, 16, 16),
-            'clips of 4 frames.*num_frames=3',
-        ),
+        ('video', torch.zeros(3, 3, 16, 8), 'frames of 8 x 16'),
+        ('video', torch.zeros(4, 3, 16, 16), 'clips of 4 frames, but'),
         ('gen_c', None, "gives no 'gen_c'"),
     ],
 )
-def test_items_that_are_not_clips_are_named(clip, key, value, words):
-    check_clip(clip, model(num_frames=T))
+def test_items_that_no_model_takes_are_named(clip, model, key, value, words):
+    check_clip(clip, model)
     clip[key] = value
     if value is None:
         del clip[key]
     with pytest.raises(InputError, match=words):
-        check_clip(clip, model(num_frames=T))
+        check_clip(clip, model)
 
 
-def test_a_discriminator_may_take_any_number_of_frames(clip):
-    check_clip(clip, model())
-    check_clip(clip | dict(video=torch.zeros(9, 3, 16, 16)), model())
+@pytest.mark.parametrize(
+    ('width', 'words'),
+    [(0, 'the data has no labels'), (3, '3 wide, the model takes 2')],
+)
+def test_labels_of_another_width_are_named(model, width, words):
+    check_label([0, 1], model)
+    with pytest.raises(InputError, match=words):
+        check_label([0] * width, model)
 
 
-def test_batches_that_cannot_be_divided_are_named():
-    check_batch_size(8, model(accumulative_counts=2, mbstd_group_size=4))
-    # A group is at most as large as the part.
-    check_batch_size(2, model(mbstd_group_size=4))
-    for batch_size, options, words in (
-        (8, dict(accumulative_counts=3), '8 clips.*accumulative_counts=3'),
-        (0, dict(), '0 clips'),
-        (6, dict(mbstd_group_size=4), 'mbstd_group_size=4: the 6 clips'),
-    ):
-        with pytest.raises(InputError, match=words):
-            check_batch_size(batch_size, model(**options))
+@pytest.mark.parametrize(
+    ('size', 'words'),
+    [
+        (7, 'no multiple of model.accumulative_counts=2'),
+        (1, 'no multiple'),
+        (10, 'mbstd_group_size=4: the 5 clips'),
+    ],
+)
+def test_batches_that_cannot_be_divided_are_named(model, size, words):
+    for good in (2, 4, 6, 8, 16):
+        check_batch_size(good, model)
+    with pytest.raises(InputError, match=words):
+        check_batch_size(size, model)
+
+
+def test_a_discriminator_may_take_any_number_of_frames(clip, model):
+    del model.discriminator.num_frames
+    check_clip(clip | dict(video=torch.zeros(9, 3, 16, 16)), model)

@@ -322,7 +322,7 @@ def test_a_config_as_mmengine_reads_it_trains(
     assert Path('work_dirs/config/iter_1.pth').exists()
     # The copy in the work dir has the numbers; the caller's has its formulas.
     copy = load_config('work_dirs/config/config.py')
-    assert copy.model.generator.resolution == 32
+    assert copy.model.resolution == 32
     assert config.max_iters == 1
     assert config.train_cfg.max_iters == '= max_iters'
 

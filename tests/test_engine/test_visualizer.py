@@ -197,9 +197,13 @@ def test_a_package_that_is_not_there_is_named():
 
 
 @pytest.mark.parametrize('on', [False, True])
-def test_a_variable_switches_tensorboard(on):
+def test_a_variable_switches_tensorboard(on, tmp_path):
+    pytest.importorskip('tensorboard')
     config = load_config(
         ROOT / 'configs/stylegan_v/ucf101.py', {'tensorboard': on}
     )
-    kinds = [backend.type for backend in config.visualizer.vis_backends]
-    assert kinds == ['LocalVisBackend'] + ['TensorboardVisBackend'] * on
+    settings = {**config.visualizer, 'save_dir': str(tmp_path)}
+    assert settings.pop('type') == 'VideoVisualizer'
+    visualizer = VideoVisualizer(**settings)
+    kinds = ['LocalVisBackend'] + ['TensorboardVisBackend'] * on
+    assert [*visualizer._vis_backends] == kinds

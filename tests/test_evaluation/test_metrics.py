@@ -1158,6 +1158,7 @@ def real_shown(metric, monkeypatch):
         (dict(num_real=7), [20 * i for i in range(7)]),
         (dict(num_real=35), [4 * i for i in range(35)]),
         (dict(num_real=35, first_real=True), list(range(35))),
+        (dict(num_real=35, published=True), list(range(140))),
         (dict(num_real=None), list(range(140))),
         (dict(num_real=1000), list(range(140))),
     ],
@@ -1171,14 +1172,30 @@ def test_real_images_are_frames_of_all_videos(
     assert torch.equal(shown[:, 0], torch.from_numpy(every[chosen]))
 
 
-def test_the_published_protocol_takes_the_first_videos(frames, monkeypatch):
+@pytest.mark.parametrize('name', ['first_real', 'published'])
+def test_the_published_protocol_takes_the_first_videos(
+    frames, monkeypatch, name
+):
     settings = dict(num_real=5, detector=dict(type='Means'))
-    metric = fvd(frames, first_real=True, **settings)
+    metric = fvd(frames, **{name: True}, **settings)
     shown = real_shown(metric, monkeypatch)
     expected = real_clips(metric)
     assert torch.equal(shown, expected[:5])
     spread = real_shown(fvd(frames, **settings), monkeypatch)
     assert torch.equal(spread, expected[[0, 2, 5, 8, 11]])
+
+
+def test_the_published_kid_takes_the_first_million_images(frames):
+    metric = KernelDistance(
+        num_frames=1,
+        num_real=7,
+        resolution=SIZE,
+        real_data=dict(data_root=str(frames)),
+        detector=dict(type='Means'),
+        published=True,
+    )
+    assert metric.num_real == 1_000_000
+    assert metric.first_real
 
 
 def test_a_damaged_video_gives_no_images(
@@ -1209,7 +1226,7 @@ def test_protocols_by_their_published_names(published):
     )
     images = dict(num_frames=1, clips_per_video=16, num_fake=50000)
     clips = dict(num_frames=16, num_fake=2048)
-    real = dict(num_real=2048, first_real=published)
+    real = dict(num_real=2048, published=published)
     for name, kind, expected in [
         ('fvd2048_16f', FrechetVideoDistance, clips | real),
         (
@@ -1225,16 +1242,12 @@ def test_protocols_by_their_published_names(published):
         (
             'fid50k_full',
             FrechetVideoDistance,
-            images | dict(num_real=None if published else 50000),
+            images | dict(num_real=50000, published=published),
         ),
         (
             'kid50k_full',
             KernelDistance,
-            images
-            | dict(
-                num_real=1000000 if published else 50000,
-                first_real=published,
-            ),
+            images | dict(num_real=50000, published=published),
         ),
         ('is50k', InceptionScore, images),
         ('isv2048_ucf', InceptionScore, clips),

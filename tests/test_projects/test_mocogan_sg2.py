@@ -346,7 +346,7 @@ def test_published_configs(name):
 @pytest.mark.parametrize('longest', [16, 64])
 def test_clips_are_sixteen_frames_in_a_row(longest):
     dataset = load('ucf101', max_num_frames=longest).train_dataloader.dataset
-    assert (dataset.min_num_frames, dataset.max_num_frames) == (T, longest)
+    assert dataset.max_num_frames == longest
     results = dict(
         source=range(300),
         video_len=longest,
@@ -355,6 +355,7 @@ def test_clips_are_sixteen_frames_in_a_row(longest):
         rng=np.random.default_rng(0),
     )
     sample = TRANSFORMS.build(dataset.pipeline[0])
+    assert sample.min_num_frames == T
     clips = [sample(dict(results)) for _ in range(10)]
     for clip in clips:
         assert clip['frame_inds'].shape == (T,)

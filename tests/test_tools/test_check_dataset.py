@@ -86,7 +86,7 @@ def test_table_of_video_files(tmp_path):
     # They are variables of the configs.
     base = Path(__file__).parents[2] / 'configs/stylegan_v/ucf101.py'
     known = load_config(base, variables | {'motion_period': 16})
-    assert known.num_classes == known.model.generator.c_dim == 2
+    assert known.num_classes == known.model.num_classes == 2
 
 
 @pytest.mark.parametrize('zipped', [False, True])

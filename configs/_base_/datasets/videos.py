@@ -17,7 +17,6 @@ train_dataloader = dict(
         data_root='= data_root',
         labels='= labels',
         images='= images',
-        min_num_frames='= num_frames',
         max_num_frames='= max_num_frames',
         pipeline=[
             # Each iteration also needs times and labels of two fake batches.
@@ -48,8 +47,8 @@ test_dataloader = dict(
         num_videos='= num_test_videos',
         num_frames='= num_test_frames',
         # The rest of the 50,000 images, after those of the videos above.
-        extra_videos='= max('
-        '-(-num_test_images // frames_per_video) - num_test_videos, 0)',
+        extra_videos='= max((num_test_images + frames_per_video - 1) '
+        '// frames_per_video - num_test_videos, 0)',
         extra_frames='= frames_per_video',
         data_root='= data_root',
         labels='= labels',

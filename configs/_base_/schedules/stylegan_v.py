@@ -14,7 +14,7 @@ optim_wrapper = dict(
         optimizer=dict(
             type='Adam',
             lr='= lr * 4 / 5',
-            betas=(0.0, '= 0.99 ** (4 / 5)'),
+            betas=(0.0, 0.99 ** (4 / 5)),
             eps=1e-8,
         )
     ),
@@ -22,21 +22,20 @@ optim_wrapper = dict(
         optimizer=dict(
             type='Adam',
             lr='= lr * 16 / 17',
-            betas=(0.0, '= 0.99 ** (16 / 17)'),
+            betas=(0.0, 0.99 ** (16 / 17)),
             eps=1e-8,
         )
     ),
 )
+val_interval = 0  # iterations from one measurement to the next; 0: none
 train_cfg = dict(
     type='ClipTrainLoop',
     max_iters='= max_iters',
-    val_interval='= val_interval if val_interval else 1',
+    val_interval='= val_interval',
 )
 test_cfg = dict(type='TestLoop')
 
 # Metrics during training are the same as those of tools/test.py.
-val_interval = 0  # iterations; 0: do not measure
-val_loop = dict(type='ValLoop')
-val_cfg = '= val_loop if val_interval else None'
-val_dataloader = '= test_dataloader if val_interval else None'
-val_evaluator = '= test_evaluator if val_interval else None'
+val_cfg = dict(type='ValLoop')
+val_dataloader = '= test_dataloader'
+val_evaluator = '= test_evaluator'

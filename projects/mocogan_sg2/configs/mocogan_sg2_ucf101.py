@@ -11,18 +11,12 @@ model = dict(
     discriminator=dict(
         _delete_=True,
         type='MoCoGANDiscriminator',
-        num_frames='= num_frames',
         # A plain StyleGAN2 discriminator, because there is just one frame.
         image_discr=dict(
             type='StyleGANVDiscriminator',
-            resolution='= resolution',
             num_frames=1,
-            c_dim='= num_classes',
-            channel_base='= 16384 if resolution < 512 else 32768',
-            num_fp16_res='= num_fp16_res',
             concat_res=8,
             num_frames_div_factor=1,
-            mbstd_group_size=4,
         ),
     ),
 )

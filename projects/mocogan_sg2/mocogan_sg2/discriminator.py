@@ -136,6 +136,13 @@ class MoCoGANDiscriminator(nn.Module):
         video_channels (int): ``channels`` of :class:`VideoDiscriminator`.
             Defaults to 64.
         num_t_paddings (int): See :class:`VideoDiscriminator`. Defaults to 0.
+        resolution (int, optional): Width and height of the frames. This and
+            the next two are for the image discriminator, unless its own
+            config sets them. They default to None, which leaves them to that
+            config.
+        c_dim (int, optional): Number of classes; 0 for none.
+        num_fp16_res (int, optional): How many of the highest resolutions
+            compute in half precision.
 
     Raises:
         InputError: A value is out of range, or clips are too short.
@@ -147,9 +154,18 @@ class MoCoGANDiscriminator(nn.Module):
         num_frames: int = 16,
         video_channels: int = 64,
         num_t_paddings: int = 0,
+        resolution: int | None = None,
+        c_dim: int | None = None,
+        num_fp16_res: int | None = None,
     ):
         super().__init__()
-        self.image_discr = MODELS.build(image_discr)
+        given = dict(
+            resolution=resolution, c_dim=c_dim, num_fp16_res=num_fp16_res
+        )
+        self.image_discr = MODELS.build(
+            image_discr,
+            default_args={k: v for k, v in given.items() if v is not None},
+        )
         self.resolution = self.image_discr.resolution
         self.c_dim = self.image_discr.c_dim
         self.video_discr = VideoDiscriminator(

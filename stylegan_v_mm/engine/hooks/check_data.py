@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
@@ -175,5 +176,10 @@ def check_generated(loop: BaseLoop, model: Any) -> None:
     resolution = model.generator.resolution
     clip = torch.empty(()).expand(len(item['t']), 3, resolution, resolution)
     for metric in loop.evaluator.metrics:
+        if not isinstance(metric, BaseMetric):
+            raise InputError(
+                f'{metric!r} is no metric: the evaluator lists dicts, or '
+                "formulas that name one, as '= fvd2048_16f'"
+            )
         if hasattr(metric, 'check_size'):
             metric.check_size(clip)

@@ -65,8 +65,10 @@ class ComparingMetric(DetectorMetric):
             set, see :func:`~stylegan_v_mm.evaluation.real_clips.real_clips`.
             If that has no ``fingerprint``, nothing is cached.
         first_real (bool): Whether to use the first real videos or frames
-            instead of spreading them, as in the published protocols. Defaults
-            to False.
+            instead of spreading them. Defaults to False.
+        published (bool): Whether to follow the published protocols, which use
+            the first real videos and, instead of ``num_real``, all frames of
+            them for FID and the first million for KID. Defaults to False.
         batch_size (int): Real clips at a time. Defaults to 8.
         num_workers (int): Processes that decode real clips, per GPU. Defaults
             to 0, none.
@@ -76,6 +78,9 @@ class ComparingMetric(DetectorMetric):
         InputError: See :class:`DetectorMetric`; or the real videos cannot be
             read or are too few.
     """
+
+    #: The most real images of the published protocol; None: all.
+    published_images: int | None = None
 
     def __init__(
         self,
@@ -91,6 +96,7 @@ class ComparingMetric(DetectorMetric):
         clips_per_video: int = 1,
         first_real: bool = False,
         cache: bool = True,
+        published: bool = False,
     ) -> None:
         super().__init__(
             num_frames=num_frames,
@@ -100,6 +106,9 @@ class ComparingMetric(DetectorMetric):
             frame_stride=frame_stride,
             clips_per_video=clips_per_video,
         )
+        if published:
+            first_real = True
+            num_real = num_real if num_frames > 1 else self.published_images
         least = self.min_clips
         if (num_real is not None and num_real < least) or batch_size < 1:
             raise InputError(

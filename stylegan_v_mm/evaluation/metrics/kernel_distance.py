@@ -33,6 +33,7 @@ class KernelDistance(ComparingMetric):
     """
 
     names = ('KVD', 'KID', 'KD')
+    published_images = 1_000_000
 
     def __init__(
         self,
