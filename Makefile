@@ -11,7 +11,7 @@ REQUIREMENTS := requirements/install.sh $(wildcard requirements/*.txt)
 # The install that exists: either one will do for `make demo`.
 INSTALLED := $(firstword $(wildcard .venv/.full) .venv/.quick)
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest \
-  -n $(WORKERS) --dist loadfile
+  -n $(WORKERS) --dist worksteal
 
 .PHONY: help demo test coverage lint types format docs gpu-check clean distclean
 .DELETE_ON_ERROR:

@@ -105,7 +105,7 @@ def test_lane(
     report = folder / 'report.xml'
     session.run(
         *('python', '-m', 'pytest', '-m', 'not slow and not gpu'),
-        *('-n', '2', '--dist', 'loadfile', f'--junitxml={report}'),
+        *('-n', '2', '--dist', 'worksteal', f'--junitxml={report}'),
         *(session.posargs or TESTED),
         env={'OMP_NUM_THREADS': '1'},
         success_codes=[0, 1],
