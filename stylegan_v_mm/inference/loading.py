@@ -223,9 +223,7 @@ def build_sampler(
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = config.get('model', {})
-    if 'type' not in model:
-        raise InputError('model must be a dict with a type')
-    if 'type' not in (model.get('generator') or {}):
+    if 'type' not in model.get('generator', {}):
         raise InputError('model.generator must be a dict with a type')
     weights = average_weights(load_checkpoint(checkpoint))
     # Another library's run may have left its scope behind.

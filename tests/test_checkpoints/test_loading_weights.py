@@ -8,7 +8,12 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from stylegan_v_mm.checkpoints.loading import load_checkpoint, load_weights
+from stylegan_v_mm.checkpoints.loading import (
+    average_weights,
+    load_average,
+    load_checkpoint,
+    load_weights,
+)
 from stylegan_v_mm.checkpoints.saving import (
     newest_checkpoint,
     numbered_checkpoints,
@@ -99,6 +104,55 @@ def test_weights_go_in_all_or_none():
     weights['more'] = torch.ones(1)
     with pytest.raises(InputError, match='extra more'):
         load_weights(model, {'state_dict': weights}, 'x.pth')
+
+
+class Network(nn.Module):
+    """A generator, as far as names go; one has that of a wrapper."""
+
+    def __init__(self):
+        super().__init__()
+        self.synthesis = nn.Linear(2, 3)
+        self.module = nn.Linear(2, 1)
+
+
+def test_the_average_goes_in_alone():
+    source, other, target = Network(), Network(), Network()
+    weights = {
+        **{f'generator.{k}': v for k, v in other.state_dict().items()},
+        **{f'generator_ema.{k}': v for k, v in source.state_dict().items()},
+        'discriminator.weight': torch.ones(9),
+        'iteration': torch.tensor(3),
+    }
+    weights['generator_ema.synthesis.weight'] = source.synthesis.weight.half()
+    average = average_weights({'state_dict': weights, 'meta': {}})
+    assert len(average) == 4
+    load_average(target, average, 'x.pth')
+    assert target.synthesis.weight.dtype == torch.float32
+    assert torch.equal(target.synthesis.weight, source.synthesis.weight.half())
+    assert torch.equal(target.synthesis.bias, source.synthesis.bias)
+    assert torch.equal(target.module.weight, source.module.weight)
+
+
+def test_the_average_goes_in_all_or_none():
+    network = Network()
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    whole = {
+        f'generator_ema.{k}': torch.ones_like(v) for k, v in before.items()
+    }
+    lacking = {k: v for k, v in whole.items() if 'bias' not in k}
+    larger = whole | {'generator_ema.synthesis.bias': torch.ones(4)}
+    training = {k.replace('_ema', ''): v for k, v in whole.items()}
+    for weights, words in (
+        (lacking, r'x\.pth.*lacks generator_ema\.synthesis\.bias'),
+        (larger, r'generator_ema\.synthesis\.bias is \[4\].*\[3\]'),
+        (whole | {'generator_ema.b': torch.ones(1)}, 'extra generator_ema.b'),
+        (training, r'lacks generator_ema\.synthesis\.weight'),
+    ):
+        average = average_weights({'state_dict': weights})
+        with pytest.raises(InputError, match=words):
+            load_average(network, average, 'x.pth')
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
 
 
 # Which one to resume from

@@ -27,7 +27,12 @@ import numpy as np
 import torch
 from small_model import CONFIG
 
-from stylegan_v_mm.checkpoints.loading import load_checkpoint, load_weights
+from stylegan_v_mm.checkpoints.loading import (
+    average_weights,
+    load_average,
+    load_checkpoint,
+    load_weights,
+)
 from stylegan_v_mm.checkpoints.transfer import transfer_weights
 from stylegan_v_mm.datasets.labels import load_labels
 from stylegan_v_mm.datasets.sources.finding import find_videos, read_each
@@ -112,6 +117,10 @@ def read_checkpoint(path):
     except InputError:
         transfer_weights(model(), checkpoint, str(path))
         raise
+    finally:
+        with contextlib.suppress(InputError):
+            average = average_weights(checkpoint)
+            load_average(model().generator_ema, average, str(path))
 
 
 def read_latents(path):

@@ -60,6 +60,35 @@ def test_in_a_process_that_has_used_another_library(folder):
     assert not any(param.requires_grad for param in generator.parameters())
 
 
+def test_loading_builds_one_generator(folder, monkeypatch):
+    built = []
+    build = MODELS.build
+
+    def noted(config, *args, **kwargs):
+        built.append(config['type'])
+        return build(config, *args, **kwargs)
+
+    monkeypatch.setattr(MODELS, 'build', noted)
+    sampler = load_sampler(*find_model(str(folder)))
+    assert built == ['StyleGANVGenerator']
+    # What others do with the file is for them to check.
+    config = (folder / 'small.py').read_text()
+    config = config.replace('num_frames=3', 'num_frames=5')
+    (folder / 'small.py').write_text(config)
+    other = load_sampler(*find_model(str(folder)))
+    t = torch.arange(2)
+    videos = [torch.cat([*x.sample_video(1, t)]) for x in (sampler, other)]
+    assert torch.equal(*videos)
+
+
+def test_a_config_without_a_generator_is_named(folder):
+    (folder / 'small.py').write_text(
+        "model = dict(type='mmengine.ImgDataPreprocessor')"
+    )
+    with pytest.raises(InputError, match=r'model\.generator must be a dict'):
+        load_sampler(*find_model(str(folder)))
+
+
 def test_the_newest_checkpoint_or_the_best(folder):
     whole = (folder / 'iter_1.pth').read_bytes()
     (folder / 'iter_20.pth').write_bytes(whole)
