@@ -137,6 +137,15 @@ def test_every_module_has_a_layer():
             level(module, NETWORKS)
 
 
+def test_files_are_short():
+    """A file does one job; a network, read from top to bottom, may be longer."""
+    longer = {'models/augment.py', 'models/generator.py'}
+    for path in PACKAGE.rglob('*.py'):
+        name = path.relative_to(PACKAGE).as_posix()
+        lines = path.read_text('utf-8').count('\n')
+        assert lines <= (600 if name in longer else 450), name
+
+
 @pytest.mark.parametrize(
     ('module', 'line', 'found'),
     [
