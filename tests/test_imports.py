@@ -138,7 +138,7 @@ def test_every_module_has_a_layer():
 
 
 def test_files_are_short():
-    """A file does one job; a network, read from top to bottom, may be longer."""
+    """A file does one job; a network may be longer, to be read as a whole."""
     longer = {'models/augment.py', 'models/generator.py'}
     for path in PACKAGE.rglob('*.py'):
         name = path.relative_to(PACKAGE).as_posix()
