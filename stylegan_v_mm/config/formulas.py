@@ -1,6 +1,8 @@
 """Formulas of configs: strings that start with "="."""
 
 import ast
+import operator
+from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import Config
@@ -8,12 +10,17 @@ from mmengine.config import Config
 from ..errors import InputError, nearest
 from ..registry import is_formula
 
-_FUNCTIONS = dict(min=min, max=max, round=round, int=int)
 # Arithmetic, and nothing that chooses.
-_NODES = (
-    *(ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Call),
-    *(ast.BinOp, ast.operator, ast.UnaryOp, ast.USub),
-)
+_FUNCTIONS: dict[str, Callable] = dict(min=min, max=max, round=round, int=int)
+_OPERATORS: dict[type, Callable] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
 
 
 def compute_formulas(config: Config, builtins: dict) -> set[str]:
@@ -40,18 +47,33 @@ def compute_formulas(config: Config, builtins: dict) -> set[str]:
         return resolve(config[name], name, (*pending, name))
 
     def compute(formula: str, pending: tuple[str, ...]) -> Any:
-        tree = ast.parse(formula[1:].strip(), mode='eval')
-        nodes = list(ast.walk(tree))
-        if not all(isinstance(node, _NODES) for node in nodes):
+        values: dict[str, Any] = {}
+
+        def evaluate(node: ast.AST) -> Any:
+            match node:
+                case ast.Constant():
+                    return node.value
+                case ast.Name(id=name):
+                    return values.setdefault(name, variable(name, pending))
+                case ast.UnaryOp(op=ast.USub()):
+                    return -evaluate(node.operand)
+                case ast.BinOp() if type(node.op) in _OPERATORS:
+                    left, right = evaluate(node.left), evaluate(node.right)
+                    return _OPERATORS[type(node.op)](left, right)
+                case ast.Call(func=ast.Name(id=name), keywords=[]) if (
+                    name in _FUNCTIONS
+                ):
+                    return _FUNCTIONS[name](*map(evaluate, node.args))
             raise InputError(
                 'only numbers, variables, arithmetic, min, max, round and int '
                 'are known'
             )
-        names = {node.id for node in nodes if isinstance(node, ast.Name)}
-        values = {n: variable(n, pending) for n in names - _FUNCTIONS.keys()}
-        code = compile(tree, formula, 'eval')
+
+        tree = ast.parse(formula[1:].strip(), mode='eval')
         try:
-            return eval(code, {'__builtins__': {}}, _FUNCTIONS | values)
+            return evaluate(tree.body)
+        except InputError:
+            raise
         except (ArithmeticError, TypeError, ValueError) as error:
             shown = ', '.join(f'{k}={v!r}' for k, v in sorted(values.items()))
             raise InputError(f'{error}, with {shown}') from error

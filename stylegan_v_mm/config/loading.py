@@ -57,7 +57,7 @@ def resolve_config(
             config's ``launcher`` has started.
 
     Returns:
-        Config: Without formulas; a copy, if there were none.
+        Config: A copy without formulas.
 
     Raises:
         InputError: A formula is wrong; a key or type is unknown, or a value
