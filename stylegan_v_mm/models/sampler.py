@@ -85,7 +85,13 @@ class Sampler:
         center = None
         if c is not None and network.c_dim > 0 and truncation_psi != 1:
             center = self.class_center(c)
-        ws = network.map(z, c, truncation_psi, truncation_cutoff, center)
+        ws = network.map(
+            z,
+            c,
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+            center=center,
+        )
         motion_seeds = seeds if motion_seeds is None else motion_seeds
         motions = [MotionNoise(s, period=period) for s in motion_seeds]
         return Latents(ws, motions, c)
