@@ -20,8 +20,8 @@ from ..models.noise import MotionNoise
 from ..models.sampler import Sampler
 from ..video.pixels import from_bytes
 
-# Elements of VGG's first feature map. All that VGG keeps for the gradient takes
-# 16 times as much.
+# Elements of VGG's first feature map. All maps that VGG keeps for the gradient
+# take 16 times as much.
 _MOST_VGG_ELEMENTS = 2**25
 
 

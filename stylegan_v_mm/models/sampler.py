@@ -78,7 +78,8 @@ class Sampler:
             Latents: Latents of N videos, on the generator's device.
         """
         network = self.generator
-        z = [seeded_noise(s, CONTENT, 0, 1, network.z_dim) for s in seeds]
+        first_row = dict(first=0, count=1, width=network.z_dim)
+        z = [seeded_noise(seed, CONTENT, **first_row) for seed in seeds]
         z = torch.cat(z).to(self.device)
         if c is not None:
             c = c.to(self.device, torch.float32)
