@@ -12,18 +12,18 @@ from ..models.sampler import Sampler
 
 
 def read_layers(option: str, text: str, num_ws: int) -> range:
-    """Read which style vectors an option of a tool names.
+    """Parse an option of a tool that names style vectors.
 
     Args:
-        option (str): Its name, for the message.
-        text (str): ``A-B``, or ``A-`` for all from A on; from 0.
-        num_ws (int): How many style vectors there are.
+        option (str): Name of the option, for the message.
+        text (str): ``A-B``, or ``A-`` for all from A on; counted from 0.
+        num_ws (int): Number of style vectors.
 
     Returns:
-        range: Their numbers.
+        range: Indices of the style vectors.
 
     Raises:
-        InputError: It names none, or some that are not there.
+        InputError: The text is not of this form, or an index is out of range.
     """
     match = re.fullmatch('([0-9]{1,9})-([0-9]{0,9})', text)
     if match:
@@ -37,16 +37,16 @@ def read_layers(option: str, text: str, num_ws: int) -> range:
 
 
 def style_weights(sampler: Sampler) -> list[Tensor]:
-    """Gather what each style vector is multiplied with.
+    """Gather the weights that each style vector is multiplied with.
 
     Args:
-        sampler (Sampler): Of the generator.
+        sampler (Sampler): Sampler of the generator.
 
     Returns:
-        list: For each of the ``num_ws`` style vectors the weights of all the
-        affine layers that it goes through, one below the other: [R, w_dim],
-        float64. They are as large as they act, with the gains of equalised
-        learning and of the layers to colours.
+        list: For each of the ``num_ws`` style vectors, the concatenated
+        weights [R, w_dim], float64, of all affine layers that it goes
+        through. They include the gains of equalised learning and of the
+        layers to colours.
     """
     generator = sampler.generator
     synthesis = generator.synthesis
@@ -56,7 +56,7 @@ def style_weights(sampler: Sampler) -> list[Tensor]:
         parts = dict(getattr(synthesis, name).named_children())
         parts = [parts[n] for n in ('conv0', 'conv1', 'torgb') if n in parts]
         for i, part in enumerate(parts):
-            # What lies beyond w_dim is for motion codes (concat_w).
+            # Columns beyond w_dim are for motion codes (concat_w).
             weight = part.affine.weight[:, : generator.w_dim]
             gain = part.affine.weight_gain * getattr(part, 'style_gain', 1)
             rows[first + i].append(weight.detach().double() * gain)
@@ -67,11 +67,11 @@ def style_weights(sampler: Sampler) -> list[Tensor]:
 
 @torch.no_grad()
 def sample_w(sampler: Sampler, num_samples: int) -> Tensor:
-    """Map random contents, the same ones at each call, to ``w``.
+    """Map random contents to ``w``, the same contents at each call.
 
     Args:
-        sampler (Sampler): Of the generator.
-        num_samples (int): How many, N.
+        sampler (Sampler): Sampler of the generator.
+        num_samples (int): Number of contents, N.
 
     Returns:
         Tensor: [N, w_dim], float64. Classes are equally likely.
@@ -94,20 +94,21 @@ def sefa_directions(
 
     "Closed-Form Factorization of Latent Semantics in GANs" (Shen and Zhou
     2021, equation 8): the eigenvectors of ``A^T A`` with the greatest
-    eigenvalues, where A is all weights that ``w`` is multiplied with.
+    eigenvalues, where A holds all weights that ``w`` is multiplied with.
 
     Args:
-        sampler (Sampler): Of the generator.
-        num (int, optional): How many, K. Defaults to None, ``w_dim``.
-        layers (sequence, optional): Style vectors that count, from 0.
-            Defaults to None, all. Move the same ones.
-        num_samples (int): Contents over which the lengths are measured.
-            Defaults to 10000.
+        sampler (Sampler): Sampler of the generator.
+        num (int, optional): Number of directions, K. Defaults to None,
+            ``w_dim``.
+        layers (sequence, optional): Indices of the style vectors to consider,
+            which an edit should move. Defaults to None, all.
+        num_samples (int): Number of contents that the lengths are measured
+            on. Defaults to 10000.
 
     Returns:
-        Tensor: [K, w_dim], float32, orthogonal, the strongest first. Each is
-        as long as the standard deviation of ``w`` along it, and its largest
-        number is positive.
+        Tensor: [K, w_dim], float32, orthogonal, the strongest first. The
+        length of a direction is the standard deviation of ``w`` along it, and
+        its element of largest magnitude is positive.
 
     Raises:
         InputError: ``num`` is out of range.
@@ -128,9 +129,10 @@ def pca_directions(
     of ``w`` over random contents.
 
     Args:
-        sampler (Sampler): Of the generator.
-        num (int, optional): How many, K. Defaults to None, ``w_dim``.
-        num_samples (int): Contents to take, from a fixed seed. Defaults to
+        sampler (Sampler): Sampler of the generator.
+        num (int, optional): Number of directions, K. Defaults to None,
+            ``w_dim``.
+        num_samples (int): Number of contents, from a fixed seed. Defaults to
             10000.
 
     Returns:
@@ -153,7 +155,7 @@ def _directions(
             f'num={num} directions: choose from 1 to {len(matrix)}'
         )
     vectors = torch.linalg.eigh(matrix)[1].T.flip(0)[:num]
-    # Libraries differ in the signs of eigenvectors.
+    # The signs of eigenvectors depend on the library.
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
     vectors = vectors * largest.sign()
     spread = (sample_w(sampler, num_samples) @ vectors.T).std(0)
@@ -171,9 +173,9 @@ def move(
     Args:
         ws (Tensor): [N, num_ws, w_dim].
         direction (Tensor): [w_dim].
-        strength (float): How many of it; 3 is a lot.
-        layers (sequence, optional): Style vectors to move, from 0. Defaults
-            to None, all.
+        strength (float): Factor of the direction; 3 is a lot.
+        layers (sequence, optional): Indices of the style vectors to move.
+            Defaults to None, all.
 
     Returns:
         Tensor: [N, num_ws, w_dim].

@@ -1,4 +1,4 @@
-"""Showing what an edit does to a video: side by side, and in numbers."""
+"""Show what an edit changes in a video: side by side, and in numbers."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,9 +14,10 @@ from .regions import render_region
 
 
 class EditReport:
-    """How far an edit reaches and whether the motion stayed.
+    """Measure how much an edit changes, and whether it keeps the motion.
 
-    It sees a video and the edited one piece by piece, in their order.
+    The frames of a video and of the edited one are added chunk by chunk, in
+    their order.
     """
 
     def __init__(self) -> None:
@@ -28,13 +29,13 @@ class EditReport:
     def add(
         self, before: Tensor, after: Tensor, masks: Tensor | None = None
     ) -> None:
-        """Look at the next frames.
+        """Add the next frames.
 
         Args:
             before (Tensor): Frames, uint8 [T, 3, H, W].
-            after (Tensor): The edited ones, uint8 [T, 3, H, W].
-            masks (Tensor, optional): The edited region [T, H, W] in [0, 1];
-                it begins at 0.5.
+            after (Tensor): Edited frames, uint8 [T, 3, H, W].
+            masks (Tensor, optional): Edited region [T, H, W] in [0, 1], where
+                above 0.5.
         """
         frames = torch.stack([before, after]).float()
         change = (frames[1] - frames[0]).abs().mean(1)  # T, H, W
@@ -59,20 +60,20 @@ class EditReport:
 
     @property
     def motion(self) -> float:
-        """How alike the two move: 1 for the same motion, 0 for any other.
+        """Similarity of the motions: 1 for the same, 0 for independent ones.
 
-        The correlation over time of how much happens from a frame to the
-        next, the mean squared difference of their pixels.
+        The correlation over time of the mean squared difference of
+        neighbouring frames.
         """
         before, after = torch.cat(self._energies, 1).double()
         return float(torch.corrcoef(torch.stack([before, after]))[0, 1])
 
     @property
     def contrast(self) -> Tensor:
-        """Change of the region over that of its outside, of each frame [T].
+        """Change inside the region over change outside, of each frame [T].
 
-        It is nan where there is no region, and infinite where nothing else
-        changes.
+        It is nan for a frame without region, and infinite where nothing
+        outside changes.
         """
         return torch.cat(self._contrasts)
 
@@ -98,23 +99,26 @@ def render_edit(
     mask: Tensor | None = None,
     chunk: int = 16,
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Render a video and the edited one, piece by piece.
+    """Render a video and the edited one, chunk by chunk.
 
     Args:
-        sampler (Sampler): Of the generator.
-        before (Latents): Of one video.
-        after (Latents): The edited ones.
+        sampler (Sampler): Sampler of the generator.
+        before (Latents): Latents of one video.
+        after (Latents): Edited latents.
         t (Tensor): Times [T], in frames.
         mask (Tensor, optional): Region to edit, see :func:`render_region`.
             Defaults to None, everything.
         chunk (int): Frames rendered at a time. Defaults to 16.
 
     Yields:
-        tuple: The next frames of both, uint8 [<= chunk, 3, H, W], and where
-        there is a mask those of it, [<= chunk, H, W] in [0, 1]; on the CPU.
+        tuple: The next frames of both, uint8 [<= chunk, 3, H, W], and with a
+        mask the region in them, [<= chunk, H, W] in [0, 1]; on the CPU.
     """
     if mask is not None:
-        for piece in render_region(sampler, before, after.ws, mask, t, chunk):
+        regions = render_region(
+            sampler, before, ws=after.ws, mask=mask, t=t, chunk=chunk
+        )
+        for piece in regions:
             frames = [to_bytes(each).cpu() for each in piece[:2]]
             yield *frames, piece.masks.cpu()
         return
@@ -126,16 +130,16 @@ def render_edit(
 def write_edit(
     pieces: Iterable[tuple[Tensor, ...]], path: Path, fps: float
 ) -> EditReport:
-    """Write an edited video, and one that compares it with what it was.
+    """Write an edited video, and one that shows it beside the original.
 
     Args:
         pieces (iterable): See :func:`render_edit`.
-        path (Path): Ends in .mp4. The other one is ``NAME_compared.mp4``:
-            before, after, and the mask if there is one.
-        fps (float): Frames a second.
+        path (Path): File of the edited video, ``NAME.mp4``. The other one is
+            ``NAME_compared.mp4``: before, after, and the mask if there is one.
+        fps (float): Frames per second.
 
     Returns:
-        EditReport: What changed.
+        EditReport: Report of the changes.
 
     Raises:
         InputError: A file cannot be written.

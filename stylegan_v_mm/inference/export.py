@@ -1,4 +1,4 @@
-"""A generator as graphs that need neither this package nor mmengine."""
+"""Export a generator as graphs that need no package of ours, nor mmengine."""
 
 import copy
 import importlib.util
@@ -17,22 +17,23 @@ from ..errors import InputError
 from ..files import atomic_write, check_writable
 from ..models.sampler import Sampler
 
-#: Formats, and how the names of their files end.
+#: Suffixes of the files, by format.
 SUFFIXES = {'torch': '.pt2', 'onnx': '.onnx'}
-#: How far the results of a file may be from the model's.
+#: Largest difference between the results of a file and of the model.
 TOLERANCE = 1e-4
 
 aten = torch.ops.aten
 
 
 class Part(nn.Module):
-    """What becomes one file.
+    """A part of the generator that becomes one file.
 
     Attributes:
         output (str): Name of the result.
         onnx_table (dict): Formulas for operations that ONNX Runtime lacks.
-        axes (dict): Name and smallest size of each axis of any size.
-        shapes (dict): Axes, or sizes, of the inputs in their order.
+        axes (dict): Smallest size of each dynamic axis, by name.
+        shapes (dict): Shape of each input, in their order: names of dynamic
+            axes, or sizes.
     """
 
     output: str
@@ -41,10 +42,10 @@ class Part(nn.Module):
     shapes: dict[str, tuple[str | int, ...]]
 
     def draw(self, more: int) -> dict[str, Tensor]:
-        """Draw inputs whose axes exceed the smallest sizes by 1, 2, ...
+        """Draw inputs whose i-th axis exceeds its smallest size by i * more.
 
         Args:
-            more (int): Times that.
+            more (int): At least 0.
         """
         sizes: dict[str | int, int] = {
             name: least + more * i
@@ -56,13 +57,13 @@ class Part(nn.Module):
         }
 
     def add_label(self, c_dim: int) -> None:
-        """Take a label as the last input, if there are classes."""
+        """Add a label as the last input, if there are classes."""
         if c_dim > 0:
             self.shapes['c'] = 'N', c_dim
 
 
 class Mapping(Part):
-    """Content noise to styles, truncated towards their (class's) mean."""
+    """Map content noise to styles, truncated to the mean (of the class)."""
 
     output = 'ws'
 
@@ -103,7 +104,7 @@ def _leaky_relu(x: Tensor, slope: float) -> Tensor:
 
 
 class Motion(Part):
-    """Motion noise and times to motion codes, in float64 as in sampling."""
+    """Map motion noise and times to motion codes, in float64."""
 
     output = 'motion_v'
     onnx_table: ClassVar[dict] = {
@@ -123,7 +124,7 @@ class Motion(Part):
         self.add_label(encoder.c_dim)
 
     def draw(self, more: int) -> dict[str, Tensor]:
-        """Draw inputs, with times for which there are codes."""
+        """Draw inputs, with times that the codes cover."""
         inputs = super().draw(more)
         codes = inputs['motion_z'].shape[1] - self.encoder.extra_codes - 1
         first = torch.randint(10**5, inputs['first_code'].shape)
@@ -144,7 +145,7 @@ class Motion(Part):
 
 
 class Synthesis(Part):
-    """Styles and motion codes to frames, in float32."""
+    """Map styles and motion codes to frames, in float32."""
 
     output = 'frames'
 
@@ -161,19 +162,19 @@ class Synthesis(Part):
                 module.half_dtype = None
 
     def forward(self, ws: Tensor, motion_v: Tensor | None = None) -> Tensor:
-        """Render ``frames`` [M, 3, H, W], about [-1, 1], one a row."""
+        """Render ``frames`` [M, 3, H, W], about [-1, 1], one per row."""
         return self.synthesis(ws, motion_v, 1)
 
 
 class ExportedFile(NamedTuple):
-    """A file, and how far its results are from the model's at most."""
+    """A file, and its largest difference from the model."""
 
     path: Path
     difference: float
 
 
 def check_export(out: Path, formats: Sequence[str]) -> None:
-    """See that files can be written, and with the packages that are there.
+    """Check that the files can be written, with the installed packages.
 
     Raises:
         InputError: They cannot.
@@ -195,24 +196,24 @@ def export_generator(
 ) -> list[ExportedFile]:
     """Write a generator as files that run without this package.
 
-    These are ``mapping``, ``motion`` (but for a generator of images) and
-    ``synthesis``, each a program of ``torch.export`` (.pt2) or an ONNX graph
-    (.onnx) for any number of videos, codes and frames; and ``model.json``,
-    which says what they take. Each is loaded again and compared with the
-    model on random inputs of several sizes. The folder appears when all of
-    it is right.
+    The files ``mapping``, ``motion`` (not for a generator of images) and
+    ``synthesis`` are programs of ``torch.export`` (.pt2) or ONNX graphs
+    (.onnx), for any number of videos, codes and frames; ``model.json``
+    describes their inputs. Each file is loaded again and compared with the
+    model on random inputs of several sizes. The folder appears when all files
+    have passed.
 
     Args:
-        sampler (Sampler): Of the generator.
+        sampler (Sampler): Sampler of the generator.
         out (Path): Folder to make; must not exist yet.
-        formats (sequence): Of 'torch' and 'onnx'. Defaults to 'torch'.
+        formats (sequence): 'torch', 'onnx', or both. Defaults to 'torch'.
 
     Returns:
-        list: The :class:`ExportedFile` s.
+        list: An :class:`ExportedFile` for each file.
 
     Raises:
         InputError: See :func:`check_export`; or the motion codes are those of
-            an LSTM; or a file computes something else than the model.
+            an LSTM; or the results of a file differ from the model's.
     """
     check_export(out, formats)
     encoder = sampler.motion_encoder
@@ -233,7 +234,7 @@ def export_generator(
         (temporary / 'model.json').write_text(f'{about}\n')
         progress = tqdm(total=len(parts) * len(formats), unit='file')
         with progress, warnings.catch_warnings():
-            # torch warns about its own ways.
+            # These warnings are about torch's own code.
             warnings.simplefilter('ignore')
             for name, part in parts.items():
                 program = trace(part)
@@ -247,7 +248,7 @@ def export_generator(
 
 
 def describe(generator: nn.Module, parts: dict[str, Part]) -> dict:
-    """Say what the user of the files has to know."""
+    """Describe the model and its files, for their user."""
     about = {
         'resolution': generator.resolution,
         'z_dim': generator.z_dim,
@@ -269,7 +270,7 @@ def describe(generator: nn.Module, parts: dict[str, Part]) -> dict:
 
 
 def signature(part: Part) -> dict[str, str]:
-    """List the inputs of a part, such as ``z: float32 [N, 512]``."""
+    """Describe the inputs of a part, such as ``z: float32 [N, 512]``."""
     inputs = {}
     for name, value in part.draw(0).items():
         axes = ', '.join(map(str, part.shapes[name]))
@@ -278,7 +279,7 @@ def signature(part: Part) -> dict[str, str]:
 
 
 def dynamic_shapes(part: Part) -> dict[str, dict[int, Dim]]:
-    """Say to torch which axes of the inputs are of any size."""
+    """Return the dynamic axes of the inputs for ``torch.export``."""
     axes = {name: Dim(name, min=least) for name, least in part.axes.items()}
     return {
         key: {i: axes[axis] for i, axis in enumerate(shape) if axis in axes}
@@ -288,8 +289,8 @@ def dynamic_shapes(part: Part) -> dict[str, dict[int, Dim]]:
 
 @torch.no_grad()
 def trace(part: Part) -> ExportedProgram:
-    """Make a program of a part."""
-    # The strict way understands the len() of tensors.
+    """Trace a part as a program."""
+    # Only the strict mode understands len() of a tensor.
     return torch.export.export(
         part,
         tuple(part.draw(1).values()),
@@ -299,7 +300,7 @@ def trace(part: Part) -> ExportedProgram:
 
 
 def save(program: ExportedProgram, part: Part, path: Path) -> None:
-    """Write the program of a part; the suffix tells the format."""
+    """Write the program of a part; the suffix determines the format."""
     if path.suffix == '.pt2':
         torch.export.save(program, path)
         return
@@ -352,7 +353,7 @@ def compare(path: Path, part: Part) -> float:
         float: The largest difference.
 
     Raises:
-        InputError: It exceeds ``TOLERANCE``.
+        InputError: The difference exceeds ``TOLERANCE``.
     """
     run = load(path)
     errors = []

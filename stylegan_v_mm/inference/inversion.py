@@ -1,8 +1,8 @@
-"""Inversion: the styles and the motion noise that show a given video.
+"""Inversion: find the styles and the motion noise of a given video.
 
 Both are optimised together, over all frames, after Karras et al. 2020
 ("Analyzing and Improving the Image Quality of StyleGAN", appendix D). The
-published script optimises the styles of single pictures alone, and never ran.
+published script optimises only the styles, of single pictures.
 """
 
 import math
@@ -20,19 +20,19 @@ from ..models.noise import MotionNoise
 from ..models.sampler import Sampler
 from ..video.pixels import from_bytes
 
-# Of VGG's first map. All that it keeps for the gradient is 16 times as much.
+# Elements of VGG's first feature map. All maps that VGG keeps for the gradient
+# take 16 times as much.
 _MOST_VGG_ELEMENTS = 2**25
 
 
 @dataclass(eq=False)
 class Inversion:
-    """What :func:`invert` found.
+    """Result of :func:`invert`.
 
     Attributes:
-        latents (Latents): Of one video.
-        frames (Tensor): What they show at the times given, uint8
-            [T, 3, H, W].
-        losses (list): Of the best candidate, at each step.
+        latents (Latents): Latents of one video.
+        frames (Tensor): Its frames at the given times, uint8 [T, 3, H, W].
+        losses (list): Loss of the best candidate at each step.
     """
 
     latents: Latents
@@ -43,10 +43,10 @@ class Inversion:
 def pyramid_loss(ours: Tensor, target: Tensor) -> Tensor:
     """Compare videos at all scales: colours, edges, and changes in time.
 
-    The mean squared difference of the frames, of their gradients, and of the
-    differences of neighbouring frames, added up over resolutions from the
-    full one down to 4 pixels. Large shapes find their place by the small
-    resolutions before details count. It needs no weights.
+    The mean squared differences of the frames, of their gradients, and of the
+    differences of neighbouring frames are added up over resolutions from the
+    full one down to 4 pixels. The small resolutions pull large shapes to their
+    position before details matter. No trained network is needed.
 
     Args:
         ours (Tensor): K videos [K, T, 3, H, W], about [-1, 1].
@@ -65,13 +65,13 @@ def pyramid_loss(ours: Tensor, target: Tensor) -> Tensor:
         total = total + sum(x.square().mean((1, 2, 3, 4)) for x in parts)
         if difference.shape[-1] <= 4:
             return total
-        # Averaging is linear: that of the difference is enough.
+        # Averaging is linear: averaging the difference is enough.
         smaller = F.avg_pool2d(difference.flatten(0, 1), 2)
         difference = smaller.unflatten(0, shape)
 
 
 def motion_penalty(motion_z: Tensor) -> Tensor:
-    """Tell how far noise is from normal: mean^2 + (variance - 1)^2.
+    """Measure how far noise is from normal: mean^2 + (variance - 1)^2.
 
     Args:
         motion_z (Tensor): [K, L, motion_z_dim].
@@ -86,15 +86,15 @@ def motion_penalty(motion_z: Tensor) -> Tensor:
 def _in_pieces(
     function: Callable[[slice], Tensor], count: int, most: int
 ) -> Tensor:
-    """Compute frames piece by piece, so that one piece is in memory.
+    """Compute frames in pieces, of which only one is in memory.
 
-    Backwards, each piece is computed again when it is its turn.
+    The backward pass computes each piece again.
 
     Args:
-        function (callable): Takes which of the frames to compute; gives
+        function (callable): Takes the slice of frames to compute; returns
             [K, frames, ...].
-        count (int): How many frames there are, T.
-        most (int): How many may be in memory.
+        count (int): Number of frames, T.
+        most (int): How many frames may be in memory.
 
     Returns:
         Tensor: [K, T, ...].
@@ -125,42 +125,44 @@ def invert(
     lpips: nn.Module | None = None,
     progress: Callable[[int, float, Tensor], object] | None = None,
 ) -> Inversion:
-    """Find the latents whose video is most like a given one.
+    """Find the latents whose video is most similar to a given one.
 
-    Random contents with random motions are compared with it, and the best
-    are optimised. Motion has many local optima, so several start; half of
-    them are given up again and again until one is left. The step size rises,
-    then falls as a cosine; noise on the styles, which fades, keeps them where
-    the generator is at home. A ``KeyboardInterrupt`` ends it with what is
-    found so far.
+    Random contents with random motions are compared with the target, and the
+    best of them are optimised. As motion has many local optima, there are
+    several starts, half of which are dropped again and again until one is
+    left. The step size rises, then falls as a cosine. Fading noise on the
+    styles keeps them where the generator was trained. A
+    ``KeyboardInterrupt`` ends the search with the best result so far.
 
-    As few starts go through the generator at a time, and as few frames of one,
-    that its features take less than 4 GiB, and those of LPIPS, too. What grows
-    with the number of frames are pixels, twelve times those of the target in
-    float32.
+    The generator renders so few starts, and so few frames of one, in a pass
+    that its features take less than 4 GiB, and so do those of LPIPS. Only the
+    memory for pixels grows with the number of frames: it is twelve times that
+    of the target in float32.
 
     Args:
-        sampler (Sampler): Of the generator.
+        sampler (Sampler): Sampler of the generator.
         target (Tensor): Video, uint8 [T, 3, H, W]; or a picture, T = 1.
         t (Tensor): Times of its frames [T], in frames, at least 0.
         c (Tensor, optional): Label [c_dim].
-        space (str): 'w+', styles for each layer, or 'w', the same for all:
-            less exact, better to edit. Defaults to 'w+'.
+        space (str): 'w+' for styles of each layer, or 'w' for one style of
+            all layers, which is less exact but easier to edit. Defaults to
+            'w+'.
         num_steps (int): Steps of Adam. Defaults to 1000.
-        num_candidates (int): Videos to compare at first. Defaults to 64.
-        num_starts (int): How many are optimised at first. Defaults to 8.
+        num_candidates (int): Number of random videos. Defaults to 64.
+        num_starts (int): How many of them are optimised. Defaults to 8.
         lr (float): Largest step size. Defaults to 0.2.
-        motion_weight (float): Of :func:`motion_penalty`. Defaults to 1e-3.
-        seed (int): Of all that is drawn, and of the motion beyond the noise
-            that was optimised. Defaults to 0.
+        motion_weight (float): Weight of :func:`motion_penalty`. Defaults to
+            1e-3.
+        seed (int): Seed of all random numbers, and of the motion beyond the
+            optimised noise. Defaults to 0.
         lpips (nn.Module, optional): An ``LPIPS``, whose distance is added to
-            :func:`pyramid_loss` once a single start is left. It is moved to
+            :func:`pyramid_loss` when a single start is left. It is moved to
             the generator's device.
-        progress (callable, optional): Is told after each step its number, the
-            loss, and the frames so far, [T, 3, H, W] about [-1, 1].
+        progress (callable, optional): Called after each step with its index,
+            the loss, and the frames so far, [T, 3, H, W] about [-1, 1].
 
     Returns:
-        Inversion: What was found.
+        Inversion: The best result.
 
     Raises:
         InputError: A value is out of range, or the sizes do not fit.
@@ -223,7 +225,7 @@ def invert(
             frames = F.interpolate(frames, (vgg_size,) * 2, mode='bilinear')
         return lpips.unit_maps(frames)
 
-    # The target's are kept if they are few enough.
+    # The maps of the target stay in memory if they are few enough.
     wanted_maps = []
     if lpips is not None and num_frames <= vgg_at_once:
         wanted_maps = maps(wanted)
@@ -294,7 +296,8 @@ def invert(
                 codes = None if motion_z is None else motion_z[active[part]]
                 videos = render(styles + noise[part], codes)
                 loss = pyramid_loss(videos, wanted)
-                # LPIPS takes nearly all of the time: it chooses no starts.
+                # LPIPS takes nearly all of the time, so it does not choose
+                # among starts.
                 if lpips is not None and len(active) == 1:
                     loss = loss + perceptual(videos[0])
                 total = loss.sum()

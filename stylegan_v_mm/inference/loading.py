@@ -1,4 +1,4 @@
-"""Finding and loading trained models."""
+"""Find and load trained models."""
 
 import json
 import re
@@ -21,12 +21,12 @@ from ..models.shared import network_config
 from ..registry import MODELS
 from ..zoo import zoo_model, zoo_models
 
-# What mmengine reads.
+# Suffixes of configs that mmengine reads.
 _CONFIGS = ('.py', '.json', '.yaml', '.yml')
 
 
 class ModelFiles(NamedTuple):
-    """What a trained model consists of."""
+    """The files of a trained model."""
 
     config: str
     checkpoint: str
@@ -38,21 +38,21 @@ def find_model(
     """Find the config and the checkpoint of a model.
 
     Args:
-        model (str): A config file; or a work dir, which holds one; or the
-            name of a model in :mod:`stylegan_v_mm.zoo`; or ``OWNER/NAME`` on
-            the Hugging Face hub, downloaded once into its cache. A path that
-            exists wins over a name.
-        weights (str, optional): A checkpoint file or URL, or a work dir, or
-            a name in the zoo. Defaults to None, ``model``'s own.
-        metric (str, optional): Of several checkpoints in a work dir, choose
-            the best by this metric, which ``tools/test.py`` has measured.
-            Defaults to None: the best if training kept it, else the newest.
+        model (str): A config file, a work dir, the name of a model in
+            :mod:`stylegan_v_mm.zoo`, or ``OWNER/NAME`` on the Hugging Face
+            hub, which is downloaded once into the hub's cache. A path that
+            exists takes precedence over a name.
+        weights (str, optional): A checkpoint file or URL, a work dir, or a
+            name in the zoo. Defaults to None, the weights of ``model``.
+        metric (str, optional): Metric that chooses among the checkpoints of a
+            work dir; ``tools/test.py`` must have measured it. Defaults to
+            None: the best checkpoint if training kept it, else the newest.
 
     Returns:
         ModelFiles: The two files; the checkpoint may be a URL.
 
     Raises:
-        InputError: Something is not there.
+        InputError: A file, folder or name does not exist.
     """
     folder, named = Path(model), zoo_model(model)
     if named is not None:
@@ -83,7 +83,7 @@ def best_checkpoint(folder: Path, metric: str | None = None) -> Path:
     """Choose a checkpoint of a work dir, see :func:`find_model`.
 
     Raises:
-        InputError: There is none, or none that is measured by the metric.
+        InputError: There is none, or the metric was measured for none.
     """
     if metric is not None:
         return _best_measured(folder, metric)
@@ -109,11 +109,11 @@ def best_checkpoint(folder: Path, metric: str | None = None) -> Path:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name too long for one
+    except OSError:  # The name is too long.
         return False
 
 
-# The metrics of which more is better; of all others, less is.
+# Of these metrics, greater values are better; of all others, smaller ones.
 _GREATER_IS_BETTER = ('IS', 'Precision', 'Recall', 'Density', 'Coverage')
 
 
@@ -151,8 +151,8 @@ def _best_measured(folder: Path, metric: str) -> Path:
 def download_from_hub(name: str) -> Path:
     """Download a model from the Hugging Face hub into its cache.
 
-    Only a config, weights and measurements are taken. A config is a program:
-    use models of people you trust.
+    Only config, weights and measurements are downloaded. A config is a
+    program: use only models of people whom you trust.
 
     Args:
         name (str): ``OWNER/NAME``.
@@ -161,8 +161,8 @@ def download_from_hub(name: str) -> Path:
         Path: The folder.
 
     Raises:
-        InputError: This is no such name, or there is no such model; or the
-            hub cannot be reached.
+        InputError: The name is not valid, there is no such model, or the hub
+            cannot be reached.
     """
     if not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
         raise InputError(
@@ -201,13 +201,13 @@ def load_sampler(
 
     Args:
         config (str): Config file.
-        checkpoint (str): File of a training run, local path or https URL; or
-            a name in the zoo.
+        checkpoint (str): Checkpoint of a training run, a local path or https
+            URL; or a name in the zoo.
         device (str, optional): Defaults to the GPU if there is one.
         options (dict, optional): Config settings to override.
 
     Returns:
-        Sampler: Of the generator.
+        Sampler: Sampler of the generator.
 
     Raises:
         InputError: A file is missing or damaged, the device is not there, or
@@ -219,14 +219,14 @@ def load_sampler(
 def build_sampler(
     config: dict, checkpoint: str, device: str | None = None
 ) -> Sampler:
-    """Build the generator of a loaded config; see :func:`load_sampler`."""
+    """Build the sampler of a config that is read; see :func:`load_sampler`."""
     if device is None:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     model = config.get('model', {})
     if 'type' not in model.get('generator', {}):
         raise InputError('model.generator must be a dict with a type')
     weights = average_weights(load_checkpoint(checkpoint))
-    # Another library's run may have left its scope behind.
+    # A run of another library may have left its scope.
     scope = config.get('default_scope', MODELS.scope)
     with DefaultScope.overwrite_default_scope(scope), refusals('model'):
         generator = MODELS.build(network_config(model, 'generator'))

@@ -1,8 +1,8 @@
 """Edits of a region: a mask on frame 0, found again at every time.
 
 All frames of a video share their styles and differ in the motion code alone.
-So what a place of a frame shows can be told from the features there, and the
-same thing has like features at any other time.
+So the features at a pixel identify what it shows, and the same thing has
+similar features at any other time.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,10 +23,10 @@ from ..models.latents import Latents
 from ..models.sampler import Sampler
 
 # Features are compared at most at this resolution: the number of pairs of
-# places grows with its fourth power.
+# pixels grows with its fourth power.
 MAX_RESOLUTION = 64
-# What a distance of half a frame costs, in cosines. Nothing else tells apart
-# the places of a plain background.
+# Penalty for a distance of half a frame, in units of the cosine. Nothing else
+# distinguishes the pixels of a plain background.
 DISTANCE_WEIGHT = 0.03
 
 
@@ -36,7 +36,7 @@ class RegionFrames(NamedTuple):
     Attributes:
         before (Tensor): [T, 3, H, W], about [-1, 1].
         after (Tensor): [T, 3, H, W], about [-1, 1].
-        masks (Tensor): What is edited, [T, H, W] in [0, 1].
+        masks (Tensor): Edited region, [T, H, W] in [0, 1].
     """
 
     before: Tensor
@@ -48,14 +48,14 @@ def read_mask(path: Path, resolution: int) -> Tensor:
     """Read a mask: white where to edit, black elsewhere.
 
     Args:
-        path (Path): A picture, square as frames are.
-        resolution (int): Of the frames.
+        path (Path): A square picture.
+        resolution (int): Resolution of the frames.
 
     Returns:
         Tensor: [resolution, resolution] in [0, 1].
 
     Raises:
-        InputError: It is missing, no picture, not square or all black.
+        InputError: The file is missing, not a picture, not square, or black.
     """
     try:
         image = Image.open(path).convert('L')
@@ -86,21 +86,24 @@ def resize(masks: Tensor, resolution: int) -> Tensor:
 
 
 def carry_mask(mask: Tensor, reference: Tensor, features: Tensor) -> Tensor:
-    """Find a region again by what lies in it.
+    """Find a region again in other frames, by its features.
 
-    Each place takes on the mask of that place of the reference frame whose
-    features are most like its own, by their cosine, and which is not far.
-    There are no steps from frame to frame over which errors could add up.
+    Each pixel takes the mask of the pixel of the reference frame whose
+    features are most similar, by their cosine, less a penalty for distance.
+    All frames are compared with the reference frame, so that errors do not
+    accumulate from frame to frame.
 
-    A thing that has become tiny is more like the ground it stands on than
-    like any one place of itself. So where nothing was found in a frame, the
-    region is what is most like it as a whole, if more so than any place apart
-    from it was in the reference frame. Where the thing is gone, nothing is,
-    unless the ground has become more like it.
+    An object that has become tiny is more similar to the ground around it
+    than to any single pixel of its own. So where a frame has no region by that
+    rule, the region is where the features are most similar to the region's
+    mean, provided that they are more similar than those of any pixel outside
+    of the region were in the reference frame. If the object is gone, there is
+    no such pixel, unless the ground has become more similar to it.
 
     Args:
-        mask (Tensor): On the reference frame, [h, w] in [0, 1], not all 0.
-        reference (Tensor): Features of that frame [C, h, w].
+        mask (Tensor): Region in the reference frame, [h, w] in [0, 1], not
+            all 0.
+        reference (Tensor): Features of the reference frame [C, h, w].
         features (Tensor): Features of other frames [T, C, h, w].
 
     Returns:
@@ -113,7 +116,7 @@ def carry_mask(mask: Tensor, reference: Tensor, features: Tensor) -> Tensor:
     # A thin line may have become faint at this resolution.
     half = mask.max() / 2
     region = mask.flatten() > half
-    # Features at the rim are partly those of the region.
+    # Features near the region are partly those of the region.
     apart = F.max_pool2d(mask[None], 5, 1, 2).flatten() <= half
     whole = F.normalize(reference[:, region].mean(1), dim=0)
     way = cost[:, region].amin(1)
@@ -125,7 +128,7 @@ def carry_mask(mask: Tensor, reference: Tensor, features: Tensor) -> Tensor:
         found = mask.flatten()[nearest]
         if found.max() <= half:
             alike = whole @ frame - way
-            # Half as high as the peak, for the ground may change as well.
+            # Half the height of the peak, as the ground may change as well.
             height = (limit + alike.max().clamp(limit)) / 2
             found = (alike > height).to(mask)
         masks.append(found.reshape(mask.shape))
@@ -137,12 +140,12 @@ def carry_mask(mask: Tensor, reference: Tensor, features: Tensor) -> Tensor:
 
 @contextmanager
 def changed_blocks(network: nn.Module, change: Callable) -> Iterator[None]:
-    """Pass what the synthesis blocks give through a function, for a while.
+    """Pass the outputs of the synthesis blocks through a function.
 
     Args:
         network (nn.Module): A ``StyleGANVGenerator``.
-        change (callable): Takes a block's number, features and colours;
-            returns both, or None to leave them as they are.
+        change (callable): Takes the index of a block, its features and
+            colours; returns both, or None to leave them as they are.
     """
 
     def hook(number: int) -> Callable:
@@ -168,20 +171,20 @@ def render_region(
     t: Tensor,
     chunk: int = 16,
 ) -> Iterator[RegionFrames]:
-    """Render a video of which a region is edited.
+    """Render a video, a region of which is edited.
 
     After each synthesis block, features and colours outside of the region are
-    those of the unedited video; inside, the edited network goes on with what
-    it sees around.
+    replaced by those of the unedited video, so that the next block sees the
+    edited region in its old surroundings.
 
     Args:
-        sampler (Sampler): Of the generator.
-        latents (Latents): Of one video.
-        ws (Tensor): Its edited style vectors [1, num_ws, w_dim].
-        mask (Tensor): The region at time 0, [H, W] in [0, 1].
-        t (Tensor): Times [T], in frames, any order.
-        chunk (int): Frames rendered at a time; fewer where they would take
-            more than 4 GiB. Defaults to 16.
+        sampler (Sampler): Sampler of the generator.
+        latents (Latents): Latents of one video.
+        ws (Tensor): Edited style vectors [1, num_ws, w_dim].
+        mask (Tensor): Region at time 0, [H, W] in [0, 1].
+        t (Tensor): Times [T], in frames, in any order.
+        chunk (int): Frames rendered at a time; fewer if they would take more
+            than 4 GiB. Defaults to 16.
 
     Yields:
         RegionFrames: The next frames, at most ``chunk``.
@@ -209,7 +212,7 @@ def render_region(
         return old_x.lerp(x, share.to(x)), old_rgb.lerp(rgb, share)
 
     reference = plain(t.new_zeros(1))[2][0]
-    # The features of all blocks are kept, before and after the edit.
+    # The features of all blocks stay in memory, before and after the edit.
     for times in t.split(min(chunk, sampler.frames_at_once(2))):
         before, outputs, features = plain(times)
         masks = carry_mask(mask, reference, features)

@@ -1,4 +1,4 @@
-"""What fixes a video at every time: styles, motion noise, label."""
+"""Latents determine a video at every time: styles, motion noise, label."""
 
 import os
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Latents:
 
     Attributes:
         ws (Tensor): Style vectors [N, num_ws, w_dim].
-        motions (list): The N videos' motion noise.
+        motions (list): Motion noise of the N videos.
         c (Tensor, optional): One-hot labels [N, c_dim].
     """
 
@@ -40,12 +40,13 @@ class Latents:
     def save(self, path: str | os.PathLike) -> None:
         """Write a file ``NAME.safetensors``, complete or not at all.
 
-        Its tensors: ``ws``; ``c`` if there are labels; ``motion_seed``,
-        ``first_code`` and ``period`` (0 for none), int64 [N]; and for each
-        video with given codes ``motion_z.i`` [L, motion_z_dim].
+        It holds the tensors ``ws``; ``c`` if there are labels;
+        ``motion_seed``, ``first_code`` and ``period`` (0 for none), int64
+        [N]; and ``motion_z.i`` [L, motion_z_dim] for each video i with given
+        codes.
 
         Args:
-            path: File to write.
+            path: The file.
 
         Raises:
             InputError: It cannot be written.
@@ -63,7 +64,7 @@ class Latents:
                 codes = motion.codes.detach().cpu().float()
                 tensors[f'motion_z.{i}'] = codes.contiguous()
         with atomic_write(Path(path)) as temporary:
-            # Its own save_file makes files that none but their owner may read.
+            # safetensors' save_file makes files that only their owner reads.
             temporary.write_bytes(save(tensors))
 
     @classmethod
@@ -72,14 +73,14 @@ class Latents:
 
         Args:
             path: The file.
-            generator (nn.Module): A ``StyleGANVGenerator``, which the latents
+            generator (nn.Module): The ``StyleGANVGenerator`` that the latents
                 have to fit.
 
         Returns:
             Latents: On the generator's device.
 
         Raises:
-            InputError: It is missing, damaged, or of another generator.
+            InputError: The file is missing, damaged, or of another generator.
         """
         if not Path(path).is_file():
             raise InputError(
@@ -106,10 +107,10 @@ class Latents:
                 for motion in motions
                 for n in (motion.seed, motion.first_code, motion.period or 0)
             ):
-                raise TypeError('a seed or a place is no whole number')
+                raise TypeError('a seed or position is not a whole number')
         except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise InputError(
-                f'{path} is no file of latents: {error}'
+                f'{path} is not a file of latents: {error}'
             ) from error
         n = len(motions)
         shapes: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
@@ -133,7 +134,7 @@ class Latents:
 
 
 def random_labels(seeds: Sequence[int], c_dim: int) -> Tensor | None:
-    """Draw the classes of videos from their seeds, all equally likely.
+    """Draw a class for each seed; all classes are equally likely.
 
     Args:
         seeds (sequence): N integers.
@@ -198,11 +199,11 @@ def decompose(latents: Latents) -> Latents:
     """Pair every motion with every content.
 
     Args:
-        latents (Latents): Of n videos.
+        latents (Latents): Latents of n videos.
 
     Returns:
-        Latents: Of n^2 videos: row by row, rows share a motion, columns a
-        content.
+        Latents: Latents of n^2 videos, row by row: a row shares a motion, and
+        a column shares a content.
     """
     n = len(latents)
     c = None if latents.c is None else latents.c.repeat(n, 1)

@@ -78,14 +78,21 @@ class Sampler:
             Latents: Latents of N videos, on the generator's device.
         """
         network = self.generator
-        z = [seeded_noise(s, CONTENT, 0, 1, network.z_dim) for s in seeds]
+        first_row = dict(first=0, count=1, width=network.z_dim)
+        z = [seeded_noise(seed, CONTENT, **first_row) for seed in seeds]
         z = torch.cat(z).to(self.device)
         if c is not None:
             c = c.to(self.device, torch.float32)
         center = None
         if c is not None and network.c_dim > 0 and truncation_psi != 1:
             center = self.class_center(c)
-        ws = network.map(z, c, truncation_psi, truncation_cutoff, center)
+        ws = network.map(
+            z,
+            c,
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+            center=center,
+        )
         motion_seeds = seeds if motion_seeds is None else motion_seeds
         motions = [MotionNoise(s, period=period) for s in motion_seeds]
         return Latents(ws, motions, c)
