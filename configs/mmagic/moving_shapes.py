@@ -17,10 +17,10 @@ inception = None  # a path; None: mmagic downloads it
 model_wrapper_cfg = dict(type='stylegan_v_mm.EqualReplicas')
 model = dict(
     type='stylegan_v_mm.StyleGANV',
+    resolution=resolution,
     data_preprocessor=dict(type='BaseDataPreprocessor'),
     generator=dict(
         type='stylegan_v_mm.StyleGANVGenerator',
-        resolution=resolution,
         z_dim=64,
         w_dim=64,
         motion_z_dim=64,
@@ -32,7 +32,6 @@ model = dict(
     ),
     discriminator=dict(
         type='stylegan_v_mm.StyleGANVDiscriminator',
-        resolution=resolution,
         channel_base=1024,
         channel_max=64,
         conv_clamp=None,

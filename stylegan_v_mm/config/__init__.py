@@ -9,8 +9,8 @@ variables, as in a spreadsheet::
 
 Formulas are computed after all inheritance and command-line options, so that
 a config which sets ``resolution = 128`` changes every place that uses it.
-``VideoGANRunner.from_cfg`` computes them, too; other parts of a config are
-built of what :func:`load_config` returns.
+:func:`load_config` computes them, and so does ``VideoGANRunner.from_cfg``.
+Build single parts from a config that :func:`load_config` has returned.
 """
 
 from .loading import load_config, resolve_config

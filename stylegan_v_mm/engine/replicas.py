@@ -8,22 +8,22 @@ from ..registry import MODEL_WRAPPERS
 
 @MODEL_WRAPPERS.register_module()
 class EqualReplicas:
-    """Start a model equal on all processes; it stays what it is.
+    """Give all processes the weights of the main process.
 
-    For ``model_wrapper_cfg``, in place of DistributedDataParallel:
-    ``StyleGANV`` averages its gradients itself, by one all-reduce a step, and
-    ``ClipTrainLoop`` sets equal random states before each. No module is put
-    around the model, so that its methods and parameters keep their names.
+    ``model_wrapper_cfg`` names this class in place of DistributedDataParallel.
+    ``StyleGANV`` averages its gradients itself, with one all-reduce per step,
+    and ``ClipTrainLoop`` sets equal random states before each iteration. No
+    module wraps the model, so its methods and parameters keep their names.
     """
 
     def __new__(cls, module: nn.Module) -> nn.Module:  # type: ignore[misc]
-        """Copy all weights and buffers from the main process.
+        """Broadcast all weights and buffers.
 
         Args:
-            module (nn.Module): A model, on its device.
+            module (nn.Module): A model on its device.
 
         Returns:
-            nn.Module: The same one.
+            nn.Module: The same model.
         """
         for value in module.state_dict().values():
             broadcast(value)

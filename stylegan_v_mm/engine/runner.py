@@ -37,7 +37,7 @@ from ..registry import RUNNERS
 from .optim import param_groups
 from .replicas import EqualReplicas
 
-# What a run needs together to train, and to measure.
+# Training, validation and test need all three of their parts.
 _PHASES = (
     ('train_dataloader', 'train_cfg', 'optim_wrapper'),
     ('val_dataloader', 'val_cfg', 'val_evaluator'),
@@ -66,16 +66,16 @@ class VideoGANRunner(Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Config | dict) -> 'VideoGANRunner':
-        """Build a runner; the config's formulas are computed before.
+        """Compute the formulas of a config and build a runner from it.
 
         Args:
-            cfg (Config): See :func:`stylegan_v_mm.config.resolve_config`. Its
-                ``work_dir`` is ``work_dirs/NAME_OF_THE_CONFIG`` by default.
+            cfg (Config): See :func:`stylegan_v_mm.config.resolve_config`.
+                ``work_dir`` defaults to ``work_dirs/NAME_OF_THE_CONFIG``.
 
         Raises:
-            InputError: See there; or a part of a run is missing or cannot be
-                built of its values, the batch cannot be divided, or the work
-                dir cannot be written to.
+            InputError: See :func:`stylegan_v_mm.config.resolve_config`; or a
+                part of the run is missing or cannot be built, the batch
+                cannot be divided, or the work dir is not writable.
         """
         config = resolve_config(cfg)
         name = config.filename or 'config'

@@ -1,10 +1,10 @@
-"""What both networks of a model share."""
+"""Settings that both networks of a model share."""
 
 import inspect
 
 from ..registry import MODELS
 
-# Arguments of the networks, and those of the model that set them.
+# Arguments of the networks -> the arguments of the model that set them.
 _SHARED = dict(
     resolution='resolution',
     c_dim='num_classes',
@@ -18,17 +18,17 @@ _SHARED = dict(
 
 
 def network_config(model: dict, name: str) -> dict:
-    """Return the config of a network, with what the model's config shares.
+    """Complete the config of a network with the model's shared settings.
 
-    A network gets the values that its constructor names, unless its own
-    config has them.
+    A network gets the settings that its constructor accepts and its own
+    config does not set.
 
     Args:
         model (dict): Config of a ``StyleGANV``.
         name (str): 'generator' or 'discriminator'.
 
     Returns:
-        dict: For ``MODELS.build``.
+        dict: A config for ``MODELS.build``.
     """
     config = dict(model[name])
     kind = config.get('type')

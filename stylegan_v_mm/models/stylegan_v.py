@@ -50,10 +50,10 @@ class StyleGANV(BaseModel):
         generator (dict): Config of the generator.
         discriminator (dict): Config of the discriminator.
         r1_gamma (float): Weight of the R1 penalty.
-        resolution (int, optional): Width and height of a frame. This and the
-            next five are for both networks, as far as they take them and
-            their own configs do not set them. Defaults to None, as for the
-            others: what the networks have.
+        resolution (int, optional): Width and height of a frame. This setting
+            and the next five go to each network that accepts them and whose
+            own config does not set them. They default to None, which leaves
+            them to the networks.
         num_classes (int, optional): ``c_dim`` of the networks; 0 for none.
         num_frames (int, optional): Frames a training clip.
         max_num_frames (int, optional): Longest clip in the data, in frames;
