@@ -21,19 +21,20 @@ from ..visualizer import VideoVisualizer
 class VideoPreviewHook(Hook):
     """Write videos of the average generator during training.
 
-    ``WORK_DIR/previews/iter_N.mp4`` holds two grids of the same contents
-    from fixed seeds: each with a motion of its own on the left, all with one
-    shared motion on the right. ``preview.png`` beside the folder shows some
-    frames of the newest one. A ``VideoVisualizer`` gets the video, too.
+    ``WORK_DIR/previews/iter_N.mp4`` shows two grids of the same contents, from
+    fixed seeds: on the left each video has its own motion, on the right all
+    share one motion. ``WORK_DIR/preview.png`` shows some frames of the newest
+    preview. A ``VideoVisualizer`` gets the video, too.
 
     Args:
-        interval (int): Iterations between two previews.
-        num_videos (int): Videos a grid. Defaults to 16.
-        num_frames (int): Frames a video. Defaults to 64.
-        fps (float): Frames a second of the file. Defaults to 25.
+        interval (int): Iterations from one preview to the next.
+        num_videos (int): Videos per grid. Defaults to 16.
+        num_frames (int): Frames per video. Defaults to 64.
+        fps (float): Frames per second of the file. Defaults to 25.
 
     Raises:
-        InputError: ``interval``, ``num_videos`` or ``num_frames`` is below 1.
+        InputError: ``interval``, ``num_videos`` or ``num_frames`` is below 1,
+            or ``fps`` is not positive.
     """
 
     # After DivergenceHook.
@@ -75,26 +76,18 @@ class VideoPreviewHook(Hook):
         """Render both grids and write the files."""
         labels = getattr(runner.train_dataloader.dataset, 'labels', None)
         if labels is None:
-            # A data set of the user's own: one class after another.
+            # A data set of another class: its classes take turns.
             c_dim = runner.model.c_dim
             labels = np.eye(max(c_dim, 1), c_dim, dtype=np.float32)
         t = torch.arange(self.num_frames)
         sampler = runner.model.sampler()
 
         def grid(motion_seed: int | None) -> torch.Tensor:
-            videos = [
-                torch.cat(
-                    list(
-                        sampler.sample_video(
-                            seed,
-                            t,
-                            torch.from_numpy(labels[seed % len(labels)]),
-                            motion_seed,
-                        )
-                    )
-                )
-                for seed in range(self.num_videos)
-            ]
+            videos = []
+            for seed in range(self.num_videos):
+                c = torch.from_numpy(labels[seed % len(labels)])
+                video = sampler.sample_video(seed, t, c, motion_seed)
+                videos.append(torch.cat(list(video)))
             columns = int(self.num_videos**0.5)
             return video_grid(torch.stack(videos), columns)
 
