@@ -1,6 +1,8 @@
 """Formulas of configs: strings that start with "="."""
 
 import ast
+import operator
+from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import Config
@@ -9,11 +11,16 @@ from ..errors import InputError, nearest
 from ..registry import is_formula
 
 _FUNCTIONS = dict(min=min, max=max, round=round, int=int)
-# Arithmetic, and nothing that chooses.
-_NODES = (
-    *(ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Call),
-    *(ast.BinOp, ast.operator, ast.UnaryOp, ast.USub),
-)
+_OPERATORS: dict[type, Callable] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+_MISTAKES = ArithmeticError, SyntaxError, TypeError, ValueError
 
 
 def compute_formulas(config: Config, builtins: dict) -> set[str]:
@@ -39,22 +46,23 @@ def compute_formulas(config: Config, builtins: dict) -> set[str]:
             raise InputError(f'variables depend on themselves: {cycle}')
         return resolve(config[name], name, (*pending, name))
 
-    def compute(formula: str, pending: tuple[str, ...]) -> Any:
-        tree = ast.parse(formula[1:].strip(), mode='eval')
-        nodes = list(ast.walk(tree))
-        if not all(isinstance(node, _NODES) for node in nodes):
-            raise InputError(
-                'only numbers, variables, arithmetic, min, max, round and int '
-                'are known'
-            )
-        names = {node.id for node in nodes if isinstance(node, ast.Name)}
-        values = {n: variable(n, pending) for n in names - _FUNCTIONS.keys()}
-        code = compile(tree, formula, 'eval')
-        try:
-            return eval(code, {'__builtins__': {}}, _FUNCTIONS | values)
-        except (ArithmeticError, TypeError, ValueError) as error:
-            shown = ', '.join(f'{k}={v!r}' for k, v in sorted(values.items()))
-            raise InputError(f'{error}, with {shown}') from error
+    def evaluate(node: ast.AST, pending: tuple[str, ...]) -> Any:
+        match node:
+            case ast.Constant():
+                return node.value
+            case ast.Name():
+                return variable(node.id, pending)
+            case ast.UnaryOp(op=ast.USub()):
+                return -evaluate(node.operand, pending)
+            case ast.BinOp() if compute := _OPERATORS.get(type(node.op)):
+                left = evaluate(node.left, pending)
+                return compute(left, evaluate(node.right, pending))
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
+                values = [evaluate(arg, pending) for arg in args]
+                if name in _FUNCTIONS:
+                    return _FUNCTIONS[name](*values)
+        known = 'numbers, variables, arithmetic, min, max, round and int'
+        raise InputError(f'only {known} are known')
 
     def resolve(value: Any, path: str, pending: tuple[str, ...] = ()) -> Any:
         if isinstance(value, dict):
@@ -68,11 +76,11 @@ def compute_formulas(config: Config, builtins: dict) -> set[str]:
             )
         elif is_formula(value):
             try:
-                return compute(value, pending)
-            except (SyntaxError, ValueError) as error:
-                raise InputError(
-                    f'{path}: formula {value!r}: {error}'
-                ) from error
+                tree = ast.parse(value[1:].strip(), mode='eval')
+                return evaluate(tree.body, pending)
+            except _MISTAKES as error:
+                where = f'{path}: formula {value!r}'
+                raise InputError(f'{where}: {error}') from error
         return value
 
     resolve(config._cfg_dict, '')
