@@ -79,7 +79,7 @@ def test_a_variable_set_below_reaches_all_that_was_inherited(write):
             ['depend on themselves', 'a -> b'],
         ),
         ("model = dict(x='= 1 +')", ['model.x', '= 1 +']),
-        ("a = 0\nmodel = dict(x='= 1 / a')", ['model.x', 'a=0', 'zero']),
+        ("a = 0\nmodel = dict(x='= 1 / a')", ['model.x', '1 / a', 'zero']),
         ("model = dict(x='= open(1)')", ['model.x', 'open']),
         (
             "a = 1\nmodel = dict(x='= 1 if a else 0')",

@@ -10,7 +10,6 @@ from mmengine.config import Config
 from ..errors import InputError, nearest
 from ..registry import is_formula
 
-# Arithmetic, and nothing that chooses.
 _FUNCTIONS: dict[str, Callable] = dict(min=min, max=max, round=round, int=int)
 _OPERATORS: dict[type, Callable] = {
     ast.Add: operator.add,
@@ -21,6 +20,7 @@ _OPERATORS: dict[type, Callable] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
+_MISTAKES = ArithmeticError, SyntaxError, TypeError, ValueError
 
 
 def compute_formulas(config: Config, builtins: dict) -> set[str]:
@@ -46,37 +46,23 @@ def compute_formulas(config: Config, builtins: dict) -> set[str]:
             raise InputError(f'variables depend on themselves: {cycle}')
         return resolve(config[name], name, (*pending, name))
 
-    def compute(formula: str, pending: tuple[str, ...]) -> Any:
-        values: dict[str, Any] = {}
-
-        def evaluate(node: ast.AST) -> Any:
-            match node:
-                case ast.Constant():
-                    return node.value
-                case ast.Name(id=name):
-                    return values.setdefault(name, variable(name, pending))
-                case ast.UnaryOp(op=ast.USub()):
-                    return -evaluate(node.operand)
-                case ast.BinOp() if type(node.op) in _OPERATORS:
-                    left, right = evaluate(node.left), evaluate(node.right)
-                    return _OPERATORS[type(node.op)](left, right)
-                case ast.Call(func=ast.Name(id=name), keywords=[]) if (
-                    name in _FUNCTIONS
-                ):
-                    return _FUNCTIONS[name](*map(evaluate, node.args))
-            raise InputError(
-                'only numbers, variables, arithmetic, min, max, round and int '
-                'are known'
-            )
-
-        tree = ast.parse(formula[1:].strip(), mode='eval')
-        try:
-            return evaluate(tree.body)
-        except InputError:
-            raise
-        except (ArithmeticError, TypeError, ValueError) as error:
-            shown = ', '.join(f'{k}={v!r}' for k, v in sorted(values.items()))
-            raise InputError(f'{error}, with {shown}') from error
+    def evaluate(node: ast.AST, pending: tuple[str, ...]) -> Any:
+        match node:
+            case ast.Constant():
+                return node.value
+            case ast.Name():
+                return variable(node.id, pending)
+            case ast.UnaryOp(op=ast.USub()):
+                return -evaluate(node.operand, pending)
+            case ast.BinOp() if compute := _OPERATORS.get(type(node.op)):
+                left = evaluate(node.left, pending)
+                return compute(left, evaluate(node.right, pending))
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
+                values = [evaluate(arg, pending) for arg in args]
+                if name in _FUNCTIONS:
+                    return _FUNCTIONS[name](*values)
+        known = 'numbers, variables, arithmetic, min, max, round and int'
+        raise InputError(f'only {known} are known')
 
     def resolve(value: Any, path: str, pending: tuple[str, ...] = ()) -> Any:
         if isinstance(value, dict):
@@ -90,11 +76,11 @@ def compute_formulas(config: Config, builtins: dict) -> set[str]:
             )
         elif is_formula(value):
             try:
-                return compute(value, pending)
-            except (SyntaxError, ValueError) as error:
-                raise InputError(
-                    f'{path}: formula {value!r}: {error}'
-                ) from error
+                tree = ast.parse(value[1:].strip(), mode='eval')
+                return evaluate(tree.body, pending)
+            except _MISTAKES as error:
+                where = f'{path}: formula {value!r}'
+                raise InputError(f'{where}: {error}') from error
         return value
 
     resolve(config._cfg_dict, '')
