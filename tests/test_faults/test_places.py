@@ -9,10 +9,9 @@ import pytest
 from faults import CONFIG, OPTIONS
 from real_process import ROOT
 
+UNICODE = 'Фильмы 映画 🎬 ü'
 NAMES = {
-    'spaces': 'a  folder of mine ',
-    'unicode': 'Фильмы 映画 🎬 ü',
-    'a hash and more': 'a#b%20c&d;$e\'f"g[h]{i}=j',
+    'spaces, Unicode and signs': f' a  {UNICODE} #%20&;$e\'"[h]{{i}}=j ',
     '200 characters': 200 * 'x',
 }
 
@@ -88,26 +87,25 @@ def test_data_that_cannot_be_written(tools, job, tmp_path, tried):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'env',
+    ('train_env', 'test_env'),
     [
-        dict(LC_ALL='xx'),
-        dict(LC_ALL='POSIX', LANG='garbage'),
+        (dict(LC_ALL='xx'), dict(LC_ALL='POSIX', LANG='garbage')),
         # ASCII: what Python would do there, were it not to know better.
-        dict(LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0'),
+        2 * (dict(LC_ALL='C', PYTHONUTF8='0', PYTHONCOERCECLOCALE='0'),),
     ],
-    ids=lambda env: ' '.join(env.values()),
+    ids=['unknown', 'ASCII'],
 )
-def test_locales(job, tmp_path, tried, env):
+def test_locales(job, tmp_path, tried, train_env, test_env):
     # Python forced to ASCII can name no other files.
-    folder = tmp_path / ('a' if 'PYTHONUTF8' in env else NAMES['unicode'])
+    folder = tmp_path / ('a' if 'PYTHONUTF8' in train_env else UNICODE)
     folder.mkdir()
     shutil.copytree(job.data, folder / 'data')
     config = folder / 'config.py'
     text = CONFIG.format(data_root='data')
-    config.write_text(f'# {NAMES["unicode"]}\n{text}', 'utf-8')
-    for words in (
-        ['train.py', config, '--work-dir', folder / 'work'],
-        ['test.py', config, folder / 'work/iter_1.pth'],
+    config.write_text(f'# {UNICODE}\n{text}', 'utf-8')
+    for env, *words in (
+        (train_env, 'train.py', config, '--work-dir', folder / 'work'),
+        (test_env, 'test.py', config, folder / 'work/iter_1.pth'),
     ):
         process = subprocess.run(
             [sys.executable, ROOT / 'tools' / words[0], *words[1:], *OPTIONS],
@@ -118,4 +116,4 @@ def test_locales(job, tmp_path, tried, env):
         )
         assert process.returncode == 0, process.stderr.decode()
         assert b'Traceback' not in process.stderr, process.stderr.decode()
-    tried(f'locale {" ".join(env.values())}', 'all works')
+        tried(f'locale {" ".join(env.values())}', 'all works')
