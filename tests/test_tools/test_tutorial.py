@@ -7,6 +7,8 @@ import os
 import pytest
 from real_process import ROOT
 
+from stylegan_v_mm.zoo import zoo_models
+
 nbformat = pytest.importorskip('nbformat')
 nbclient = pytest.importorskip('nbclient')
 
@@ -23,7 +25,6 @@ found_values = dict(
     latents=len(again),
     inverted=list(found.frames.shape),
     edit=edit_change.min().item(),
-    distances=[x for x in lines if x.startswith('FVD-random:')],
 )
 print(found_values)
 """
@@ -41,21 +42,22 @@ def test_stored_outputs_are_there_and_whole(notebook):
     assert counts == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
     assert not any(output.output_type == 'error' for output in outputs)
-    pictures = [x for x in outputs if 'image/png' in x.get('data', {})]
+    pictures = [
+        output
+        for output in outputs
+        if {'image/jpeg', 'image/gif'} & output.get('data', {}).keys()
+    ]
     assert len(pictures) > 8
     assert NOTEBOOK.stat().st_size < 2e6
 
 
 @pytest.mark.slow
-def test_it_runs_on_a_clone_without_a_model(notebook, tmp_path):
+def test_it_runs_on_a_fresh_clone(notebook, tmp_path):
     notebook = copy.deepcopy(notebook)
     parameters = f"""
-work_dir = {str(tmp_path / 'work')!r}
-data_root = {str(tmp_path / 'data')!r}
-train_iters = 4
-num_train_videos = 12
-num_test_videos = 8
-inversion_steps = 3
+model = 'rc_track_64'
+out_dir = {str(tmp_path)!r}
+inversion_steps = 2
 """
     (cell,) = [
         cell
@@ -80,15 +82,13 @@ inversion_steps = 3
     client.execute(env=environment)
     (output,) = notebook.cells[-1].outputs
     found = ast.literal_eval(output.text)
-    assert found['checkpoint'] == str(tmp_path / 'work/iter_4.pth')
-    assert found['videos'] == [4, 24, 3, 32, 32]
-    assert found['alone_error'] <= 1
+    assert found['checkpoint'] == zoo_models()['rc_track_64'].weights
+    assert found['videos'] == [4, 24, 3, 64, 64]
+    assert found['alone_error'] <= 5  # in bfloat16
     assert found['slow_error'] < 1e-5
     *steps, seam = found['loop_steps']
     assert 0 < seam <= max(steps)
-    assert found['written'] == [str(tmp_path / 'work/tutorial/6.mp4')]
+    assert found['written'] == [str(tmp_path / '3.mp4')]
     assert found['latents'] == 4
-    assert found['inverted'] == [16, 3, 32, 32]
+    assert found['inverted'] == [16, 3, 64, 64]
     assert found['edit'] > 0
-    (line,) = found['distances']
-    assert float(line.split()[1]) > 0
