@@ -116,8 +116,8 @@ class ClipTrainLoop(BaseLoop):
         runner.call_hook('before_train_epoch')
         if runner.val_loop and self._iter == self.val_begin == 0:
             runner.val_loop.run()
-        # Closed, it ends the workers, who are deaf to SIGTERM, before Python's
-        # exit waits for them.
+        # Closing it ends the workers, which ignore SIGTERM: Python's exit
+        # would wait for them.
         with closing(self._batches()) as batches:
             while self._iter < self.max_iters and not self.stop_training:
                 self.run_iter(next(batches))

@@ -267,7 +267,7 @@ class VideoGANRunner(Runner):
         self._log_differences(filename)
 
     def _log_differences(self, filename: str) -> None:
-        """Say how the run before a checkpoint differed from this one."""
+        """Log how the run that saved a checkpoint differed from this one."""
         before = config_values(f'{self._meta.get("cfg", "")}')
         now = config_values(self.cfg.pretty_text)
         taken: list[str] = []

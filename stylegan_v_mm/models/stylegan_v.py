@@ -396,17 +396,20 @@ class StyleGANV(BaseModel):
         optimizer.step()
         optimizer.zero_grad()
 
-    @torch.no_grad()
-    def update_ema(self, num_clips: int) -> None:
-        """Update the average generator after a step on so many clips."""
+    def ema_beta(self, num_clips: int) -> float:
+        """Return the share of the average that so many clips leave of it."""
         half_life = self.ema_kimg * 1000
         if self.ema_rampup is not None:
             half_life = min(half_life, int(self.frames_seen) * self.ema_rampup)
-        beta = 0.5 ** (num_clips / max(half_life, 1e-8))
+        return 0.5 ** (num_clips / max(half_life, 1e-8))
+
+    @torch.no_grad()
+    def update_ema(self, num_clips: int) -> None:
+        """Update the average generator after a step on so many clips."""
         torch._foreach_lerp_(
             list(self.generator_ema.parameters()),
             list(self.generator.parameters()),
-            1 - beta,
+            1 - self.ema_beta(num_clips),
         )
         pairs = zip(self.generator_ema.buffers(), self.generator.buffers())
         for average, current in pairs:

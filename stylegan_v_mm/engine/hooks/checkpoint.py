@@ -117,7 +117,7 @@ class SafeCheckpointHook(CheckpointHook):
             remove_unfinished(Path(self.out_dir))
 
     def _check_name(self, runner: Runner) -> None:
-        """Refuse a ``save_best`` that no metric will give."""
+        """Check that a metric provides ``save_best``."""
         if not self.save_best:
             return
         name, known = self.save_best[0], []

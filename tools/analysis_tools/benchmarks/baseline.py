@@ -386,10 +386,7 @@ class PerFrameGAN(StyleGANV):
     @torch.no_grad()
     def update_ema(self, num_clips: int) -> None:
         """Move the average generator, one parameter after another."""
-        half_life = self.ema_kimg * 1000
-        if self.ema_rampup is not None:
-            half_life = min(half_life, int(self.frames_seen) * self.ema_rampup)
-        beta = 0.5 ** (num_clips / max(half_life, 1e-8))
+        beta = self.ema_beta(num_clips)
         averages, currents = self.generator_ema, self.generator
         for average, current in zip(
             averages.parameters(), currents.parameters()
