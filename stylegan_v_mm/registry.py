@@ -4,6 +4,7 @@ A config of another OpenMMLab library names our parts with the scope in
 front, e.g. ``type='stylegan_v_mm.StyleGANVGenerator'``.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,28 @@ _SCOPE = 'stylegan_v_mm'
 def is_formula(value: object) -> bool:
     """Return whether a value of a config is still to be computed."""
     return isinstance(value, str) and value.startswith('=')
+
+
+def argument_takers(kind: Callable) -> list[Callable]:
+    """List the functions that take the arguments of a part's config.
+
+    Args:
+        kind (Callable): The part's type, a class or a function.
+
+    Returns:
+        list: The function; or the constructors of a class and its parents,
+        to the first one that has no ``**kwargs`` to hand on.
+    """
+    if not inspect.isclass(kind):
+        return [kind]
+    takers = []
+    for each in kind.__mro__[:-1]:
+        if '__init__' in vars(each):
+            takers.append(vars(each)['__init__'])
+            arguments = inspect.signature(takers[-1]).parameters.values()
+            if all(a.kind is not a.VAR_KEYWORD for a in arguments):
+                break
+    return takers
 
 
 def _build_model(cfg: dict, *args: Any, **kwargs: Any) -> Any:

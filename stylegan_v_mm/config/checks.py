@@ -96,13 +96,9 @@ def _registered() -> dict[str, Callable]:
 
 def _check_arguments(name: str, part: Mapping, kind: Callable) -> None:
     """Check keys and values against what a class or function takes."""
-    functions = [kind]
-    if inspect.isclass(kind):  # Its ``**kwargs`` go on to its parent.
-        made = [vars(each).get('__init__') for each in kind.__mro__[:-1]]
-        functions = [function for function in made if function]
     taken: dict[str, inspect.Parameter] = {}
     hints: dict[str, Any] = {}
-    for function in functions:
+    for function in registry.argument_takers(kind):
         arguments = inspect.signature(function).parameters
         taken = {**arguments, **taken}
         with suppress(NameError):  # Names that type checkers alone import.

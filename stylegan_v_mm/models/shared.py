@@ -2,7 +2,7 @@
 
 import inspect
 
-from ..registry import MODELS
+from ..registry import MODELS, argument_takers
 
 # Arguments of the networks -> the arguments of the model that set them.
 _SHARED = dict(
@@ -33,7 +33,11 @@ def network_config(model: dict, name: str) -> dict:
     config = dict(model[name])
     kind = config.get('type')
     kind = MODELS.get(kind) if isinstance(kind, str) else kind
-    known = inspect.signature(kind).parameters if kind else ()
+    known = {
+        name
+        for taker in (argument_takers(kind) if kind else ())
+        for name in inspect.signature(taker).parameters
+    }
     for argument, shared in _SHARED.items():
         if argument in known and model.get(shared) is not None:
             config.setdefault(argument, model[shared])

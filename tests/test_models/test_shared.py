@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from stylegan_v_mm.models import StyleGANVGenerator
 from stylegan_v_mm.models.shared import network_config
 from stylegan_v_mm.registry import MODELS
 
@@ -77,6 +78,16 @@ def test_a_network_gets_only_what_it_takes():
     )
     found = network_config(model, 'discriminator')
     assert found == dict(type=Own, width=4, resolution=32)
+
+
+def test_what_a_network_hands_on_to_its_parent_counts():
+    class Own(StyleGANVGenerator):
+        def __init__(self, width=3, **kwargs):
+            super().__init__(**kwargs)
+
+    model = dict(generator=dict(type=Own), resolution=32, num_classes=2)
+    found = network_config(model, 'generator')
+    assert found == dict(type=Own, resolution=32, c_dim=2)
 
 
 @pytest.mark.parametrize(
