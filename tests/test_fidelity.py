@@ -276,7 +276,9 @@ PLANTS = {
         'num_clips * num_frames': 'num_clips',
     },
     (stylegan_v.StyleGANV, 'update_ema'): {
-        '1 - beta': 'beta',
+        '1 - self.ema_beta': 'self.ema_beta',
+    },
+    (stylegan_v.StyleGANV, 'ema_beta'): {
         'num_clips / max': '2 * num_clips / max',
     },
 }
