@@ -53,7 +53,7 @@ def test_formulas_are_computed(write, formula, value):
         "a = 3\nb = '= 2 * a'\n"
         f"model = dict(used='= b', x=[dict(y='{formula}')])"
     )
-    assert load_config(path, num_processes=4).model.x[0].y == value
+    assert load_config(path, {'num_processes': 4}).model.x[0].y == value
 
 
 def test_options_reach_formulas(write):
@@ -81,12 +81,7 @@ def test_a_variable_set_below_reaches_all_that_was_inherited(write):
         ("model = dict(x='= 1 +')", ['model.x', '= 1 +']),
         ("a = 0\nmodel = dict(x='= 1 / a')", ['model.x', '1 / a', 'zero']),
         ("model = dict(x='= open(1)')", ['model.x', 'open']),
-        (
-            "a = 1\nmodel = dict(x='= 1 if a else 0')",
-            ['model.x', 'arithmetic'],
-        ),
-        ("a = 1\nmodel = dict(x='= a > 0')", ['model.x', 'arithmetic']),
-        ("a = 'x'\nmodel = dict(x='= a.upper()')", ['model.x']),
+        ("a = 'x'\nmodel = dict(x='= a.__class__')", ['model.x']),
         (
             "resolution = 3\nresolutoin = 4\nmodel = dict(x='= resolution')",
             ["'resolutoin'", "'resolution'"],
@@ -169,7 +164,7 @@ motion_period = 64
 batch_size = 32
 """
     )
-    config = load_config(path, num_processes=8)
+    config = load_config(path, {'num_processes': 8})
     generator, discriminator = networks(config)
     assert generator['resolution'] == discriminator['resolution'] == 128
     assert generator['motion_z_distance'] == generator['min_period_len'] == 64
@@ -221,15 +216,6 @@ def test_variables_of_plain_python_are_no_misspelt_keys(write):
     assert load_config(path).model == dict(x=3, y=['a'])
     path = write("size = 3\nsize_ = 4\nmodel = dict(x='= size')")
     with pytest.raises(InputError, match="unknown key 'size_'"):
-        load_config(path)
-
-
-def test_what_formulas_know_by_themselves_cannot_be_set(write):
-    path = write(
-        "num_processes_ = 3\nmodel = dict(x='= num_processes_')\n"
-        'num_processes = 4'
-    )
-    with pytest.raises(InputError, match="unknown key 'num_processes'"):
         load_config(path)
 
 

@@ -66,7 +66,7 @@ def test_the_layout_is_where_the_config_looks(path):
 @each(VARIANTS)
 def test_a_variant_for_8_gpus_with_2_clips(path):
     full = load_config(path.with_name(path.name.replace('_8xb2', '')))
-    small = load_config(path, num_processes=8)
+    small = load_config(path, {'num_processes': 8})
     assert small.train_dataloader.batch_size == 2
     assert small.model.num_frames == 2
     # The auto rule: 0.0002 R^2 / N.

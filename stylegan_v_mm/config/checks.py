@@ -3,14 +3,13 @@
 import inspect
 import re
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import UnionType
 from typing import Any
 
 from mmengine import registry as root
 from mmengine.config import Config
-from mmengine.registry import Registry
 from mmengine.runner import LogProcessor, Runner
 from torch.utils.data import DataLoader
 
@@ -27,8 +26,7 @@ _TAKERS = {
 _PARTS = re.compile(
     r'\w+_dataloader\.(dataset|sampler)|custom_hooks\.\d+'
     r'|(val|test)_evaluator\.\d+(\.detector)?|optim_wrapper\.\w+\.optimizer'
-    r'|train_dataloader\.dataset\.pipeline\.\d+'
-    r'|model\.(generator|discriminator)'
+    r'|train_dataloader\.dataset\.pipeline\.\d+|model\.(generator|discriminator)'
     r'|(?P<optional>default_hooks\.\w+|visualizer'
     r'|model\.(augment|data_preprocessor))'
 )
@@ -36,7 +34,7 @@ _PARTS = re.compile(
 
 def runner_arguments() -> set[str]:
     """List what a config's top level may hold, for runners and tools."""
-    more = {'custom_imports', 'launcher', 'model_wrapper_cfg', 'runner_type'}
+    more = {'custom_imports', 'model_wrapper_cfg', 'runner_type'}
     return more | inspect.signature(Runner).parameters.keys()
 
 
@@ -46,14 +44,15 @@ def check_parts(config: Config) -> None:
     Raises:
         InputError: Names the first mistake, and the nearest valid name.
     """
-    known, ours = _registered(), registry.MODELS.scope
-    arguments = inspect.signature(Runner).parameters.keys() - {'work_dir'}
-    given = {key: config[key] for key in arguments if key in config}
-    _check_arguments('', given, Runner)
+    known: dict[str, Callable] = {}
+    for each in [*vars(root).values(), *vars(registry).values()]:
+        if isinstance(each, root.Registry):
+            each.import_from_location()
+            known |= each.module_dict
+    default_scope = config.get('default_scope', registry.MODELS.scope)
 
     def visit(name: str, value: Any) -> None:
-        kind: Any = None
-        inner: Any = ()
+        kind, inner = None, ()
         if isinstance(value, Mapping):
             kind, inner = value.get('type', _TAKERS.get(name)), value.items()
         elif isinstance(value, list | tuple):
@@ -63,38 +62,29 @@ def check_parts(config: Config) -> None:
             raise InputError(f'{name}={value!r} must be a dict with a type')
         if isinstance(kind, str):
             scope, _, short = kind.rpartition('.')
-            scope = scope or value.get('_scope_')
-            scope = scope or config.get('default_scope', ours)
-            if scope not in (ours, 'mmengine'):
+            scope = scope or value.get('_scope_', default_scope)
+            kind = known.get(short)
+            if scope not in (registry.MODELS.scope, 'mmengine'):
                 kind = None  # Another library's type: it validates itself.
-            elif short not in known:
+            elif kind is None:
                 raise InputError(
-                    f'unknown type {kind!r} of {name}: no part is registered '
-                    f'by that name{nearest(short, known)}'
+                    f'unknown type {value["type"]!r} of {name}: no part is '
+                    f'registered by that name{nearest(short, known)}'
                 )
-            else:
-                kind = known[short]
         if kind is DataLoader and 'dataset' not in value:
             raise InputError(f'{name} must have a dataset')
         if callable(kind):
-            _check_arguments(name, value, kind)
+            _check_arguments(f'{name}.', value, kind)
         for key, child in inner:
             visit(f'{name}.{key}'.lstrip('.'), child)
 
+    arguments = inspect.signature(Runner).parameters.keys() - {'work_dir'}
+    given = {key: config[key] for key in arguments if key in config}
+    _check_arguments('', given, Runner)
     visit('', config._cfg_dict)
 
 
-def _registered() -> dict[str, Callable]:
-    """List what mmengine's registries and ours hold."""
-    parts: dict[str, Callable] = {}
-    for each in [*vars(root).values(), *vars(registry).values()]:
-        if isinstance(each, Registry):
-            each.import_from_location()
-            parts |= each.module_dict
-    return parts
-
-
-def _check_arguments(name: str, part: Mapping, kind: Callable) -> None:
+def _check_arguments(prefix: str, part: Mapping, kind: Callable) -> None:
     """Check keys and values against what a class or function takes."""
     taken: dict[str, inspect.Parameter] = {}
     hints: dict[str, Any] = {}
@@ -108,15 +98,15 @@ def _check_arguments(name: str, part: Mapping, kind: Callable) -> None:
     else:
         return  # Takes keys of any name.
     for key in part.keys() - {'type', '_scope_'}:
-        path, value = f'{name}.{key}'.lstrip('.'), part[key]
+        value = part[key]
         if key not in taken:
             raise InputError(
-                f'unknown key {path!r}: {kind.__name__} takes no '
+                f'unknown key {prefix + key!r}: {kind.__name__} takes no '
                 f'{key!r}{nearest(key, taken)}'
             )
         if value != taken[key].default and not _fits(value, hints.get(key)):
             wanted = inspect.formatannotation(hints[key])
-            raise InputError(f'{path}={value!r} must be {wanted}')
+            raise InputError(f'{prefix}{key}={value!r} must be {wanted}')
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -126,9 +116,9 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, each) for each in typing.get_args(hint))
     if isinstance(value, Mapping) and 'type' in value:
         return True  # What is built of it counts.
-    if kind in (int, float):
-        numbers = int | float if kind is float else int
-        return isinstance(value, numbers) and not isinstance(value, bool)
-    if kind in (list, tuple, Sequence):
-        return isinstance(value, list | tuple)
-    return kind is Any or not inspect.isclass(kind) or isinstance(value, kind)
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    if kind is Any or not inspect.isclass(kind):
+        return True
+    kinds = {float: int | float, list: list | tuple, tuple: list | tuple}
+    return isinstance(value, kinds.get(kind, kind))

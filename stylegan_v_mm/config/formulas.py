@@ -1,70 +1,37 @@
 """Formulas of configs: strings that start with "="."""
 
 import ast
-import operator
-from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import Config
+from simpleeval import simple_eval
 
 from ..errors import InputError, nearest
 from ..registry import is_formula
 
-_FUNCTIONS: dict[str, Callable] = dict(min=min, max=max, round=round, int=int)
-_OPERATORS: dict[type, Callable] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
-}
-_MISTAKES = ArithmeticError, SyntaxError, TypeError, ValueError
+_KNOWN = dict(min=min, max=max, round=round, int=int)
 
 
-def compute_formulas(config: Config, builtins: dict) -> set[str]:
+def compute_formulas(config: Config) -> set[str]:
     """Replace all formulas; return the names of the variables they use.
-
-    Variables are the config's top-level values and ``builtins``.
 
     Raises:
         InputError: Names where the formula is, and what is wrong with it.
     """
     used: set[str] = set()
 
-    def variable(name: str, pending: tuple[str, ...]) -> Any:
-        if name in builtins:
-            return builtins[name]
-        used.add(name)
-        if name not in config:
-            raise InputError(
-                f'unknown variable {name!r}{nearest(name, config)}'
-            )
-        if name in pending:
-            cycle = ' -> '.join([*pending, name])
-            raise InputError(f'variables depend on themselves: {cycle}')
-        return resolve(config[name], name, (*pending, name))
-
-    def evaluate(node: ast.AST, pending: tuple[str, ...]) -> Any:
-        match node:
-            case ast.Constant():
-                return node.value
-            case ast.Name():
-                return variable(node.id, pending)
-            case ast.UnaryOp(op=ast.USub()):
-                return -evaluate(node.operand, pending)
-            case ast.BinOp() if compute := _OPERATORS.get(type(node.op)):
-                left = evaluate(node.left, pending)
-                return compute(left, evaluate(node.right, pending))
-            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]):
-                values = [evaluate(arg, pending) for arg in args]
-                if name in _FUNCTIONS:
-                    return _FUNCTIONS[name](*values)
-        known = 'numbers, variables, arithmetic, min, max, round and int'
-        raise InputError(f'only {known} are known')
-
     def resolve(value: Any, path: str, pending: tuple[str, ...] = ()) -> Any:
+        def variable(node: ast.Name) -> Any:
+            name = node.id
+            used.add(name)
+            if name not in config:
+                hint = nearest(name, config)
+                raise InputError(f'unknown variable {name!r}{hint}')
+            if name in pending:
+                cycle = ' -> '.join([*pending, name])
+                raise InputError(f'variables depend on themselves: {cycle}')
+            return resolve(config[name], name, (*pending, name))
+
         if isinstance(value, dict):
             for key in list(value):
                 inner = f'{path}.{key}'.lstrip('.')
@@ -76,11 +43,9 @@ def compute_formulas(config: Config, builtins: dict) -> set[str]:
             )
         elif is_formula(value):
             try:
-                tree = ast.parse(value[1:].strip(), mode='eval')
-                return evaluate(tree.body, pending)
-            except _MISTAKES as error:
-                where = f'{path}: formula {value!r}'
-                raise InputError(f'{where}: {error}') from error
+                return simple_eval(value[1:], functions=_KNOWN, names=variable)
+            except Exception as e:
+                raise InputError(f'{path}: formula {value!r}: {e}') from e
         return value
 
     resolve(config._cfg_dict, '')

@@ -1,7 +1,8 @@
 """Read configs, compute their formulas and check them."""
 
-import ast
 import os
+import re
+from collections import Counter
 from copy import deepcopy
 from pathlib import Path
 
@@ -13,22 +14,15 @@ from .checks import check_parts, runner_arguments
 from .formulas import compute_formulas
 
 
-def load_config(
-    path: str, options: dict | None = None, num_processes: int | None = None
-) -> Config:
-    """Read a config file, compute its formulas and check its keys.
+def load_config(path: str, options: dict | None = None) -> Config:
+    """Read a config file, and resolve it with :func:`resolve_config`.
 
     Args:
         path (str): A python config, with mmengine's ``_base_`` inheritance.
         options (dict, optional): ``--cfg-options``: dotted keys to values.
-        num_processes (int, optional): See :func:`resolve_config`.
-
-    Returns:
-        Config: Without formulas.
 
     Raises:
-        InputError: The file is missing or no config, an option does not fit,
-            or see :func:`resolve_config`.
+        InputError: The file or an option is wrong.
     """
     if not Path(path).is_file():
         raise InputError(f'there is no config file {path}')
@@ -41,33 +35,27 @@ def load_config(
         # A config is a program: it can raise anything.
         reason = ' '.join(str(error).split())
         raise InputError(f'{path}: {problem}: {reason}') from error
-    return resolve_config(config, num_processes)
+    return resolve_config(config)
 
 
-def resolve_config(
-    config: Config | dict, num_processes: int | None = None
-) -> Config:
+def resolve_config(config: Config | dict) -> Config:
     """Compute the formulas of a config and check its names, types and keys.
 
     Args:
         config (Config): As mmengine's ``Config.fromfile`` reads it, and
             changed at will since. Not modified.
-        num_processes (int, optional): A variable for formulas: how many
-            processes train together. Defaults to None: as many as the
-            config's ``launcher`` has started.
 
     Returns:
-        Config: A copy without formulas.
+        Config: A copy without formulas, and with ``num_processes``, if that
+        was not set: how many train together.
 
     Raises:
-        InputError: A formula is wrong; a key or type is unknown, or a value
-            of another type.
+        InputError: A formula, a key, or the type of a value is wrong.
     """
     config = Config(config) if isinstance(config, dict) else deepcopy(config)
-    builtins = {'num_processes': num_processes or count_processes(config)}
+    config.setdefault('num_processes', count_processes(config))
     try:
-        used = compute_formulas(config, builtins)
-        if used:
+        if used := compute_formulas(config):
             _check_variables(config, used)
         check_parts(config)
     except InputError as error:
@@ -86,19 +74,14 @@ def count_processes(config: Config) -> int:
 
 def _check_variables(config: Config, used: set[str]) -> None:
     """Check that no variable is misspelt: nothing uses it or has it before."""
-    known = runner_arguments() | used
-    if config.filename:
-        for base in Config._get_base_files(config.filename):
-            base, _ = Config._get_cfg_path(base, config.filename)
-            known |= set(Config.fromfile(base, import_custom_modules=False))
-        tree = ast.parse(Path(config.filename).read_text('utf-8'))
-        known |= {
-            node.id
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-        }
+    own = Path(config.filename).read_text('utf-8') if config.filename else ''
+    # The text of a config is that of all that it inherits, and its own.
+    words = re.compile(r'\w+').findall
+    everywhere, here = Counter(words(config.text)), Counter(words(own))
+    known = runner_arguments() | used | {'num_processes'}
     for key in config.keys() - known:
-        if hint := nearest(key, known):
+        stray = everywhere[key] == here[key] < 2
+        if stray and (hint := nearest(key, known)):
             raise InputError(
                 f'unknown key {key!r}: neither an argument of the runner nor '
                 f'a variable of a formula{hint}'

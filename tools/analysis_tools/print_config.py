@@ -86,8 +86,11 @@ def main() -> None:
     )
     add_cfg_options(parser, 'resolution=128 batch_size=16')
     args = parser.parse_args()
-    options = read_options(args.cfg_options)
-    config = load_config(args.config, options, args.num_processes)
+    options = {
+        'num_processes': args.num_processes,
+        **read_options(args.cfg_options),
+    }
+    config = load_config(args.config, options)
     files = files_that_set(Path(args.config))
     set_by_option = {option.partition('.')[0] for option in options}
     if args.key is None:
