@@ -8,9 +8,12 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import mmengine.config.config
 import torch
 
 from stylegan_v_mm.files import file_lock
@@ -67,25 +70,84 @@ def run_script(words, cwd, **env):
         cwd: Its current folder.
         env: Added to the environment.
     """
-    words = [*map(str, words)]
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', **env}
+    (process,) = _run_at_once([words], cwd, [env])
+    return process
+
+
+def run_two(words, cwd=ROOT, **env):
+    """Run a script as two processes of a group, as torchrun starts them.
+
+    Args:
+        words: Path of the script, and its arguments.
+        cwd: Its current folder.
+        env: Added to the environment.
+
+    Returns:
+        list: Both processes, completed.
+    """
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    group = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    group |= dict(WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', **env)
+    ranks = [dict(RANK=rank, LOCAL_RANK=rank) for rank in '01']
+    return _run_at_once([words] * 2, cwd, [group | rank for rank in ranks])
+
+
+def run_program_twice(program, folder, *args):
+    """Run Python code as two processes of a group, and check their ends.
+
+    Args:
+        program: What reads ``RANK`` and joins the group by the environment.
+        folder: Of both, where the code is put as ``program.py``.
+        args: Of the program.
+
+    Returns:
+        list: What each process printed.
+    """
+    path = Path(folder, 'program.py')
+    path.write_text(textwrap.dedent(program))
+    processes = run_two([path, *args], folder)
+    for process in processes:
+        assert process.returncode == 0, process.stderr
+    return [process.stdout for process in processes]
+
+
+def train_two(config, work_dir, *args, cwd=ROOT):
+    """Run tools/train.py as two processes; return both, completed."""
+    words = [ROOT / 'tools/train.py', config, '--launcher', 'pytorch']
+    return run_two([*words, '--work-dir', work_dir, *args], cwd)
+
+
+def _run_at_once(commands, cwd, envs):
     context = multiprocessing.get_context('forkserver')
     context.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, 'out'), Path(folder, 'err')
-        process = context.Process(
-            target=_become_script,
-            args=(words, str(cwd), env, str(out), str(err)),
-        )
-        process.start()
-        process.join(300)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(words, 300, out.read_text())
-        return subprocess.CompletedProcess(
-            words, process.exitcode, out.read_text(), err.read_text()
-        )
+        started = []
+        for i, (words, env) in enumerate(zip(commands, envs)):
+            words = [*map(str, words)]
+            out, err = Path(folder, f'out{i}'), Path(folder, f'err{i}')
+            env = {**os.environ, 'OMP_NUM_THREADS': '1', **env}
+            process = context.Process(
+                target=_become_script,
+                args=(words, str(cwd), env, str(out), str(err)),
+            )
+            process.start()
+            started.append((process, words, out, err))
+        deadline = time.monotonic() + 300
+        for process, words, out, _ in started:
+            process.join(deadline - time.monotonic())
+            if process.is_alive():
+                for other, *_ in started:
+                    other.kill()
+                    other.join()
+                raise subprocess.TimeoutExpired(words, 300, out.read_text())
+        return [
+            subprocess.CompletedProcess(
+                words, process.exitcode, out.read_text(), err.read_text()
+            )
+            for process, words, out, err in started
+        ]
 
 
 def _become_script(words, cwd, env, out, err):
@@ -95,6 +157,8 @@ def _become_script(words, cwd, env, out, err):
     for number, path in enumerate((os.devnull, out, err)):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
     torch.set_num_threads(1)
+    # Laying out the copies of configs takes longer than short runs.
+    mmengine.config.config.FormatCode = lambda text, **style: (text, True)
     sys.argv = words
     sys.path.insert(0, str(Path(words[0]).parent.resolve()))
     try:
@@ -102,24 +166,3 @@ def _become_script(words, cwd, env, out, err):
     finally:
         # The exit of a forked process leaves these out.
         atexit._run_exitfuncs()
-
-
-def train_on_two(config, work_dir, *args, cwd=ROOT):
-    """Run tools/dist_train.sh with two processes; return the process."""
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    command = [ROOT / 'tools/dist_train.sh', config, '2']
-    return subprocess.run(
-        [*command, '--work-dir', work_dir, *args],
-        cwd=cwd,
-        env={
-            **os.environ,
-            'PORT': str(port),
-            'OMP_NUM_THREADS': '1',
-            'PYTHON': sys.executable,
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import textwrap
 from itertools import count
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from mmengine import registry as mmengine_registry
 from mmengine.config import Config
 from mmengine.registry import RUNNERS, DefaultScope
 from mmengine.runner import Runner
-from real_process import ROOT
+from real_process import ROOT, run_program_twice
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
@@ -259,9 +258,8 @@ MEETING = """
     from mmengine.logging import MMLogger
     from mmengine.runner import Runner
     from stylegan_v_mm.engine import VideoGANRunner
-    rank, folder = int(sys.argv[1]), sys.argv[2]
-    dist.init_process_group(
-        'gloo', f'file://{folder}/meeting', rank=rank, world_size=2)
+    dist.init_process_group('gloo')
+    rank, folder = dist.get_rank(), sys.argv[1]
     # What mmengine's own would go on with.
     Runner.load_or_resume = lambda self: print(self._resume, self._load_from)
     for resume, load_from, method in (
@@ -290,16 +288,7 @@ def test_the_main_process_chooses_the_checkpoint(tmp_path):
         (tmp_path / folder).mkdir()
         for number in numbers:
             torch.save({}, tmp_path / folder / f'iter_{number}.pth')
-    program = textwrap.dedent(MEETING)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-c', program, str(rank), tmp_path],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=120)[0] for process in processes]
+    said = run_program_twice(MEETING, tmp_path, tmp_path)
     newest = tmp_path / 'load_or_resume0/iter_2.pth'
     assert said[0] == f'True {newest}\niter_2.pth True\nNone True\n'
     assert said[1] == said[0]

@@ -405,6 +405,8 @@ def test_the_published_distance_of_noise(real):
     https://github.com/universome/fvd-comparison: the network gets numbers
     from 0 to 1; covariances are divided by n - 1, ours by n.
     """
+    if 'STYLEGAN_V_DETECTORS' not in os.environ:
+        pytest.skip('takes minutes: set STYLEGAN_V_DETECTORS')
     network, stats = I3D().i3d, []
     for seed in (1, 2):
         random = np.random.RandomState(seed)

@@ -1,13 +1,10 @@
 """Frechet distance against scipy and closed forms; sums over processes."""
 
-import subprocess
-import sys
-import textwrap
-
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from real_process import run_program_twice
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation import FeatureStats, frechet_distance
@@ -254,32 +251,26 @@ def test_moving_one_side_adds_the_squared_way():
 
 def test_two_processes_have_the_sums_of_both(tmp_path):
     """Also where one of them got nothing."""
-    program = textwrap.dedent("""
-        import sys
+    program = """
         import torch
         import torch.distributed as dist
         from stylegan_v_mm.evaluation.frechet import FeatureStats
-        rank, folder = int(sys.argv[1]), sys.argv[2]
-        dist.init_process_group(
-            'gloo', f'file://{folder}/meeting', rank=rank, world_size=2)
-        features = torch.load(f'{folder}/features.pt')
+        dist.init_process_group('gloo')
+        rank = dist.get_rank()
+        features = torch.load('features.pt')
         for name, mine in [('both', features[rank::2]),
                            ('first', features[:0 if rank else None])]:
             stats = FeatureStats(5)
             for batch in mine.split(3):
                 stats.append(batch)
             stats.all_reduce()
-            stats.save(f'{folder}/{name}{rank}.npz')
+            stats.save(f'{name}{rank}.npz')
         # Left to the interpreter's end, gloo's threads now and then abort.
         dist.destroy_process_group()
-    """)
+    """
     features = torch.from_numpy(correlated(21, 5, 7))
     torch.save(features, tmp_path / 'features.pt')
-    processes = [
-        subprocess.Popen([sys.executable, '-c', program, str(rank), tmp_path])
-        for rank in range(2)
-    ]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    run_program_twice(program, tmp_path)
     for name in ('both0', 'both1', 'first0', 'first1'):
         stats = FeatureStats.load(tmp_path / f'{name}.npz')
         assert stats.num == 21

@@ -16,6 +16,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from PIL import Image
+from real_process import run_program_twice
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -294,16 +295,14 @@ def test_torchs_random_state_stays(videos):
 @pytest.mark.slow
 def test_two_processes_give_the_value_of_one(videos, tmp_path):
     """Odd numbers, so that the shares differ; real clips are divided, too."""
-    program = textwrap.dedent("""
+    program = """
         import sys
         import numpy as np
         import torch
         import torch.distributed as dist
         from stylegan_v_mm.evaluation import FrechetVideoDistance
-        torch.set_num_threads(1)
-        rank, folder, videos = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-        dist.init_process_group(
-            'gloo', f'file://{folder}/meeting', rank=rank, world_size=2)
+        dist.init_process_group('gloo')
+        rank, videos = dist.get_rank(), sys.argv[1]
         metric = FrechetVideoDistance(
             9, 11, 32, dict(data_root=videos), dict(type='RandomI3D'))
         seen = []
@@ -311,25 +310,18 @@ def test_two_processes_give_the_value_of_one(videos, tmp_path):
         def watch(video):
             seen.append(len(video))
             return features(video)
-        clips = torch.from_numpy(np.load(f'{folder}/clips.npy'))[rank::2]
+        clips = torch.from_numpy(np.load('clips.npy'))[rank::2]
         for part in clips.split(3):
             metric.process({}, [dict(video=clip) for clip in part])
         metric.detector.features = watch
         result = metric.evaluate(13)
-        np.save(f'{folder}/{rank}.npy', [result['FVD-random'], sum(seen)])
+        np.save(f'{rank}.npy', [result['FVD-random'], sum(seen)])
         # Left to the interpreter's end, gloo's threads now and then abort.
         dist.destroy_process_group()
-    """)
+    """
     clips = generated(13)
     np.save(tmp_path / 'clips.npy', clips)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-c', program, str(rank), tmp_path, videos],
-            env=os.environ | {'XDG_CACHE_HOME': str(tmp_path / 'cache')},
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    run_program_twice(program, tmp_path, videos)
     alone = measure(fvd(videos, num_real=11), clips)['FVD-random']
     (first, real_first), (second, real_second) = (
         np.load(tmp_path / f'{rank}.npy') for rank in range(2)
@@ -893,45 +885,31 @@ def test_no_class_with_enough_clips_gives_no_mean(classes):
 def test_two_processes_change_nothing(make, data, request, tmp_path):
     """Shares of 12 and 11 clips, and real ones divided otherwise."""
     root = request.getfixturevalue(data)
-    program = textwrap.dedent("""
+    program = """
         import json, sys
         import numpy as np, torch
         import torch.distributed as dist
-        sys.path.insert(0, sys.argv[4])
+        root, here, make = sys.argv[1:]
+        sys.path.insert(0, here)
         import test_metrics
-        torch.set_num_threads(1)
-        rank, folder, root = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-        dist.init_process_group(
-            'gloo', f'file://{folder}/meeting', rank=rank, world_size=2)
-        clips = torch.from_numpy(np.load(f'{folder}/clips.npy'))
+        dist.init_process_group('gloo')
+        rank = dist.get_rank()
+        clips = torch.from_numpy(np.load('clips.npy'))
         c = torch.eye(4)[torch.arange(len(clips)) % 4]
-        metrics = getattr(test_metrics, sys.argv[5])(root, cache=False)
+        metrics = getattr(test_metrics, make)(root, cache=False)
         evaluator = test_metrics.Evaluator(metrics)
         for inds in torch.arange(len(clips))[rank::2].split(3):
             evaluator.process(
                 [dict(video=clips[i]) for i in inds],
                 dict(index=inds, c=c[inds]))
-        with open(f'{folder}/{rank}.json', 'w') as file:
-            json.dump(evaluator.evaluate(len(clips)), file)
+        print(json.dumps(evaluator.evaluate(len(clips))))
         dist.destroy_process_group()
-    """)
+    """
     clips = generated(23, 10)
     np.save(tmp_path / 'clips.npy', clips)
     here = os.path.dirname(__file__)
-    processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, '-c', program),
-                *(str(rank), tmp_path, root, here, make),
-            ]
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(120) for process in processes] == [0, 0]
-    first, second = (
-        json.loads((tmp_path / f'{rank}.json').read_text())
-        for rank in range(2)
-    )
+    said = run_program_twice(program, tmp_path, root, here, make)
+    first, second = (json.loads(text.splitlines()[-1]) for text in said)
     assert first == second
     metrics = globals()[make](root)
     expected = measure_classes(metrics, clips, ('abcd' * 6)[:23])

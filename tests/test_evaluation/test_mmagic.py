@@ -2,13 +2,16 @@
 
 import io
 import json
+import multiprocessing
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from mmengine.config import Config
 from PIL import Image
 from real_process import ROOT
@@ -231,30 +234,27 @@ def test_a_generator_by_config(mmagic, monkeypatch):
     assert runner.test() == metrics
 
 
-PROGRAM = """
-import json, sys
-import numpy as np
-import torch
-import torch.distributed as dist
-from mmagic.evaluation.functional import inception_utils
-from stylegan_v_mm.evaluation import MMagicFrames
-torch.set_num_threads(1)
-inception_utils.MMAGIC_CACHE_DIR = '.'
-rank = int(sys.argv[1])
-dist.init_process_group(
-    'gloo', 'file://' + sys.argv[2], rank=rank, world_size=2)
-metric = MMagicFrames(
-    dict(type='mmagic.FrechetInceptionDistance',
-         inception_path='inception.pt'),
-    num_frames=2, num_real=1000, resolution=4,
-    real_data=dict(data_root='real.zip'))
-clips = torch.from_numpy(np.load('clips.npy'))[rank::2]
-metric.process({}, [{'video': clip} for clip in clips])
-with open(f'{rank}.json', 'w') as file:
-    json.dump(metric.evaluate(5), file)
-# Left to the interpreter's end, gloo's threads now and then abort.
-dist.destroy_process_group()
-"""
+def measure_share(rank):
+    """Be one of two processes."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        'gloo', f'file://{Path("meeting").absolute()}', rank=rank, world_size=2
+    )
+    metric = MMagicFrames(
+        dict(
+            type='mmagic.FrechetInceptionDistance',
+            inception_path='inception.pt',
+        ),
+        num_frames=NUM_FRAMES,
+        num_real=1000,
+        resolution=RESOLUTION,
+        real_data=dict(data_root='real.zip'),
+    )
+    clips = torch.from_numpy(np.load('clips.npy'))[rank::2]
+    metric.process({}, [{'video': clip} for clip in clips])
+    Path(f'{rank}.json').write_text(json.dumps(metric.evaluate(5)))
+    # Left to the interpreter's end, gloo's threads now and then abort.
+    dist.destroy_process_group()
 
 
 @pytest.mark.slow
@@ -263,13 +263,17 @@ def test_two_processes_with_unequal_shares(mmagic):
     as_zip(real, 'real.zip')
     clips = [clip['video'] for clip in as_clips(fake)]
     np.save('clips.npy', torch.stack(clips))
+    # Forked, as the import of mmagic takes seconds.
+    context = multiprocessing.get_context('fork')
     processes = [
-        subprocess.Popen(
-            [sys.executable, '-c', PROGRAM, str(rank), mmagic / 'meeting']
-        )
+        context.Process(target=measure_share, args=(rank,))
         for rank in range(2)
     ]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
     first, second = (
         json.loads((mmagic / f'{rank}.json').read_text()) for rank in range(2)
     )

@@ -12,7 +12,7 @@ import time
 
 import pytest
 import torch
-from real_process import ROOT, run_tool, train_on_two
+from real_process import ROOT, run_tool, train_two
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.config import load_config
@@ -336,10 +336,10 @@ def assert_same_update(work_dir, reference, initial):
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(job, reference, tmp_path):
-    result = train_on_two(
+    for process in train_two(
         job.config, tmp_path, '--cfg-options', *OPTIONS, 'max_iters=6'
-    )
-    assert result.returncode == 0, result.stderr
+    ):
+        assert process.returncode == 0, process.stderr
     one, two = log(reference), log(tmp_path)
     assert set(two) == set(range(1, 7))
     for number, values in two.items():

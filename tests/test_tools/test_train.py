@@ -9,7 +9,7 @@ import av
 import pytest
 import torch
 from PIL import Image
-from real_process import ROOT, run_tool, train_on_two
+from real_process import ROOT, run_tool, train_two
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
 
@@ -94,8 +94,10 @@ def test_resuming_without_a_checkpoint_starts_anew(job, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(job, tmp_path):
-    result = train_on_two(job.config, tmp_path, '--cfg-options', 'max_iters=2')
-    assert result.returncode == 0, result.stderr
+    for process in train_two(
+        job.config, tmp_path, '--cfg-options', 'max_iters=2'
+    ):
+        assert process.returncode == 0, process.stderr
     state = load_checkpoint(tmp_path / 'iter_2.pth')['state_dict']
     # The batch of 4 is divided, not doubled.
     assert int(state['frames_seen']) == 2 * 4 * 3
