@@ -13,8 +13,10 @@ from typing import NamedTuple
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from real_process import leave_configs_as_they_are
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
+leave_configs_as_they_are()
 
 
 def pytest_collection_modifyitems(items):

@@ -5,7 +5,6 @@ import signal
 
 import numpy as np
 import pytest
-from mmengine.config import Config
 from mmengine.runner import IterBasedTrainLoop
 from real_process import ROOT, run_tool
 
@@ -55,7 +54,6 @@ def no_training(monkeypatch):
 
     for loop in (ClipTrainLoop, IterBasedTrainLoop):
         monkeypatch.setattr(loop, 'run_iter', start)
-    monkeypatch.setattr(Config, 'pretty_text', '')
     handler = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, handler)

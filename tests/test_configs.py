@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from torch import Tensor, nn
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
@@ -199,9 +198,6 @@ def inception(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
     """Do without what takes longer than all the rest."""
-    # The runner formats its config nine times, half a second each.
-    text = property(lambda config: repr(config._cfg_dict))
-    monkeypatch.setattr(Config, 'pretty_text', text)
     # The root of a matrix of 2048 x 2048.
     monkeypatch.setattr(InceptionTorchScript, 'num_features', 3)
     # Tiny tensors: more threads would wait for each other.

@@ -141,7 +141,6 @@ def test_mmagics_scripts_train_and_test(
     monkeypatch.chdir(folder)
     inception = sys.modules['mmagic.evaluation.functional.inception_utils']
     monkeypatch.setattr(inception, 'MMAGIC_CACHE_DIR', str(tmp_path))
-    monkeypatch.setattr(Config, 'pretty_text', '')
     words = ['test.py', 'one.py', str(path), '--out', str(out)]
     monkeypatch.setattr('sys.argv', words)
     # What mmagic's scripts leave behind is not for other tests.

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
@@ -83,8 +82,6 @@ def train(tmp_path, monkeypatch):
 
     None: the distance, as it is.
     """
-    # The runner formats its config nine times, half a second each.
-    monkeypatch.setattr(Config, 'pretty_text', '')
     METRICS.register_module(module=ValueByIteration, force=True)
     video = torch.zeros(20, 3, 16, 16, dtype=torch.uint8)
     for name in 'ab':

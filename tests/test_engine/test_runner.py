@@ -123,8 +123,6 @@ def config_file(tmp_path):
 @pytest.fixture
 def train(config_file, tmp_path, monkeypatch):
     """Train, by default for one iteration; return the runner."""
-    # The runner formats its config nine times, half a second each.
-    monkeypatch.setattr(Config, 'pretty_text', '')
     numbers = count()
 
     def train(change=lambda config: None, work_dir='work', **options):

@@ -1,11 +1,9 @@
 """Metrics on real files: what they measure and depend on, the cache."""
 
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -1273,32 +1271,32 @@ def test_without_cache_nothing_is_read_or_written(frames, cache_home):
     assert {f: f.read_bytes() for f in statistics(cache_home)} == before
 
 
-@pytest.mark.slow
+def save_often(value, path):
+    rows = FeatureRows()
+    rows.append(torch.full((500, 64), value), 0)
+    for _ in range(30):
+        rows.save(path)
+
+
 def test_processes_that_write_at_once_leave_a_whole_file(tmp_path):
     """Each writes its own numbers, while another reads."""
-    program = textwrap.dedent("""
-        import sys
-        import torch
-        from stylegan_v_mm.evaluation.frechet import FeatureRows
-        rows = FeatureRows()
-        rows.append(torch.full((500, 64), float(sys.argv[1])), 0)
-        for _ in range(30):
-            rows.save(sys.argv[2])
-    """)
     path = tmp_path / 'features.npz'
+    context = multiprocessing.get_context('fork')
     processes = [
-        subprocess.Popen([sys.executable, '-c', program, str(i), path])
-        for i in range(2)
+        context.Process(target=save_often, args=(value, path))
+        for value in (0.0, 1.0)
     ]
+    for process in processes:
+        process.start()
     reads = 0
-    while any(process.poll() is None for process in processes):
+    while any(process.is_alive() for process in processes):
         if path.exists():
             features = FeatureRows.load(path).features
             assert features.shape == (500, 64)
             assert features.eq(features[0, 0]).all()
             reads += 1
     assert reads > 3
-    assert [process.wait() for process in processes] == [0, 0]
+    assert [process.exitcode for process in processes] == [0, 0]
     assert list(tmp_path.iterdir()) == [path]
 
 

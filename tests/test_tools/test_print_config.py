@@ -3,11 +3,18 @@
 import pytest
 from mmengine.config import Config
 from real_process import ROOT
+from yapf.yapflib.yapf_api import FormatCode
 
 from stylegan_v_mm.config import load_config
 
 TOOL = ROOT / 'tools/analysis_tools/print_config.py'
 DEMO = ROOT / 'configs/stylegan_v/demo_moving_shapes.py'
+
+
+@pytest.fixture(autouse=True)
+def layout(monkeypatch):
+    """Lay configs out, which other tests do without."""
+    monkeypatch.setattr('mmengine.config.config.FormatCode', FormatCode)
 
 
 @pytest.fixture
