@@ -98,6 +98,28 @@ class Process:
         return (self._folder / 'err').read_text(errors='replace')
 
 
+def one_by_one(commands) -> str:
+    """Write a program that runs tools in turn, with nothing imported before.
+
+    Args:
+        commands: Paths under tools/, each with the words that follow.
+    """
+    words = [
+        [str(ROOT / 'tools' / tool), *map(str, args)]
+        for tool, *args in commands
+    ]
+    return f"""
+import runpy, sys
+for words in {words!r}:
+    sys.argv = words
+    sys.path[0] = words[0].rpartition('/')[0]
+    try:
+        runpy.run_path(words[0], run_name='__main__')
+    except SystemExit as end:
+        assert not end.code, (words, end.code)
+"""
+
+
 class Tools:
     """Start tools, each in a process of its own, without their imports."""
 

@@ -6,20 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from faults import OPTIONS, error_line
+from faults import OPTIONS, error_line, one_by_one
 from real_process import ROOT
-
-# Runs tools one after the other, as nothing that they import may be there.
-ONE_BY_ONE = """
-import runpy, sys
-for words in {commands!r}:
-    sys.argv = words
-    sys.path[0] = words[0].rpartition('/')[0]
-    try:
-        runpy.run_path(words[0], run_name='__main__')
-    except SystemExit as end:
-        assert not end.code, (words, end.code)
-"""
 
 # Gives a process a /dev/shm of its own, or ends it with status 77.
 OWN_SHM = """
@@ -57,16 +45,12 @@ def test_unknown_user(job, tmp_path, tried, home):
             ('test.py', *model, '--work-dir', work_dir, *OPTIONS),
             ('analysis_tools/plot_log.py', work_dir),
         ]
-    commands = [
-        [str(ROOT / 'tools' / tool), *map(str, args)]
-        for tool, *args in commands
-    ]
     # PYTHONPATH and the like; no HOME, USER or cache.
     env = {k: v for k, v in os.environ.items() if k.startswith('PY')}
     if home is not None:
         env['HOME'] = home
     result = subprocess.run(
-        [*unshare, sys.executable, '-c', ONE_BY_ONE.format(commands=commands)],
+        [*unshare, sys.executable, '-c', one_by_one(commands)],
         env={'PATH': os.environ['PATH'], 'OMP_NUM_THREADS': '1', **env},
         cwd=ROOT,
         capture_output=True,

@@ -58,7 +58,7 @@ def lose(iteration, number):
 @pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP])
 def test_one_is_lost(tools, job, tmp_path, tried, moment, number):
-    options = ['--cfg-options', 'dist_timeout=10', 'preview_interval=100']
+    options = ['--cfg-options', 'dist_timeout=6', 'preview_interval=100']
     harm = lose(moment.randrange(1, NUM_ITERS), number)
     first, second = start_two(tools, job, tmp_path, *options, before=harm)
     first.wait(120)
@@ -75,7 +75,7 @@ def test_one_is_lost(tools, job, tmp_path, tried, moment, number):
 
 @pytest.mark.slow
 def test_one_never_comes(tools, job, tmp_path, tried):
-    options = ['--cfg-options', 'dist_timeout=5']
+    options = ['--cfg-options', 'dist_timeout=3']
     (first,) = start_two(tools, job, tmp_path, *options, ranks=[0])
     first.wait(120)
     assert 'another process of this run' in error_line(first)

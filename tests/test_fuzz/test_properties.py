@@ -578,8 +578,8 @@ def test_any_text_as_a_formula(config, text):
     'formula',
     [
         'int("x")', 'int(1e308 * 10 - 1e308 * 10)', '\0', 'a.__class__',
-        '[x for x in a]', '(lambda: 1)()', 'min(*a)', 'f"{a}"', 'a[0]',
-        '__import__("os").mkdir("executed")', 'a if a else b', 'a < b',
+        '[x for x in a]', '(lambda: 1)()', 'min(*a)', 'a[0]',
+        '__import__("os").mkdir("executed")',
     ],
 )  # fmt: skip
 def test_formulas_that_are_refused(config, formula, tmp_path, monkeypatch):

@@ -166,6 +166,18 @@ def site(work_dir, tmp_path_factory):
     assert list(site.temporary.iterdir()) == []
 
 
+@pytest.fixture(scope='module')
+def half_a_request(site):
+    """A connection whose client sends no more."""
+    host, port = site.url.removeprefix('http://').split(':')
+    with socket.create_connection((host, int(port)), timeout=60) as slow:
+        slow.sendall(
+            b'POST /gradio_api/queue/join HTTP/1.1\r\nHost: localhost\r\n'
+            b'Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{'
+        )
+        yield slow
+
+
 def frames_of(path):
     index = index_video(path)
     return decode_frames(index, np.arange(index.num_frames)).astype(float)
@@ -174,6 +186,8 @@ def frames_of(path):
 # What programs get
 
 
+# It is given up after ten seconds, in which other tests can run.
+@pytest.mark.usefixtures('half_a_request')
 def test_a_video_is_that_of_its_seeds(site, gan, tmp_path):
     client_module = pytest.importorskip('gradio_client')
     client = client_module.Client(
@@ -332,18 +346,6 @@ def test_closed_doors(site):
     assert httpx.get(f'{api}/file={path}').status_code == 403
 
 
-def test_a_request_must_arrive_in_time(site):
-    """Half a request takes no place for ever, and the others are served."""
-    host, port = site.url.removeprefix('http://').split(':')
-    with socket.create_connection((host, int(port)), timeout=60) as slow:
-        slow.sendall(
-            b'POST /gradio_api/queue/join HTTP/1.1\r\nHost: localhost\r\n'
-            b'Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{'
-        )
-        assert 'error' not in site.ask('video', SETTINGS | {'num_frames': 1})
-        assert slow.recv(100).startswith(b'HTTP/1.1 408')
-
-
 def test_the_queue_is_bounded(site):
     slow = {'rows': 3} | SETTINGS | {'num_frames': 96}
     quick = SETTINGS | {'num_frames': 1}
@@ -357,6 +359,12 @@ def test_the_queue_is_bounded(site):
     answered = [o for o in outputs if 'data' in o]
     assert len(refused) + len(answered) == 14
     assert 1 <= len(refused) <= 14 - 8 + 1
+
+
+def test_a_request_must_arrive_in_time(site, half_a_request):
+    """Half a request takes no place for ever, and the others are served."""
+    assert 'error' not in site.ask('video', SETTINGS | {'num_frames': 1})
+    assert half_a_request.recv(100).startswith(b'HTTP/1.1 408')
 
 
 def test_refusals_do_not_fill_the_log(site):

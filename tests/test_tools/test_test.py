@@ -1,17 +1,13 @@
 """tools/test.py as a real process."""
 
 import json
-import os
 import runpy
 import shutil
-import socket
-import subprocess
-import sys
 from datetime import datetime
 
 import numpy as np
 import pytest
-from real_process import ROOT, run_tool
+from real_process import ROOT, run_tool, run_two
 
 from stylegan_v_mm.datasets import SeedDataset, VideoDataset
 from stylegan_v_mm.evaluation import RandomI3D
@@ -58,23 +54,10 @@ def test_the_distance_is_printed_and_does_not_depend_on_batches(job, tmp_path):
 @pytest.mark.slow
 def test_two_processes_measure_the_same(job, tmp_path):
     one, _ = measure(job, tmp_path / 'a.json')
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = str(s.getsockname()[1])
-    result = subprocess.run(
-        [
-            ROOT / 'tools/dist_test.sh', job.config, job.checkpoint, '2',
-            '--out', tmp_path / 'b.json', '--work-dir', tmp_path,
-        ],
-        env={
-            **os.environ, 'PORT': port, 'OMP_NUM_THREADS': '1',
-            'PYTHON': sys.executable,
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    words = [ROOT / 'tools/test.py', job.config, job.checkpoint]
+    words += ['--launcher', 'pytorch', '--work-dir', tmp_path]
+    for process in run_two([*words, '--out', tmp_path / 'b.json']):
+        assert process.returncode == 0, process.stderr
     two = json.loads((tmp_path / 'b.json').read_text())
     assert two['FVD-random'] == pytest.approx(one['FVD-random'], rel=1e-4)
 
