@@ -64,7 +64,9 @@ SHORTER = {
     'tools/edit.py': '--num-frames 16',
     'tools/invert.py': '--steps 2 --starts 2 --loss pixels',
     'tools/analysis_tools/compare_datasets.py': '--detector random',
-    'tools/analysis_tools/metric_sensitivity.py': '--detector random',
+    'tools/analysis_tools/metric_sensitivity.py': (
+        '--detector random --num-clips 4'
+    ),
     # Training does not overwrite the run that is there.
     'tools/train.py configs/my_videos.py': '--work-dir work_dirs/again',
 }
