@@ -24,7 +24,9 @@ def strike(process, moment, seconds, number):
     time.sleep(moment.random() * seconds)
     if process.poll() is None:
         process.send(number)
-    return process.wait()
+    status = process.wait()
+    assert status in (0, -number, 128 + number), process.said
+    return status
 
 
 def digests(folder):
@@ -80,8 +82,7 @@ def test_evaluation(
 ):
     words = ('test.py', job.config, job.checkpoint, '--work-dir', tmp_path)
     expected, seconds = measurement
-    status = strike(tools.start(*words), moment, seconds, number)
-    assert status in (0, -number, 128 + number)
+    strike(tools.start(*words), moment, seconds, number)
     assert measured(tools.run(*words)) == expected
     for line in (tmp_path / 'metrics.jsonl').read_text().splitlines():
         json.loads(line)
