@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, check_at_least
+from ..errors import InputError, check_at_least, check_choice
 from ..registry import MODELS
 from .layers import (
-    HALF_DTYPES,
+    HALF_CHOICES,
     Conv2d,
     FullyConnected,
     MappingNetwork,
@@ -217,7 +217,9 @@ class StyleGANVDiscriminator(nn.Module):
             Defaults to 256.
         num_fp16_res (int): How many of the highest resolutions compute in
             half precision. Defaults to 0.
-        half_dtype (str): 'float16' (float32 on CPUs) or 'bfloat16'.
+        half_dtype (str): 'float16' (float32 on CPUs), 'bfloat16', or 'auto':
+            float16, but bfloat16 on CPUs that have instructions for it.
+            Defaults to 'float16'.
         concat_res (int, optional): Resolution at which the frames are
             concatenated, a power of two from 8 to resolution / 2. Defaults to
             None, which is 16, or 8 at a resolution of 16.
@@ -294,10 +296,7 @@ class StyleGANVDiscriminator(nn.Module):
                 f'discriminator.conv_clamp={conv_clamp} must be positive, or '
                 'None'
             )
-        if half_dtype not in HALF_DTYPES:
-            raise InputError(
-                f'half_dtype={half_dtype!r}: choose float16 or bfloat16'
-            )
+        check_choice('discriminator', HALF_CHOICES, half_dtype=half_dtype)
         channel_base = channel_base or published_channel_base(resolution)
         concat_res = concat_res or min(16, resolution // 2)
         if concat_res not in resolutions[1:]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import InputError, check_at_least, check_choice
 from ..registry import MODELS
 from .layers import (
-    HALF_DTYPES,
+    HALF_CHOICES,
     CoordinateEmbedding,
     FullyConnected,
     MappingNetwork,
@@ -367,7 +367,9 @@ class StyleGANVGenerator(nn.Module):
             Defaults to 256.
         num_fp16_res (int): How many of the highest resolutions compute in
             half precision. Defaults to 0.
-        half_dtype (str): 'float16' (float32 on CPUs) or 'bfloat16'.
+        half_dtype (str): 'float16' (float32 on CPUs), 'bfloat16', or 'auto':
+            float16, but bfloat16 on CPUs that have instructions for it.
+            Defaults to 'float16'.
         cond_type (str): Where motion codes enter: beside the learned constant
             ('concat_const'), or at every layer's style, beside it
             ('concat_w') or added to it ('sum_w'). Defaults to 'concat_const'.
@@ -429,7 +431,7 @@ class StyleGANVGenerator(nn.Module):
         super().__init__()
         ways = ['concat_const', 'concat_w', 'sum_w']
         check_choice('generator', ways, cond_type=cond_type)
-        check_choice('generator', HALF_DTYPES, half_dtype=half_dtype)
+        check_choice('generator', HALF_CHOICES, half_dtype=half_dtype)
         check_choice('generator', ['const', 'none'], noise_mode=noise_mode)
         if noise_mode == 'none' and not use_noise:
             raise InputError("noise_mode='none' needs use_noise=True")

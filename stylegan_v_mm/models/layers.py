@@ -5,6 +5,7 @@ weights are stored with standard deviation ``1 / lr_multiplier`` and scaled at
 run time.
 """
 
+import functools
 import math
 
 import torch
@@ -20,6 +21,8 @@ is_exporting = getattr(
 )
 
 HALF_DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16}
+#: What networks take as ``half_dtype``.
+HALF_CHOICES = ('auto', *HALF_DTYPES)
 
 
 def block_resolutions(resolution: int) -> list[int]:
@@ -68,16 +71,27 @@ def half_resolution(resolution: int, num_fp16_res: int) -> int:
     return max(2 * resolution >> num_fp16_res, 8)
 
 
+@functools.cache
+def cpu_has_bfloat16() -> bool:
+    """Return whether this CPU multiplies in bfloat16 (AVX512-BF16 or AMX)."""
+    names = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
+    return any(getattr(torch.cpu, name, bool)() for name in names)
+
+
 def block_dtype(
     device: torch.device, half_dtype: str | None, wide: torch.dtype
 ) -> torch.dtype:
     """Choose the dtype in which a block computes on ``device``.
 
     CPUs compute float16 convolutions slower than float32 ones or not at all,
-    so float16 blocks run in float32 on a CPU.
+    so float16 blocks run in float32 on a CPU. 'auto' is float16, but bfloat16
+    on CPUs that have instructions for it.
     """
     if half_dtype is None or wide == torch.float64:
         return wide
+    if half_dtype == 'auto':
+        on_cpu = device.type == 'cpu' and cpu_has_bfloat16()
+        half_dtype = 'bfloat16' if on_cpu else 'float16'
     if device.type == 'cpu' and half_dtype == 'float16':
         return wide
     return HALF_DTYPES[half_dtype]

@@ -80,9 +80,12 @@ def bias_act(
     kernels = _kernels_for(x)
     if kernels is not None:
         bias = bias if bias is None else bias.to(x.dtype)
-        return kernels.bias_act(
-            x, bias, dim=1, act=act, alpha=LRELU_SLOPE, gain=gain, clamp=clamp
-        )
+        options = dict(dim=1, act=act, alpha=LRELU_SLOPE, gain=gain)
+        if clamp is None or act != 'linear':
+            return kernels.bias_act(x, bias, clamp=clamp, **options)
+        # The kernel keeps no result of the linear activation, so that its
+        # gradient would ignore the clamp.
+        return kernels.bias_act(x, bias, **options).clamp(-clamp, clamp)
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     if wide is x and not inplace:
         wide = x.clone(memory_format=torch.preserve_format)

@@ -1,6 +1,10 @@
 """Settings that both networks of a model share."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
 
 from ..registry import MODELS, argument_takers
 
@@ -42,3 +46,22 @@ def network_config(model: dict, name: str) -> dict:
         if argument in known and model.get(shared) is not None:
             config.setdefault(argument, model[shared])
     return config
+
+
+@contextmanager
+def full_precision(network: nn.Module) -> Iterator[None]:
+    """Let the blocks of a network compute in float32 on CPUs, for penalties.
+
+    With AMX, oneDNN's convolutions in bfloat16 give wrong second derivatives
+    for some numbers of frames, such as 12 (seen with PyTorch 2.11).
+    """
+    blocks = [x for x in network.modules() if hasattr(x, 'half_dtype')]
+    before = [block.half_dtype for block in blocks]
+    if next(network.parameters()).device.type == 'cpu':
+        for block in blocks:
+            block.half_dtype = None
+    try:
+        yield
+    finally:
+        for block, half_dtype in zip(blocks, before):
+            block.half_dtype = half_dtype

@@ -23,7 +23,7 @@ from .fakes import Fakes, make_batch, make_fakes
 from .losses import GAN_LOSSES, sum_of_means
 from .noise import own_rows
 from .sampler import Sampler
-from .shared import network_config
+from .shared import full_precision, network_config
 
 
 @MODELS.register_module()
@@ -296,7 +296,8 @@ class StyleGANV(BaseModel):
         multiplied by ``g_reg_interval``, as so few iterations have it.
         """
         half = batch.select(slice((len(batch.t) + 1) // 2))
-        fakes = make_fakes(self.generator, half, 0)
+        with full_precision(self.generator):
+            fakes = make_fakes(self.generator, half, 0)
         shape = fakes.videos.shape
         noise = own_rows(torch.randn, shape, fakes.videos.device)
         noise = noise / math.sqrt(shape[1] * shape[3] * shape[4])
@@ -347,7 +348,8 @@ class StyleGANV(BaseModel):
         iterations have it.
         """
         real = from_bytes(batch.video).requires_grad_()
-        logits = self.discriminate(real, batch.c, batch.t, is_real=True)
+        with full_precision(self.discriminator):
+            logits = self.discriminate(real, batch.c, batch.t, is_real=True)
         (grad,) = torch.autograd.grad(logits[0].sum(), real, create_graph=True)
         penalty = grad.square().sum([2, 3, 4]).mean()
         backward(self.r1_gamma / 2 * penalty * self.d_reg_interval)

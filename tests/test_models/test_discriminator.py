@@ -6,6 +6,7 @@ import torch
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import StyleGANVDiscriminator
+from stylegan_v_mm.models import discriminator as discriminator_module
 from stylegan_v_mm.registry import MODELS
 
 TINY = dict(
@@ -476,6 +477,29 @@ def test_bfloat16_blocks():
     assert logits.dtype == torch.float32
     error = (logits - expected).abs().max()
     assert 1e-6 < error / expected.abs().max() < 0.05
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'limit'), [(torch.float16, 0.04), (torch.bfloat16, 0.2)]
+)
+def test_half_types_are_near_to_float32(monkeypatch, dtype, limit):
+    """Logits and their gradient, in types that GPUs compute."""
+    discriminator = make(resolution=32, num_fp16_res=3)
+    videos, c, t = inputs(discriminator)
+    videos.requires_grad_()
+    found = []
+    for each in (torch.float32, dtype):
+        monkeypatch.setattr(
+            discriminator_module,
+            'block_dtype',
+            lambda device, half, wide, each=each: wide if not half else each,
+        )
+        logits = discriminator(videos, c, t)
+        found.append((logits, *torch.autograd.grad(logits.sum(), videos)))
+    for expected, half in zip(*found):
+        assert half.isfinite().all()
+        error = (half - expected).norm() / expected.norm()
+        assert 1e-6 < error < limit
 
 
 def test_float16_is_for_gpus():

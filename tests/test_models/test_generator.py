@@ -8,7 +8,8 @@ import torch
 from scipy.signal import convolve2d, correlate2d
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.models import StyleGANVGenerator
+from stylegan_v_mm.models import StyleGANVGenerator, layers
+from stylegan_v_mm.models import generator as generator_module
 from stylegan_v_mm.models.layers import FullyConnected
 from stylegan_v_mm.registry import MODELS
 
@@ -690,6 +691,44 @@ def test_bfloat16_blocks(use_noise):
     error = (videos - expected).square().mean().sqrt()
     # bfloat16 has 8 bits: 0.4 % a rounding.
     assert 1e-5 < error / expected.std() < 0.02
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'limit'), [(torch.float16, 0.002), (torch.bfloat16, 0.02)]
+)
+def test_half_types_are_near_to_float32(monkeypatch, dtype, limit):
+    """Frames and the gradient of their sum, in types that GPUs compute."""
+    generator = make(resolution=32, num_fp16_res=3)
+    args, found = inputs(generator), []
+    for each in (torch.float32, dtype):
+        monkeypatch.setattr(
+            generator_module,
+            'block_dtype',
+            lambda device, half, wide, each=each: wide if not half else each,
+        )
+        frames = generator(*args)
+        weights = generator.synthesis.b32.conv0.weight
+        (grad,) = torch.autograd.grad(frames.square().mean(), weights)
+        found.append((frames.detach(), grad))
+    for expected, half in zip(*found):
+        assert half.isfinite().all()
+        error = (half - expected).norm() / expected.norm()
+        assert 1e-6 < error < limit
+
+
+@pytest.mark.parametrize('has_it', [False, True])
+def test_auto_is_what_the_device_is_fast_in(monkeypatch, has_it):
+    monkeypatch.setattr(layers, 'cpu_has_bfloat16', lambda: has_it)
+    cpu, gpu = torch.device('cpu'), torch.device('cuda')
+    on_cpu = torch.bfloat16 if has_it else torch.float32
+    assert layers.block_dtype(cpu, 'auto', torch.float32) == on_cpu
+    assert layers.block_dtype(gpu, 'auto', torch.float32) == torch.float16
+    assert layers.block_dtype(cpu, 'auto', torch.float64) == torch.float64
+    assert layers.block_dtype(cpu, None, torch.float32) == torch.float32
+    generator = make(num_fp16_res=1, half_dtype='auto').eval()
+    seen = dtypes(generator)
+    generator(*inputs(generator))
+    assert seen['b16.conv0'] == on_cpu
 
 
 def test_float16_is_for_gpus():

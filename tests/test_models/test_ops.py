@@ -1,12 +1,14 @@
 """The two operations against loops, mmcv's own, and finite differences."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
+from stylegan_v_mm.models import ops
 from stylegan_v_mm.models.ops import (
     bias_act,
     compiled_ops,
@@ -224,6 +226,38 @@ def test_bias_act_equals_mmcv(mmcv_ops, act, clamp):
     )
     ours = bias_act(x, bias, act, 1.3, clamp)
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_the_linear_clamp_has_no_gradient_on_gpus_either(monkeypatch):
+    """Mmcv's kernel keeps nothing of the linear activation to mask by.
+
+    Here a stand-in does as it does: the values are clamped, the gradient is
+    not.
+    """
+
+    class Kernel(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, gain, clamp):
+            ctx.gain, y = gain, x * gain
+            return y if clamp is None else y.clamp(-clamp, clamp)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * ctx.gain, None, None
+
+    def kernel(x, bias, dim, act, alpha, gain, clamp=None):
+        return Kernel.apply(x + bias[:, None], gain, clamp)
+
+    x = torch.randn(2, 4, 5, requires_grad=True)
+    bias = torch.randn(4, requires_grad=True)
+    found = []
+    for kernels in (None, SimpleNamespace(bias_act=kernel)):
+        monkeypatch.setattr(ops, '_kernels_for', lambda x, k=kernels: k)
+        y = bias_act(x, bias, gain=1.3, clamp=0.5)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (x, bias))))
+    assert (found[0][1] == 0).any()
+    for ours, theirs in zip(*found):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.filterwarnings('ignore:Since aten')  # of mmcv, at each call

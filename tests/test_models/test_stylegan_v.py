@@ -258,6 +258,26 @@ def test_r1_changes_the_discriminator_alone():
     assert not data['video'].requires_grad
 
 
+@pytest.mark.parametrize('loss', ['r1_loss', 'path_length_loss'])
+def test_penalties_are_of_float32_on_cpus(loss):
+    """Of 12 frames, AMX's second derivatives in bfloat16 would be wrong."""
+    gan = make(num_fp16_res=4, pl_weight=1)
+    data, grads = Batch(**batch(gan)), []
+    for half_dtype in ('bfloat16', None):
+        for block in gan.modules():
+            if hasattr(block, 'half_dtype'):
+                block.half_dtype = half_dtype
+        gan.zero_grad()
+        gan.pl_mean.zero_()
+        torch.manual_seed(0)
+        getattr(gan, loss)(data, lambda loss: loss.backward())
+        grads.append([x.grad for x in gan.parameters() if x.grad is not None])
+        assert gan.discriminator.b16.half_dtype == half_dtype
+    assert sum(map(torch.count_nonzero, grads[0])) > 100
+    for ours, theirs in zip(*grads, strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_r1_comes_every_interval_and_survives_a_restart():
     gan = make(d_reg_interval=3)
     steps = optimizers(gan)
