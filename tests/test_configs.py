@@ -208,7 +208,7 @@ def fast(monkeypatch):
 
 
 @pytest.mark.slow
-@each(CONFIGS)
+@each([path for path in CONFIGS if path not in VARIANTS])
 def test_a_small_run(path, tmp_path, run_script, inception):
     full = load_config(path)
     pattern = said(path, LAYOUT)
