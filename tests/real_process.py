@@ -79,6 +79,13 @@ def run_script(words, cwd, **env):
     return process
 
 
+def free_port():
+    """Find a port that no process listens at."""
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
 def run_two(words, cwd=ROOT, **env):
     """Run a script as two processes of a group, as torchrun starts them.
 
@@ -90,10 +97,7 @@ def run_two(words, cwd=ROOT, **env):
     Returns:
         list: Both processes, completed.
     """
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        port = s.getsockname()[1]
-    group = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    group = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
     group |= dict(WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', **env)
     ranks = [dict(RANK=rank, LOCAL_RANK=rank) for rank in '01']
     return _run_at_once([words] * 2, cwd, [group | rank for rank in ranks])

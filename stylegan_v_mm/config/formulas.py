@@ -9,7 +9,7 @@ from simpleeval import simple_eval
 from ..errors import InputError, nearest
 from ..registry import is_formula
 
-_KNOWN = dict(min=min, max=max, round=round, int=int)
+_CALLS = dict(min=min, max=max, round=round, int=int)
 
 
 def compute_formulas(config: Config) -> set[str]:
@@ -43,7 +43,7 @@ def compute_formulas(config: Config) -> set[str]:
             )
         elif is_formula(value):
             try:
-                return simple_eval(value[1:], functions=_KNOWN, names=variable)
+                return simple_eval(value[1:], functions=_CALLS, names=variable)
             except Exception as e:
                 raise InputError(f'{path}: formula {value!r}: {e}') from e
         return value

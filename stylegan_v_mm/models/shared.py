@@ -55,11 +55,12 @@ def full_precision(network: nn.Module) -> Iterator[None]:
     With AMX, oneDNN's convolutions in bfloat16 give wrong second derivatives
     for some numbers of frames, such as 12 (seen with PyTorch 2.11).
     """
-    blocks = [x for x in network.modules() if hasattr(x, 'half_dtype')]
+    on_cpu = next(network.parameters()).device.type == 'cpu'
+    modules = network.modules() if on_cpu else ()
+    blocks = [x for x in modules if hasattr(x, 'half_dtype')]
     before = [block.half_dtype for block in blocks]
-    if next(network.parameters()).device.type == 'cpu':
-        for block in blocks:
-            block.half_dtype = None
+    for block in blocks:
+        block.half_dtype = None
     try:
         yield
     finally:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,13 +16,7 @@ from faults import (
     error_line,
     last_logged,
 )
-from real_process import ROOT
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
+from real_process import ROOT, free_port
 
 
 def start_two(tools, job, work_dir, *args, ranks=(0, 1), **options):

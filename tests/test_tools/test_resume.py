@@ -11,7 +11,7 @@ import time
 
 import pytest
 import torch
-from real_process import ROOT, run_tool, train_two
+from real_process import ROOT, run_script, run_tool, train_two
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.config import load_config
@@ -189,6 +189,33 @@ def test_an_earlier_run_is_not_overwritten(job, reference):
 def test_the_last_three_are_kept(reference):
     names = {path.name for path in reference.glob('*.pth')}
     assert names == {'iter_6.pth', 'iter_9.pth', 'iter_12.pth'}
+
+
+SMALL_FILES = """
+import resource, runpy, sys
+size = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_the_older_checkpoints(job, tmp_path):
+    work_dir = tmp_path / 'work'
+    first = train(job, work_dir, 'max_iters=3')
+    assert first.returncode == 0, first.stderr
+    size = (work_dir / 'iter_3.pth').stat().st_size
+    program = tmp_path / 'small_files.py'
+    program.write_text(SMALL_FILES)
+    words = [program, size // 2, ROOT / 'tools/train.py', job.config]
+    words += ['--work-dir', work_dir, '--resume', '--cfg-options', *OPTIONS]
+    result = run_script(words, ROOT)
+    assert result.returncode == 2, result.stderr
+    assert f'{work_dir}/iter_6.pth cannot be written' in result.stderr
+    assert {path.name for path in work_dir.glob('*.pth*')} == {'iter_3.pth'}
+    assert not list(work_dir.glob('.*'))
+    load_checkpoint(work_dir / 'iter_3.pth')
 
 
 # With another config

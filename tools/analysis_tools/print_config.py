@@ -86,13 +86,12 @@ def main() -> None:
     )
     add_cfg_options(parser, 'resolution=128 batch_size=16')
     args = parser.parse_args()
-    options = {
-        'num_processes': args.num_processes,
-        **read_options(args.cfg_options),
-    }
-    config = load_config(args.config, options)
+    options = read_options(args.cfg_options)
+    given = {'num_processes': args.num_processes}
+    config = load_config(args.config, {**given, **options})
     files = files_that_set(Path(args.config))
-    set_by_option = {option.partition('.')[0] for option in options}
+    set_by = dict.fromkeys(given, '--num-processes')
+    set_by |= {key.partition('.')[0]: '--cfg-options' for key in options}
     if args.key is None:
         parts = config.items()
     else:
@@ -101,7 +100,7 @@ def main() -> None:
         parts = [(name, look_up(config, args.key))]
     for name, value in parts:
         top = args.key.partition('.')[0] if args.key else name
-        origins = ['--cfg-options'] if top in set_by_option else []
+        origins = [set_by[top]] if top in set_by else []
         origins += map(str, files[top])
         text = Config({name: value}).pretty_text
         if args.key is None and name not in runner_arguments():
