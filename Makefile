@@ -13,6 +13,10 @@ INSTALLED := $(firstword $(wildcard .venv/.full) .venv/.quick)
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest \
   -n $(WORKERS) --dist worksteal
 
+# Shells that forbid compiled modules would make each process of the tests
+# compile ours again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test coverage lint types format docs gpu-check clean distclean
 .DELETE_ON_ERROR:
 

@@ -1,14 +1,13 @@
 """Our networks give the published model's numbers, and the check notices."""
 
 import inspect
-import os
-import subprocess
 import sys
 import textwrap
 
 import numpy as np
 import pytest
-from golden import ROOT, TINY, golden_file
+from golden import TINY, golden_file
+from real_process import run_tool
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import (
@@ -20,22 +19,13 @@ from stylegan_v_mm.models import (
 )
 from stylegan_v_mm.self_check.fidelity import compare_file
 
-SCRIPT = ROOT / 'tools/analysis_tools/check_fidelity.py'
 FORWARD, TRAIN = TINY / 'tiny_forward.npz', TINY / 'tiny_train.npz'
 AUGMENT = TINY / 'tiny_augment.npz'
 
 
 def check(*paths):
     """Run the tool as a process; give its status and lines."""
-    result = subprocess.run(
-        [sys.executable, SCRIPT, *paths],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        # On networks this small, threads cost more than they bring.
-        env=os.environ | {'OMP_NUM_THREADS': '1'},
-        timeout=300,
-    )
+    result = run_tool('analysis_tools/check_fidelity.py', *paths)
     return (
         result.returncode,
         result.stdout.splitlines(),

@@ -1,5 +1,6 @@
 """Checks of names, types and keys; values are for constructors to check."""
 
+import functools
 import inspect
 import re
 import typing
@@ -84,8 +85,13 @@ def check_parts(config: Config) -> None:
     visit('', config._cfg_dict)
 
 
-def _check_arguments(prefix: str, part: Mapping, kind: Callable) -> None:
-    """Check keys and values against what a class or function takes."""
+@functools.cache
+def _arguments(kind: Callable) -> tuple[dict, dict] | None:
+    """Return the parameters of a class or function, and their types.
+
+    Returns:
+        tuple, optional: Two dicts by name; None if it takes any name.
+    """
     taken: dict[str, inspect.Parameter] = {}
     hints: dict[str, Any] = {}
     for function in registry.argument_takers(kind):
@@ -94,9 +100,16 @@ def _check_arguments(prefix: str, part: Mapping, kind: Callable) -> None:
         with suppress(NameError):  # Names that type checkers alone import.
             hints = {**typing.get_type_hints(function), **hints}
         if all(a.kind is not a.VAR_KEYWORD for a in arguments.values()):
-            break
-    else:
-        return  # Takes keys of any name.
+            return taken, hints
+    return None
+
+
+def _check_arguments(prefix: str, part: Mapping, kind: Callable) -> None:
+    """Check keys and values against what a class or function takes."""
+    arguments = _arguments(kind)
+    if arguments is None:
+        return
+    taken, hints = arguments
     for key in part.keys() - {'type', '_scope_'}:
         value = part[key]
         if key not in taken:

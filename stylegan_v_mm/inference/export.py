@@ -317,8 +317,10 @@ def save(program: ExportedProgram, part: Part, path: Path) -> None:
         value: Any = ir.tensor(s, ir.DataType(dtype))
         return op.Constant(value=value)
 
+    if part.onnx_table:
+        program = program.run_decompositions(part.onnx_table)
     exported: Any = torch.onnx.export(
-        program.run_decompositions(part.onnx_table),
+        program,
         dynamo=True,
         verbose=False,
         dynamic_shapes=dynamic_shapes(part),

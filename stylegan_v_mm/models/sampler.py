@@ -4,6 +4,7 @@ import copy
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -140,10 +141,18 @@ class Sampler:
             return None
         t = t.to(self.device, torch.float64).expand(len(motions), -1)
         t = encoder.wrap(t, [motion.period for motion in motions])
+        # Times far apart need a few codes each, not all those between them.
+        _, count = encoder.code_range(t)
+        apart = count > (2 + encoder.extra_codes) * t.shape[1]
+        parts = t.split(1, 1) if apart and not encoder.recurrent else [t]
+        return torch.cat([self._codes_at(latents, part) for part in parts], 1)
+
+    def _codes_at(self, latents: Latents, t: Tensor) -> Tensor:
+        encoder: Any = self.motion_encoder
         first, count = encoder.code_range(t)
         rows = [
             motion.rows(place, count, encoder.motion_z_dim)
-            for motion, place in zip(motions, first.tolist())
+            for motion, place in zip(latents.motions, first.tolist())
         ]
         motion_z = torch.stack(rows).to(self.device)
         c = None if latents.c is None else latents.c.to(self.device)

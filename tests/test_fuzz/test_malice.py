@@ -19,6 +19,8 @@ import torch
 from published_pickle import Call
 from seed_files import image, picture
 
+from stylegan_v_mm.datasets.sources.kinds import MAX_FILE
+
 
 def png(width, height):
     """A png that claims to be large, with the right checksums."""
@@ -90,7 +92,7 @@ def assert_words(message, words):
 def zip_of(files, method=zipfile.ZIP_STORED):
     """A zip of (name or ZipInfo, content)."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, 'w', method) as archive:
+    with zipfile.ZipFile(file, 'w', method, compresslevel=1) as archive:
         for name, content in files:
             archive.writestr(name, content)
     return file.getvalue()
@@ -126,7 +128,7 @@ def utf8_flag(content):
 FRAME = image('.png')
 BMP = cv2.imencode('.bmp', np.zeros((32, 48, 3), np.uint8))[1].tobytes()
 DEFLATED = zip_of([('a/0.bmp', BMP)], zipfile.ZIP_DEFLATED)
-BOMB = zip_of([('a/0.png', bytes(2**29))], zipfile.ZIP_DEFLATED)
+BOMB = zip_of([('a/0.png', bytes(MAX_FILE + 1))], zipfile.ZIP_DEFLATED)
 ONE = zip_of([('a/0.png', FRAME)])
 LABELS = with_size(
     zip_of([('a/0.png', FRAME), ('dataset.json', b'{}')]),

@@ -115,6 +115,15 @@ def test_far_away_times_are_accurate():
     assert_same_pictures(video, to_bytes(expected))
 
 
+def test_times_far_apart_need_no_codes_between_them():
+    sampler = small_sampler()
+    latents = sampler.latents([3, 4])
+    t = torch.tensor([0, 1e9, 0.25, 1e12]).double()
+    alone = [sampler.motion_codes(latents, x) for x in t.split(1)]
+    together = sampler.motion_codes(latents, t)
+    assert torch.equal(together, torch.cat(alone, 1))
+
+
 def test_truncation():
     sampler = small_sampler()
     sampler.generator.mapping.w_avg.normal_()

@@ -16,6 +16,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +35,8 @@ from stylegan_v_mm.video.decoding import decode_frames
 from stylegan_v_mm.video.index import index_video
 
 httpx = pytest.importorskip('httpx')
-pytest.importorskip('gradio', reason='requirements/tests.txt has gradio')
+if find_spec('gradio') is None:  # takes seconds to import
+    pytest.skip('requirements/tests.txt has gradio', allow_module_level=True)
 SESSIONS = count()
 ROOT = Path(__file__).parents[2]
 APP = ROOT / 'projects/web_demo/app.py'

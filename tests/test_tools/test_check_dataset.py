@@ -3,31 +3,21 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 import zipfile
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from drawn_videos import write_clip, write_frames
 from PIL import Image
+from real_process import ROOT, run_tool
 
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.video.encoding import VideoWriter
 
-TOOL = Path(__file__).parents[2] / 'tools/analysis_tools/check_dataset.py'
-
-
-def run(*args):
-    return subprocess.run(
-        [sys.executable, str(TOOL), *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+TOOL = ROOT / 'tools/analysis_tools/check_dataset.py'
+run = partial(run_tool, 'analysis_tools/check_dataset.py')
 
 
 @pytest.fixture
@@ -84,7 +74,7 @@ def test_table_of_video_files(tmp_path):
         'max_num_frames': 30,
     }
     # They are variables of the configs.
-    base = Path(__file__).parents[2] / 'configs/stylegan_v/ucf101.py'
+    base = ROOT / 'configs/stylegan_v/ucf101.py'
     known = load_config(base, variables | {'motion_period': 16})
     assert known.num_classes == known.model.num_classes == 2
 

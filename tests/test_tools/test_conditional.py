@@ -12,8 +12,8 @@ _base_ = ['{ROOT}/configs/stylegan_v/demo_three_classes.py']
 data_root = '{{data_root}}'
 resolution = 16
 num_frames, batch_size = 1, 16
-max_iters = 250
-preview_interval = checkpoint_interval = 250
+max_iters = 200
+preview_interval = checkpoint_interval = 200
 model = dict(
     generator=dict(channel_max=32), discriminator=dict(channel_max=32))
 """
@@ -47,7 +47,7 @@ def test_clips_look_like_their_class(tmp_path):
     labels = torch.from_numpy(videos.labels)
     means = labels.T @ pictures / labels.sum(0)[:, None]
 
-    sampler = load_sampler(str(config), str(tmp_path / 'work/iter_250.pth'))
+    sampler = load_sampler(str(config), str(tmp_path / 'work/iter_200.pth'))
     t, right = torch.arange(16), 0
     for label, c in enumerate(torch.eye(3)):
         for seed in range(20):

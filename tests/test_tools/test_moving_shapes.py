@@ -1,24 +1,14 @@
 """The tool that makes a data set, run as users run it."""
 
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from real_process import ROOT, run_tool
 
-TOOL = Path(__file__).parents[2] / 'tools/dataset_converters/moving_shapes.py'
-
-
-def run(*args):
-    return subprocess.run(
-        [sys.executable, str(TOOL), *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+TOOL = ROOT / 'tools/dataset_converters/moving_shapes.py'
+run = partial(run_tool, 'dataset_converters/moving_shapes.py')
 
 
 @pytest.fixture
