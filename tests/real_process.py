@@ -1,9 +1,10 @@
 """Running the tools as a user does."""
 
 import atexit
-import multiprocessing
+import functools
+import json
 import os
-import runpy
+import signal
 import socket
 import subprocess
 import sys
@@ -11,24 +12,16 @@ import tempfile
 import textwrap
 import time
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from select import select
 
 import mmengine.config.config
-import torch
+import pytest
 
 from stylegan_v_mm.files import file_lock
 
 ROOT = Path(__file__).parents[1]
-# What takes seconds to import, and most scripts do.
-PRELOADED = [
-    'matplotlib.backends.backend_agg',
-    'mmengine.runner',
-    'real_process',
-    'stylegan_v_mm.engine',
-    'stylegan_v_mm.evaluation',
-    'stylegan_v_mm.inference',
-    'torchvision',
-]
 
 
 def leave_configs_as_they_are():
@@ -60,22 +53,137 @@ def held_elsewhere(path):
         os.close(tell)
 
 
-def run_tool(tool, *args, cwd=ROOT, **env):
-    """Run a script under tools/ as a user does; return the process."""
-    return run_script([ROOT / 'tools' / tool, *args], cwd, **env)
+class Process:
+    """A script that runs, or ran, in a session of its own."""
+
+    def __init__(self, pid, folder):
+        self.pid = pid
+        self.started = time.monotonic()
+        self._folder = folder
+        self._end = os.pidfd_open(pid)
+        self._status = None
+
+    def poll(self, seconds=0):
+        """Exit status, minus the signal that ended it, None if it runs.
+
+        Args:
+            seconds: How long to wait for the end.
+        """
+        if self._status is None and select([self._end], [], [], seconds)[0]:
+            os.close(self._end)
+            self._status = _server().ask({'poll': self.pid})
+        return self._status
+
+    def wait(self, seconds=120):
+        """Wait for the end, but not for ever; return the exit status."""
+        if self.poll(seconds) is None:
+            self.send(signal.SIGKILL)
+            pytest.fail(f'it hangs; it said: {self.said}')
+        return self._status
+
+    @property
+    def returncode(self):
+        """What :meth:`poll` returns."""
+        return self.poll()
+
+    def send(self, number):
+        """Send a signal to the process and all that it started."""
+        os.killpg(self.pid, number)
+
+    @property
+    def said(self):
+        """All that was written to standard output and error."""
+        return self.stdout + self.stderr
+
+    @property
+    def stdout(self):
+        """What was written to standard output."""
+        return (self._folder / 'out').read_text(errors='replace')
+
+    @property
+    def stderr(self):
+        """What was written to standard error."""
+        return (self._folder / 'err').read_text(errors='replace')
 
 
-def run_script(words, cwd, **env):
-    """Run a Python script as a process; return it, completed.
+class _Server:
+    """The process that the scripts are forked from."""
+
+    def __init__(self):
+        self._folder = tempfile.TemporaryDirectory()
+        self._numbers = count()
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name('warm_start.py')],
+            env={**os.environ, 'OMP_NUM_THREADS': '1'},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout.readline() == 'ready\n'
+        atexit.register(self.close)
+
+    def ask(self, job):
+        """Hand over a job and return the answer."""
+        self._process.stdin.write(json.dumps(job) + '\n')
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def folder(self):
+        """Make a folder for what a process writes."""
+        folder = Path(self._folder.name, str(next(self._numbers)))
+        folder.mkdir()
+        for name in ('out', 'err'):
+            (folder / name).touch()
+        return folder
+
+    def close(self):
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._folder.cleanup()
+
+
+_server = functools.cache(_Server)
+
+
+def start_script(words, cwd, before='', **env):
+    """Start a Python script as a process.
 
     It is forked from one that has imported what takes seconds.
 
     Args:
         words: Path of the script, and its arguments.
         cwd: Its current folder.
+        before: Python code that runs first in the new process.
         env: Added to the environment.
     """
-    (process,) = _run_at_once([words], cwd, [env])
+    folder = _server().folder()
+    job = dict(
+        words=[*map(str, words)],
+        before=before,
+        cwd=str(cwd),
+        env={**os.environ, 'OMP_NUM_THREADS': '1', **env},
+        out=str(folder / 'out'),
+        err=str(folder / 'err'),
+    )
+    return Process(_server().ask(job), folder)
+
+
+def run_script(words, cwd, **env):
+    """Run a script as a process; return it when it has ended."""
+    process = start_script(words, cwd, **env)
+    process.wait(300)
+    return process
+
+
+def start_tool(tool, *args, cwd=ROOT, **options):
+    """Start a script under tools/; see :func:`start_script`."""
+    return start_script([ROOT / 'tools' / tool, *args], cwd, **options)
+
+
+def run_tool(tool, *args, **options):
+    """Run a script under tools/; return the process when it has ended."""
+    process = start_tool(tool, *args, **options)
+    process.wait(300)
     return process
 
 
@@ -95,12 +203,17 @@ def run_two(words, cwd=ROOT, **env):
         env: Added to the environment.
 
     Returns:
-        list: Both processes, completed.
+        list: Both processes, which have ended.
     """
     group = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
     group |= dict(WORLD_SIZE='2', LOCAL_WORLD_SIZE='2', **env)
-    ranks = [dict(RANK=rank, LOCAL_RANK=rank) for rank in '01']
-    return _run_at_once([words] * 2, cwd, [group | rank for rank in ranks])
+    both = [
+        start_script(words, cwd, **group, RANK=rank, LOCAL_RANK=rank)
+        for rank in '01'
+    ]
+    for process in both:
+        process.wait(300)
+    return both
 
 
 def run_program_twice(program, folder, *args):
@@ -123,54 +236,6 @@ def run_program_twice(program, folder, *args):
 
 
 def train_two(config, work_dir, *args, cwd=ROOT):
-    """Run tools/train.py as two processes; return both, completed."""
+    """Run tools/train.py as two processes, to their ends; return both."""
     words = [ROOT / 'tools/train.py', config, '--launcher', 'pytorch']
     return run_two([*words, '--work-dir', work_dir, *args], cwd)
-
-
-def _run_at_once(commands, cwd, envs):
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(PRELOADED)
-    with tempfile.TemporaryDirectory() as folder:
-        started = []
-        for i, (words, env) in enumerate(zip(commands, envs)):
-            words = [*map(str, words)]
-            out, err = Path(folder, f'out{i}'), Path(folder, f'err{i}')
-            env = {**os.environ, 'OMP_NUM_THREADS': '1', **env}
-            process = context.Process(
-                target=_become_script,
-                args=(words, str(cwd), env, str(out), str(err)),
-            )
-            process.start()
-            started.append((process, words, out, err))
-        deadline = time.monotonic() + 300
-        for process, words, out, _ in started:
-            process.join(deadline - time.monotonic())
-            if process.is_alive():
-                for other, *_ in started:
-                    other.kill()
-                    other.join()
-                raise subprocess.TimeoutExpired(words, 300, out.read_text())
-        return [
-            subprocess.CompletedProcess(
-                words, process.exitcode, out.read_text(), err.read_text()
-            )
-            for process, words, out, err in started
-        ]
-
-
-def _become_script(words, cwd, env, out, err):
-    os.environ.clear()
-    os.environ.update(env)
-    os.chdir(cwd)
-    for number, path in enumerate((os.devnull, out, err)):
-        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
-    torch.set_num_threads(1)
-    leave_configs_as_they_are()
-    sys.argv = words
-    sys.path.insert(0, str(Path(words[0]).parent.resolve()))
-    try:
-        runpy.run_path(words[0], run_name='__main__')
-    finally:
-        # The exit of a forked process leaves these out.
-        atexit._run_exitfuncs()

@@ -1,4 +1,4 @@
-"""Tools to be hurt, a trained model, a small disk, the table of faults."""
+"""A trained model, a small disk, the table of faults."""
 
 import os
 import random
@@ -7,7 +7,8 @@ import time
 from collections import defaultdict
 
 import pytest
-from faults import CONFIG, INTERVAL, Disk, Job, Tools
+from faults import CONFIG, INTERVAL, Disk, Job
+from real_process import run_tool
 
 
 def pytest_generate_tests(metafunc):
@@ -19,19 +20,11 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope='session')
-def tools(tmp_path_factory):
-    """Start tools under tools/."""
-    tools = Tools(tmp_path_factory.mktemp('tools'))
-    yield tools
-    tools.close()
-
-
-@pytest.fixture(scope='session')
-def job(tools, tmp_path_factory):
+def job(tmp_path_factory):
     """Make videos and train on them."""
     folder = tmp_path_factory.mktemp('job')
     data = folder / 'videos'
-    made = tools.run(
+    made = run_tool(
         'dataset_converters/moving_shapes.py',
         *(data, '--num-videos=8', '--num-frames=40', '--resolution=16'),
     )
@@ -39,7 +32,7 @@ def job(tools, tmp_path_factory):
     config = folder / 'config.py'
     config.write_text(CONFIG.format(data_root=data))
     work_dir = folder / 'work'
-    train = tools.run('train.py', config, '--work-dir', work_dir)
+    train = run_tool('train.py', config, '--work-dir', work_dir)
     assert train.poll() == 0, train.said
     return Job(config, data, work_dir, time.monotonic() - train.started)
 

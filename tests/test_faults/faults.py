@@ -2,18 +2,12 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
-from itertools import count
 from pathlib import Path
 from textwrap import dedent, indent
 from typing import NamedTuple
 
-import pytest
 import torch
-from real_process import ROOT
+from real_process import ROOT, run_tool
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
 
@@ -52,52 +46,6 @@ model = dict(
 OPTIONS = ('--cfg-options', 'max_iters=1', 'num_test_videos=6')
 
 
-class Process:
-    """A tool that runs, or ran, in a session of its own."""
-
-    def __init__(self, tools: 'Tools', pid: int, folder: Path) -> None:
-        self.pid = pid
-        self.started = time.monotonic()
-        self._tools = tools
-        self._folder = folder
-        self._status: int | None = None
-
-    def poll(self) -> int | None:
-        """Exit status, minus the signal that ended it, None if it runs."""
-        if self._status is None:
-            self._status = self._tools.ask({'poll': self.pid})
-        return self._status
-
-    def wait(self, seconds: float = 120) -> int:
-        """Wait for the end, but not for ever; give the exit status."""
-        deadline = time.monotonic() + seconds
-        while (status := self.poll()) is None:
-            if time.monotonic() > deadline:
-                self.send(signal.SIGKILL)
-                pytest.fail(f'it hangs; it said: {self.said}')
-            time.sleep(0.01)
-        return status
-
-    def send(self, number: int) -> None:
-        """Send a signal to the process and all that it started."""
-        os.killpg(self.pid, number)
-
-    @property
-    def said(self) -> str:
-        """All that was written to standard output and error."""
-        return self.out + self.err
-
-    @property
-    def out(self) -> str:
-        """What was written to standard output."""
-        return (self._folder / 'out').read_text(errors='replace')
-
-    @property
-    def err(self) -> str:
-        """What was written to standard error."""
-        return (self._folder / 'err').read_text(errors='replace')
-
-
 def one_by_one(commands) -> str:
     """Write a program that runs tools in turn, with nothing imported before.
 
@@ -118,64 +66,6 @@ for words in {words!r}:
     except SystemExit as end:
         assert not end.code, (words, end.code)
 """
-
-
-class Tools:
-    """Start tools, each in a process of its own, without their imports."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._numbers = count()
-        self._server = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name('warm_start.py')],
-            env={**os.environ, 'OMP_NUM_THREADS': '1'},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._server.stdout.readline() == 'ready\n'
-
-    def ask(self, job: dict) -> int | None:
-        """Hand over a job and give the answer."""
-        self._server.stdin.write(json.dumps(job) + '\n')
-        self._server.stdin.flush()
-        return json.loads(self._server.stdout.readline())
-
-    def start(self, tool, *args, before='', cwd=ROOT, **env) -> Process:
-        """Start a tool under tools/.
-
-        Args:
-            tool: Its path there.
-            args: Of the command line.
-            before: Python code that runs first in the new process.
-            cwd: Its current folder.
-            env: Added to the environment.
-        """
-        folder = self._folder / str(next(self._numbers))
-        folder.mkdir()
-        job = dict(
-            tool=str(ROOT / 'tools' / tool),
-            args=[*map(str, args)],
-            before=before,
-            cwd=str(cwd),
-            env={**os.environ, 'OMP_NUM_THREADS': '1', **env},
-            out=str(folder / 'out'),
-            err=str(folder / 'err'),
-        )
-        for name in ('out', 'err'):
-            (folder / name).touch()
-        return Process(self, self.ask(job), folder)
-
-    def run(self, tool, *args, **options) -> Process:
-        """Run a tool to its end."""
-        process = self.start(tool, *args, **options)
-        process.wait()
-        return process
-
-    def close(self) -> None:
-        """End the server."""
-        self._server.stdin.close()
-        self._server.wait(60)
 
 
 class Job(NamedTuple):
@@ -231,10 +121,10 @@ def last_logged(work_dir) -> int:
 def error_line(process) -> str:
     """The one line that a tool ended with; there is no traceback."""
     assert process.poll() == 2, process.said
-    assert 'Traceback' not in process.err, process.err
-    lines = [x for x in process.err.splitlines() if x.startswith('error: ')]
-    assert len(lines) == 1, process.err
-    assert process.err.rstrip().endswith(lines[0])
+    assert 'Traceback' not in process.stderr, process.stderr
+    lines = [x for x in process.stderr.splitlines() if x.startswith('error: ')]
+    assert len(lines) == 1, process.stderr
+    assert process.stderr.rstrip().endswith(lines[0])
     return lines[0]
 
 
@@ -264,10 +154,10 @@ def checkpoints(work_dir) -> list[int]:
     return sorted(int(path.stem[5:]) for path in work_dir.glob('iter_*.pth'))
 
 
-def resume(tools, job, work_dir, *options, **more) -> int:
+def resume(job, work_dir, *options, **more) -> int:
     """Go on to the end; give the number of iterations that were lost."""
     lost = last_logged(work_dir) - max(checkpoints(work_dir), default=0)
-    process = tools.run(
+    process = run_tool(
         'train.py',
         *(job.config, '--work-dir', work_dir, '--resume', *options),
         **more,

@@ -14,6 +14,7 @@ from faults import (
     error_line,
     resume,
 )
+from real_process import run_tool
 
 from stylegan_v_mm.datasets import VideoDataset
 from stylegan_v_mm.errors import InputError
@@ -44,9 +45,9 @@ def warnings_about(process, name):
 
 
 @pytest.mark.parametrize('harm', HARMS)
-def test_a_video(tools, job, data, tmp_path, tried, moment, harm):
+def test_a_video(job, data, tmp_path, tried, moment, harm):
     name = f'{moment.randrange(8):05d}.mp4'
-    made = tools.run(
+    made = run_tool(
         'dataset_converters/moving_shapes.py',
         *(tmp_path / 'other', '--num-videos=1', '--num-frames=9'),
     )
@@ -54,7 +55,7 @@ def test_a_video(tools, job, data, tmp_path, tried, moment, harm):
     files = f"""
 path, other = {str(data / name)!r}, {str(tmp_path / 'other/00000.mp4')!r}
 """
-    process = tools.run(
+    process = run_tool(
         'train.py',
         *(job.config, '--work-dir', tmp_path / 'work', '--cfg-options'),
         *(f'data_root={data}', 'num_workers=2'),
@@ -69,11 +70,9 @@ path, other = {str(data / name)!r}, {str(tmp_path / 'other/00000.mp4')!r}
 
 
 @pytest.mark.parametrize('kind', ['folders', 'zip'])
-def test_frames(tools, job, tmp_path, tried, moment, kind):
+def test_frames(job, tmp_path, tried, moment, kind):
     frames = tmp_path / ('frames' if kind == 'folders' else 'frames.zip')
-    made = tools.run(
-        'dataset_converters/videos_to_frames.py', job.data, frames
-    )
+    made = run_tool('dataset_converters/videos_to_frames.py', job.data, frames)
     assert made.poll() == 0, made.said
     if kind == 'folders':
         video = f'{moment.randrange(8):05d}'
@@ -84,7 +83,7 @@ for i in range(40):
     else:
         # Videos lie in it one after another.
         harm = f'os.truncate({str(frames)!r}, {frames.stat().st_size // 2})'
-    process = tools.run(
+    process = run_tool(
         'train.py',
         *(job.config, '--work-dir', tmp_path / 'work', '--cfg-options'),
         f'data_root={frames}',
@@ -98,20 +97,20 @@ for i in range(40):
     tried(f'{kind} of frames damaged while training', 'warns once, goes on')
 
 
-def test_all_data(tools, job, data, tmp_path, tried, moment):
+def test_all_data(job, data, tmp_path, tried, moment):
     work_dir = tmp_path / 'work'
     iteration = moment.randrange(1, NUM_ITERS)
     gone = at(iteration, f'os.rename({str(data)!r}, {str(data) + "2"!r})')
     words = (job.config, '--work-dir', work_dir)
     option = ('--cfg-options', f'data_root={data}')
-    process = tools.run('train.py', *words, *option, before=gone)
+    process = run_tool('train.py', *words, *option, before=gone)
     if process.poll():
         line = error_line(process)
         assert f'{data}: none of 8 videos can be decoded' in line
     else:  # The last batches had been read.
         assert iteration > NUM_ITERS - 4
     (tmp_path / 'videos2').rename(data)
-    lost = resume(tools, job, work_dir, *option)
+    lost = resume(job, work_dir, *option)
     assert_same_end(work_dir, job)
     tried('all data gone while training', 'one error, then --resume', lost)
 
@@ -128,12 +127,12 @@ def test_a_lost_disk_is_noticed_soon(tmp_path, tried):
     tried('a disk of data gone', 'one error after 100 videos')
 
 
-def test_a_worker(tools, job, tmp_path, tried, moment):
+def test_a_worker(job, tmp_path, tried, moment):
     kill = """
 from multiprocessing import active_children
 active_children()[0].kill()
 """
-    process = tools.run(
+    process = run_tool(
         'train.py',
         *(job.config, '--work-dir', tmp_path),
         before=at(moment.randrange(1, NUM_ITERS - 3), kill),
@@ -157,11 +156,11 @@ VideoDataset.__getitem__ = deadly
 """
 
 
-def test_workers_again_and_again(tools, job, tmp_path, tried):
+def test_workers_again_and_again(job, tmp_path, tried):
     words = (job.config, '--work-dir', tmp_path)
-    process = tools.run('train.py', *words, before=DEADLY_CLIP)
+    process = run_tool('train.py', *words, before=DEADLY_CLIP)
     # Clip 26 is of iteration 7, in batches of 4, and read ahead.
     assert re.search('die before iteration [567]:', error_line(process))
-    lost = resume(tools, job, tmp_path)
+    lost = resume(job, tmp_path)
     assert_same_end(tmp_path, job)
     tried('each data worker killed', 'one error, then --resume', lost)

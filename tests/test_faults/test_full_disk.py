@@ -10,6 +10,7 @@ from faults import (
     error_line,
     resume,
 )
+from real_process import run_tool
 
 
 def used(folder):
@@ -17,15 +18,15 @@ def used(folder):
     return sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
 
 
-def test_training(tools, job, disk, tried, moment):
+def test_training(job, disk, tried, moment):
     work_dir = disk.folder / 'work'
     # At any byte that the run writes: of logs, previews or checkpoints.
     disk.leave(moment.randrange(used(job.work_dir)))
-    process = tools.run('train.py', job.config, '--work-dir', work_dir)
+    process = run_tool('train.py', job.config, '--work-dir', work_dir)
     line = error_line(process)
     assert 'cannot be written' in line or 'cannot be made' in line
     disk.make_room()
-    lost = resume(tools, job, work_dir)
+    lost = resume(job, work_dir)
     assert checkpoints(work_dir)[-1] == NUM_ITERS
     assert_same_end(work_dir, job)
     tried('disk full while training', 'one error, then --resume', lost)
@@ -49,8 +50,8 @@ preview.VideoWriter = Limited
 """
 
 
-def test_previews(tools, job, tmp_path, tried):
-    process = tools.run(
+def test_previews(job, tmp_path, tried):
+    process = run_tool(
         'train.py',
         *(job.config, '--work-dir', tmp_path),
         before=NO_ROOM_FOR_PREVIEWS,
@@ -65,10 +66,10 @@ def test_previews(tools, job, tmp_path, tried):
     tried('disk full while writing a preview', 'a warning, goes on')
 
 
-def test_caches(tools, job, disk, tmp_path, tried):
+def test_caches(job, disk, tmp_path, tried):
     disk.leave(0)
     cache = dict(XDG_CACHE_HOME=str(disk.folder))
-    process = tools.run(
+    process = run_tool(
         'test.py', job.config, job.checkpoint, '--work-dir', tmp_path, **cache
     )
     assert process.poll() == 0, process.said
@@ -79,10 +80,10 @@ def test_caches(tools, job, disk, tmp_path, tried):
     tried('disk full while writing a cache', 'a warning, goes on')
 
 
-def test_measurements(tools, job, disk, tmp_path, tried):
+def test_measurements(job, disk, tmp_path, tried):
     work_dir = disk.folder / 'work'
     words = ('test.py', job.config, job.checkpoint, '--work-dir', work_dir)
-    first = tools.run(*words)
+    first = run_tool(*words)
     assert first.poll() == 0, first.said
     file = work_dir / 'metrics.jsonl'
     lines = file.read_text()
@@ -90,7 +91,7 @@ def test_measurements(tools, job, disk, tmp_path, tried):
     file.write_text(lines + lines[:-1].ljust(4000 - len(lines)) + '\n')
     before = file.read_bytes()
     disk.leave(0)
-    again = tools.run(*words)
+    again = run_tool(*words)
     error_line(again)
     assert file.read_bytes() == before
     for line in file.read_text().splitlines():
@@ -99,7 +100,7 @@ def test_measurements(tools, job, disk, tmp_path, tried):
 
     # Half a line, as a machine that lost its power may leave it.
     file.write_bytes(before[: len(lines) + 20])
-    process = tools.run(
+    process = run_tool(
         'generate.py',
         *(job.config, work_dir, '--metric=FVD', '--out', tmp_path / 'a.mp4'),
     )
@@ -115,17 +116,17 @@ def test_measurements(tools, job, disk, tmp_path, tried):
         ('a', ['--num-videos=2']),
     ],
 )
-def test_samples(tools, job, disk, tried, moment, name, options):
+def test_samples(job, disk, tried, moment, name, options):
     out = disk.folder / 'out'
     words = ('generate.py', job.config, job.checkpoint, *options)
-    whole = tools.run(*words, '--out', out / name)
+    whole = run_tool(*words, '--out', out / name)
     assert whole.poll() == 0, whole.said
     size = used(out)
     files = {path.name for path in out.rglob('*') if path.is_file()}
     for path in sorted(out.rglob('*'), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     disk.leave(moment.randrange(size))
-    process = tools.run(*words, '--out', out / name)
+    process = run_tool(*words, '--out', out / name)
     assert f'{out / name}' in error_line(process)
     assert 'cannot be written' in error_line(process)
     left = [path for path in out.rglob('*') if path.is_file()]
@@ -135,17 +136,17 @@ def test_samples(tools, job, disk, tried, moment, name, options):
 
 
 @pytest.mark.parametrize('name', ['out', 'out.zip'])
-def test_preparation(tools, job, disk, tmp_path, tried, moment, name):
+def test_preparation(job, disk, tmp_path, tried, moment, name):
     words = ('dataset_converters/videos_to_frames.py', job.data)
-    whole = tools.run(*words, tmp_path / name)
+    whole = run_tool(*words, tmp_path / name)
     assert whole.poll() == 0, whole.said
     disk.leave(moment.randrange(used(tmp_path) - used(tmp_path / 'disk')))
-    process = tools.run(*words, disk.folder / name)
+    process = run_tool(*words, disk.folder / name)
     line = error_line(process)
     assert str(disk.folder) in line
     assert 'cannot be written' in line
     disk.make_room()
-    again = tools.run(*words, disk.folder / name)
+    again = run_tool(*words, disk.folder / name)
     assert again.poll() == 0, again.said
     frames = [
         {

@@ -10,6 +10,7 @@ import pytest
 import torch
 from faults import NUM_ITERS, assert_same_end, checkpoints, last_logged, resume
 from published_pickle import publish
+from real_process import run_tool, start_tool
 
 from stylegan_v_mm.registry import MODELS
 
@@ -41,8 +42,8 @@ def digests(folder):
 
 
 @pytest.mark.parametrize('number', SIGNALS, ids=lambda number: number.name)
-def test_training(tools, job, tmp_path, tried, moment, number):
-    process = tools.start('train.py', job.config, '--work-dir', tmp_path)
+def test_training(job, tmp_path, tried, moment, number):
+    process = start_tool('train.py', job.config, '--work-dir', tmp_path)
     status = strike(process, moment, job.seconds, number)
     if number == signal.SIGTERM:
         done = last_logged(tmp_path)
@@ -50,7 +51,7 @@ def test_training(tools, job, tmp_path, tried, moment, number):
         assert status in ([0] if 0 < done < NUM_ITERS else [0, 143, -number])
     else:
         assert status in (0, -number)
-    lost = resume(tools, job, tmp_path)
+    lost = resume(job, tmp_path)
     assert_same_end(tmp_path, job)
     tried(f'{number.name} while training', 'the same run, by --resume', lost)
 
@@ -58,15 +59,15 @@ def test_training(tools, job, tmp_path, tried, moment, number):
 def measured(process):
     """What tools/test.py found."""
     assert process.poll() == 0, process.said
-    return re.findall('^FVD.*: [0-9].*$', process.out, re.MULTILINE)
+    return re.findall('^FVD.*: [0-9].*$', process.stdout, re.MULTILINE)
 
 
 @pytest.fixture(scope='module')
-def measurement(tools, job, tmp_path_factory):
+def measurement(job, tmp_path_factory):
     """What an undisturbed tools/test.py finds, and how long it takes."""
     folder = tmp_path_factory.mktemp('measured')
     start = time.monotonic()
-    process = tools.run(
+    process = run_tool(
         'test.py',
         *(job.config, job.checkpoint, '--work-dir', folder),
         XDG_CACHE_HOME=str(folder),
@@ -78,12 +79,12 @@ def measurement(tools, job, tmp_path_factory):
 
 @pytest.mark.parametrize('number', SIGNALS, ids=lambda number: number.name)
 def test_evaluation(
-    tools, job, measurement, tmp_path, tried, moment, number, cache_home
+    job, measurement, tmp_path, tried, moment, number, cache_home
 ):
     words = ('test.py', job.config, job.checkpoint, '--work-dir', tmp_path)
     expected, seconds = measurement
-    strike(tools.start(*words), moment, seconds, number)
-    assert measured(tools.run(*words)) == expected
+    strike(start_tool(*words), moment, seconds, number)
+    assert measured(run_tool(*words)) == expected
     for line in (tmp_path / 'metrics.jsonl').read_text().splitlines():
         json.loads(line)
     if number == signal.SIGTERM:
@@ -116,7 +117,7 @@ def snapshot(tmp_path):
 
 
 @pytest.mark.parametrize('number', SIGNALS, ids=lambda number: number.name)
-def test_model_conversion(tools, snapshot, tmp_path, tried, moment, number):
+def test_model_conversion(snapshot, tmp_path, tried, moment, number):
     def words(name):
         return (
             'model_converters/stylegan_v_pkl.py',
@@ -124,17 +125,17 @@ def test_model_conversion(tools, snapshot, tmp_path, tried, moment, number):
         )
 
     start = time.monotonic()
-    whole = tools.run(*words('whole'))
+    whole = run_tool(*words('whole'))
     assert whole.poll() == 0, whole.said
     seconds = time.monotonic() - start
     expected = digests(tmp_path / 'whole')
-    strike(tools.start(*words('out')), moment, seconds, number)
+    strike(start_tool(*words('out')), moment, seconds, number)
     out = tmp_path / 'out'
     left = digests(out) if out.exists() else {}
     if number == signal.SIGKILL:
         left = {name: x for name, x in left.items() if name[0] != '.'}
     assert left.items() <= expected.items()
-    again = tools.run(*words('out'))
+    again = run_tool(*words('out'))
     assert again.poll() == 0, again.said
     assert digests(out).items() >= expected.items()
     tried(f'{number.name} while converting a model', 'the same files, anew')
@@ -144,7 +145,7 @@ def test_model_conversion(tools, snapshot, tmp_path, tried, moment, number):
 @pytest.mark.parametrize(
     'tool', ['moving_shapes', 'videos_to_frames', 'reencode']
 )
-def test_preparation(tools, job, tmp_path, tried, moment, number, tool):
+def test_preparation(job, tmp_path, tried, moment, number, tool):
     def words(out):
         args = [job.data, out, '--num-workers=2']
         if tool == 'moving_shapes':
@@ -152,21 +153,21 @@ def test_preparation(tools, job, tmp_path, tried, moment, number, tool):
         return f'dataset_converters/{tool}.py', *args
 
     start = time.monotonic()
-    whole = tools.run(*words(tmp_path / 'whole'))
+    whole = run_tool(*words(tmp_path / 'whole'))
     assert whole.poll() == 0, whole.said
     seconds = time.monotonic() - start
     expected = digests(tmp_path / 'whole')
     folder = tmp_path / 'struck'
     folder.mkdir()
     out = folder / 'out'
-    strike(tools.start(*words(out)), moment, seconds, number)
+    strike(start_tool(*words(out)), moment, seconds, number)
     if tool == 'moving_shapes':
         # All at once: it is there, or is not.
         assert not out.exists() or digests(out) == expected
         if number == signal.SIGTERM:
             assert not list(folder.glob('.*'))
     if tool != 'moving_shapes' or not out.exists():
-        again = tools.run(*words(out))
+        again = run_tool(*words(out))
         assert again.poll() == 0, again.said
     assert digests(out) == expected
     tried(f'{number.name} while preparing data', 'the rest is made')

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from faults import OPTIONS, error_line, one_by_one
-from real_process import ROOT
+from real_process import ROOT, run_tool
 
 # Gives a process a /dev/shm of its own, or ends it with status 77.
 OWN_SHM = """
@@ -95,16 +95,16 @@ def test_scripts_name_the_user_before_they_import_mmengine():
                 break
 
 
-def run(tools, shm, *words):
+def run(shm, *words):
     """Run a tool with a /dev/shm of its own."""
-    process = tools.run(*words, before=SHM[shm])
+    process = run_tool(*words, before=SHM[shm])
     if process.poll() == 77:
         pytest.skip('the system gives processes no /dev/shm of their own')
     return process
 
 
 @pytest.mark.parametrize('shm', ['read-only', 'of 32 kB'])
-def test_no_workers_need_no_shared_memory(tools, job, tmp_path, tried, shm):
+def test_no_workers_need_no_shared_memory(job, tmp_path, tried, shm):
     work_dir, options = tmp_path / 'work', (*OPTIONS, 'num_workers=0')
     model = (job.config, work_dir / 'iter_1.pth')
     for words in (
@@ -112,20 +112,20 @@ def test_no_workers_need_no_shared_memory(tools, job, tmp_path, tried, shm):
         ('test.py', *model, '--work-dir', work_dir, *options),
         ('generate.py', *model, '--num-frames=4', '--out', tmp_path / 'a.mp4'),
     ):
-        process = run(tools, shm, *words)
+        process = run(shm, *words)
         assert process.poll() == 0, process.said
     tried(f'/dev/shm {shm}, num_workers=0', 'all works')
 
 
 @pytest.mark.parametrize('shm', SHM)
 @pytest.mark.parametrize('tool', ['train.py', 'test.py'])
-def test_workers_without_shared_memory(tools, job, tmp_path, tried, shm, tool):
+def test_workers_without_shared_memory(job, tmp_path, tried, shm, tool):
     model = (
         (job.config,) if tool == 'train.py' else (job.config, job.checkpoint)
     )
     options = (*OPTIONS, 'num_workers=1', 'batch_size=64')
     words = (*model, '--work-dir', tmp_path, *options)
-    line = error_line(run(tools, shm, tool, *words))
+    line = error_line(run(shm, tool, *words))
     assert '/dev/shm' in line
     assert 'num_workers=0' in line
     tried(f'/dev/shm {shm}, {tool}', 'one error')

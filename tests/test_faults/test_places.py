@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from faults import CONFIG, OPTIONS, one_by_one
-from real_process import ROOT
+from real_process import ROOT, run_tool
 
 UNICODE = 'Фильмы 映画 🎬 ü'
 NAMES = {
@@ -16,7 +16,7 @@ NAMES = {
 }
 
 
-def use(tools, folder, data, *, cwd=ROOT, **more):
+def use(folder, data, *, cwd=ROOT, **more):
     """Train, measure, generate and convert, all in a folder."""
     config, work_dir = folder / 'my config.py', folder / 'work'
     quoted = str(data).replace("'", r'\'')
@@ -29,7 +29,7 @@ def use(tools, folder, data, *, cwd=ROOT, **more):
         ('generate.py', *model, '--out', folder / 'out/a.mp4'),
         ('dataset_converters/videos_to_frames.py', data, folder / 'frames'),
     ):
-        process = tools.run(*words, **options)
+        process = run_tool(*words, **options)
         assert process.poll() == 0, process.said
         assert 'Traceback' not in process.said
     assert (work_dir / 'metrics.jsonl').exists()
@@ -38,28 +38,28 @@ def use(tools, folder, data, *, cwd=ROOT, **more):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_names(tools, job, tmp_path, tried, name):
+def test_names(job, tmp_path, tried, name):
     folder = tmp_path / NAMES[name]
     folder.mkdir()
     data = shutil.copytree(job.data, folder / 'data')
-    use(tools, folder, data)
+    use(folder, data)
     tried(f'a path with {name}', 'all works')
 
 
-def test_relative_paths(tools, job, tmp_path, tried, monkeypatch):
+def test_relative_paths(job, tmp_path, tried, monkeypatch):
     shutil.copytree(job.data, tmp_path / 'data')
     monkeypatch.chdir(tmp_path)
     here = type(tmp_path)('.')
-    use(tools, here, here / 'data', cwd=tmp_path)
+    use(here, here / 'data', cwd=tmp_path)
     tried('relative paths', 'all works')
 
 
-def test_links(tools, job, tmp_path, tried):
+def test_links(job, tmp_path, tried):
     real, folder = tmp_path / 'real', tmp_path / 'folder'
     real.mkdir()
     folder.symlink_to(real, target_is_directory=True)
     (real / 'data').symlink_to(job.data, target_is_directory=True)
-    use(tools, folder, folder / 'data')
+    use(folder, folder / 'data')
     assert (real / 'work/iter_1.pth').exists()
     tried('symbolic links', 'all works')
 
@@ -77,11 +77,11 @@ assert not os.access({data!r}, os.W_OK, effective_ids=True)
 """
 
 
-def test_data_that_cannot_be_written(tools, job, tmp_path, tried):
+def test_data_that_cannot_be_written(job, tmp_path, tried):
     data = shutil.copytree(job.data, tmp_path / 'data')
     for path in (data, *data.iterdir()):
         path.chmod(path.stat().st_mode & 0o555)
-    use(tools, tmp_path, data, before=NO_PRIVILEGE.format(data=str(data)))
+    use(tmp_path, data, before=NO_PRIVILEGE.format(data=str(data)))
     tried('data that cannot be written', 'all works')
 
 

@@ -16,14 +16,14 @@ from faults import (
     error_line,
     last_logged,
 )
-from real_process import ROOT, free_port
+from real_process import ROOT, free_port, start_tool
 
 
-def start_two(tools, job, work_dir, *args, ranks=(0, 1), **options):
+def start_two(job, work_dir, *args, ranks=(0, 1), **options):
     """Start the processes without torchrun, which would end both."""
     group = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
     return [
-        tools.start(
+        start_tool(
             'train.py',
             *(job.config, '--work-dir', work_dir, '--launcher', 'pytorch'),
             *args,
@@ -50,16 +50,16 @@ def lose(iteration, number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGSTOP])
-def test_one_is_lost(tools, job, tmp_path, tried, moment, number):
-    options = ['--cfg-options', 'dist_timeout=6', 'preview_interval=100']
+def test_one_is_lost(job, tmp_path, tried, moment, number):
+    options = ['--cfg-options', 'dist_timeout=4', 'preview_interval=100']
     harm = lose(moment.randrange(1, NUM_ITERS), number)
-    first, second = start_two(tools, job, tmp_path, *options, before=harm)
+    first, second = start_two(job, tmp_path, *options, before=harm)
     first.wait(120)
     assert 'another process of this run' in error_line(first)
     second.send(signal.SIGKILL)
     second.wait()
     lost = last_logged(tmp_path) - max(checkpoints(tmp_path), default=0)
-    again = start_two(tools, job, tmp_path, '--resume')
+    again = start_two(job, tmp_path, '--resume')
     assert [process.wait() for process in again] == [0, 0], again[0].said
     assert checkpoints(tmp_path)[-1] == NUM_ITERS
     name = {signal.SIGKILL: 'killed', signal.SIGSTOP: 'hung'}[number]
@@ -67,9 +67,9 @@ def test_one_is_lost(tools, job, tmp_path, tried, moment, number):
 
 
 @pytest.mark.slow
-def test_one_never_comes(tools, job, tmp_path, tried):
+def test_one_never_comes(job, tmp_path, tried):
     options = ['--cfg-options', 'dist_timeout=3']
-    (first,) = start_two(tools, job, tmp_path, *options, ranks=[0])
+    (first,) = start_two(job, tmp_path, *options, ranks=[0])
     first.wait(120)
     assert 'another process of this run' in error_line(first)
     tried('one of two processes never starts', 'one error')

@@ -14,6 +14,7 @@ from faults import (
     error_line,
     resume,
 )
+from real_process import run_tool, start_tool
 
 
 def scalars(work_dir):
@@ -34,11 +35,11 @@ handle = weight.register_hook(spoil)
 
 
 @pytest.mark.parametrize('value', ['nan', 'inf'])
-def test_one_gradient(tools, job, tmp_path, tried, moment, value):
+def test_one_gradient(job, tmp_path, tried, moment, value):
     iteration = moment.randrange(NUM_ITERS)
     network = moment.choice(['discriminator', 'generator.synthesis'])
     harm = BAD_GRADIENTS.format(network=network, value=value, once=True)
-    process = tools.run(
+    process = run_tool(
         'train.py',
         *(job.config, '--work-dir', tmp_path),
         before=at(iteration, harm),
@@ -52,7 +53,7 @@ def test_one_gradient(tools, job, tmp_path, tried, moment, value):
     tried(f'a gradient of {value}', 'is cleaned and told, training goes on')
 
 
-def test_gradients_that_stay_bad(tools, job, tmp_path, tried):
+def test_gradients_that_stay_bad(job, tmp_path, tried):
     shorter = (
         'import stylegan_v_mm.engine.hooks.divergence as h; h._WINDOW = 3\n'
     )
@@ -60,11 +61,11 @@ def test_gradients_that_stay_bad(tools, job, tmp_path, tried):
         network='discriminator', value='nan', once=False
     )
     words = (job.config, '--work-dir', tmp_path)
-    process = tools.run('train.py', *words, before=shorter + at(4, harm))
+    process = run_tool('train.py', *words, before=shorter + at(4, harm))
     line = error_line(process)
     assert 'in iteration 7: no iteration of 3 had finite gradients' in line
     assert f'--resume {tmp_path}/iter_6.pth' in line
-    lost = resume(tools, job, tmp_path)
+    lost = resume(job, tmp_path)
     tried('gradients that stay NaN', 'one error after 50 iterations', lost)
 
 
@@ -86,9 +87,9 @@ StyleGANV.train_step = jump_before(StyleGANV.train_step)
 """
 
 
-def test_the_clock_jumps(tools, job, tmp_path, tried, moment):
+def test_the_clock_jumps(job, tmp_path, tried, moment):
     start = time.monotonic()
-    process = tools.run(
+    process = run_tool(
         'train.py',
         *(job.config, '--work-dir', tmp_path),
         before=CLOCK.format(seed=moment.randrange(1000)),
@@ -105,12 +106,12 @@ def test_the_clock_jumps(tools, job, tmp_path, tried, moment):
     tried('the clock jumps', 'the same run, right times')
 
 
-def test_the_clock_is_a_year_late(tools, job, tmp_path, tried):
+def test_the_clock_is_a_year_late(job, tmp_path, tried):
     words = (job.config, '--work-dir', tmp_path)
-    first = tools.run('train.py', *words, '--cfg-options', 'max_iters=3')
+    first = run_tool('train.py', *words, '--cfg-options', 'max_iters=3')
     assert first.poll() == 0, first.said
     late = 'import time; now = time.time; time.time = lambda: now() - 3e7'
-    lost = resume(tools, job, tmp_path, before=late)
+    lost = resume(job, tmp_path, before=late)
     logs = sorted(tmp_path.glob('*/vis_data/scalars.json'))
     starts = [json.loads(path.open().readline())['iter'] for path in logs]
     assert starts == [1, 4]
@@ -118,7 +119,7 @@ def test_the_clock_is_a_year_late(tools, job, tmp_path, tried):
     tried('the clock is set back by a year', 'logs stay in order', lost)
 
 
-def test_two_runs_in_one_work_dir(tools, job, tmp_path, tried, moment):
+def test_two_runs_in_one_work_dir(job, tmp_path, tried, moment):
     marker = tmp_path / 'waits'
     wait = at(
         moment.randrange(1, NUM_ITERS),
@@ -130,13 +131,13 @@ def test_two_runs_in_one_work_dir(tools, job, tmp_path, tried, moment):
     )
     work_dir = tmp_path / 'work'
     words = (job.config, '--work-dir', work_dir)
-    first = tools.start('train.py', *words, before=wait)
+    first = start_tool('train.py', *words, before=wait)
     while not marker.exists():
         assert first.poll() is None, first.said
         time.sleep(0.01)
     before = (work_dir / 'config.py').read_bytes()
     for more in ([], ['--resume']):
-        process = tools.run(
+        process = run_tool(
             'train.py', *words, *more, '--cfg-options', 'lr=0.1'
         )
         line = error_line(process)
@@ -144,6 +145,6 @@ def test_two_runs_in_one_work_dir(tools, job, tmp_path, tried, moment):
     assert (work_dir / 'config.py').read_bytes() == before
     # Its worker is still there for some seconds.
     os.kill(first.pid, signal.SIGKILL)
-    lost = resume(tools, job, work_dir)
+    lost = resume(job, work_dir)
     assert_same_end(work_dir, job)
     tried('two runs in one work dir', 'the second is refused', lost)

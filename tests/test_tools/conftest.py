@@ -1,11 +1,14 @@
 """A small trained model, made once by the real tools."""
 
-import subprocess
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from real_process import ROOT, run_tool
+from real_process import ROOT, Process, run_tool
+
+from stylegan_v_mm import zoo
+from stylegan_v_mm.files import sha256_of
 
 CONFIG = f"""
 _base_ = ['{ROOT}/configs/stylegan_v/demo_moving_shapes.py']
@@ -36,7 +39,7 @@ class Job(NamedTuple):
     config: Path
     data: Path
     work_dir: Path
-    train: subprocess.CompletedProcess
+    train: Process
 
     @property
     def checkpoint(self) -> Path:
@@ -69,3 +72,17 @@ def job(tmp_path_factory):
     )
     assert train.returncode == 0, train.stderr
     return Job(config, data, work_dir, train)
+
+
+@pytest.fixture
+def tiny(job, tmp_path, monkeypatch):
+    """The zoo holds the job's model, and nothing else does."""
+    entry = dict(
+        config=str(job.config),
+        weights=str(job.checkpoint),
+        sha256=sha256_of(job.checkpoint),
+        about='Moving shapes',
+    )
+    (tmp_path / 'index.json').write_text(json.dumps({'tiny': entry}))
+    monkeypatch.setattr(zoo, 'FOLDER', tmp_path)
+    monkeypatch.chdir(tmp_path)

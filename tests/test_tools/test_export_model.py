@@ -84,10 +84,10 @@ def compare(generator, folder, suffix, far):
 
 
 def test_the_script_in_the_docs_renders_the_videos_of_the_package(
-    job, tmp_path, run_script
+    job, tiny, tmp_path, run_script
 ):
     out = tmp_path / 'work_dirs/exported'
-    ran = run_script(TOOL, job.config, job.checkpoint, '--out', out)
+    ran = run_script(TOOL, 'tiny', '--out', out)
     assert ran.returncode == 0, ran.stderr
     assert sorted(path.name for path in out.iterdir()) == [
         'mapping.pt2',

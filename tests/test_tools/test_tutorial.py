@@ -57,7 +57,7 @@ def test_it_runs_on_a_fresh_clone(notebook, tmp_path):
     parameters = f"""
 model = 'rc_track_64'
 out_dir = {str(tmp_path)!r}
-inversion_steps = 2
+inversion_steps = 1
 """
     (cell,) = [
         cell

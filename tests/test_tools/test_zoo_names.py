@@ -6,25 +6,9 @@ import pytest
 import torch
 from real_process import ROOT
 
-from stylegan_v_mm import zoo
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
-from stylegan_v_mm.files import sha256_of
 
-
-@pytest.fixture(autouse=True)
-def tiny(job, tmp_path, monkeypatch):
-    """The zoo holds the job's model, and nothing else does."""
-    entry = dict(
-        config=str(job.config),
-        weights=str(job.checkpoint),
-        sha256=sha256_of(job.checkpoint),
-        about='Moving shapes',
-    )
-    (tmp_path / 'index.json').write_text(json.dumps({'tiny': entry}))
-    monkeypatch.setattr(zoo, 'FOLDER', tmp_path)
-    monkeypatch.chdir(tmp_path)
-
-
+pytestmark = pytest.mark.usefixtures('tiny')
 TOOLS = {
     'generate': ('generate.py', ['--num-frames=2']),
     'edit': ('edit.py', ['--num-components=1']),
@@ -50,14 +34,6 @@ def test_a_tool_that_uses_a_model(name, job, tmp_path, run_script):
     result = run_script(ROOT / 'tools' / script, 'tyni', '--out', 'x')
     assert result.returncode == 2
     assert result.stderr.endswith('there is tiny\n')
-
-
-def test_export(tmp_path, run_script):
-    result = run_script(
-        ROOT / 'tools/model_converters/export_model.py', 'tiny', '--out', 'x'
-    )
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / 'x/synthesis.pt2').is_file()
 
 
 def test_invert(job, tmp_path, run_script):

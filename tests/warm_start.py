@@ -1,9 +1,10 @@
-"""Start tools at once: a process that has imported all, and forks.
+"""Start scripts at once: a process that has imported all, and forks.
 
 It reads jobs from its standard input, one JSON object a line: ``start`` with
-what ``Tools.start`` gives, answered by the child's number, or ``poll`` with
-such a number, answered by the exit status or null. A child is a process of
-its own, in a session of its own; it ends as one that was started by hand.
+what ``real_process.start_script`` gives, answered by the child's number, or
+``poll`` with such a number, answered by the exit status or null. A child is a
+process of its own, in a session of its own; it ends as one that was started by
+hand.
 """
 
 import atexit
@@ -18,37 +19,39 @@ import traceback
 from pathlib import Path
 
 import matplotlib.pyplot  # noqa: F401
-import mmengine.config.config
 import torchvision  # noqa: F401
+from real_process import leave_configs_as_they_are
 
 import stylegan_v_mm.engine
 import stylegan_v_mm.evaluation
 import stylegan_v_mm.inference
 import stylegan_v_mm.models  # noqa: F401
 
-# Each checkpoint holds the config, laid out prettily: this takes longer than
-# all iterations.
-mmengine.config.config.FormatCode = lambda text, **style: (text, True)
+leave_configs_as_they_are()
 
 
 def become(job: dict) -> None:
-    """Turn this child into the tool."""
+    """Turn this child into the script."""
     os.setsid()
     # Not to outlive the tests: PR_SET_PDEATHSIG.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     os.chdir(job['cwd'])
+    os.environ.clear()
     os.environ.update(job['env'])
     for number, path in enumerate((os.devnull, job['out'], job['err'])):
         mode = os.O_RDWR | os.O_CREAT | os.O_APPEND
         os.dup2(os.open(path, mode), number)
-    sys.path[0] = str(Path(job['tool']).parent)
-    sys.argv = [job['tool'], *job['args']]
+    sys.argv = job['words']
+    sys.path[0] = str(Path(sys.argv[0]).parent.resolve())
     status = 0
     try:
         exec(job['before'], {})
-        runpy.run_path(job['tool'], run_name='__main__')
+        runpy.run_path(sys.argv[0], run_name='__main__')
     except SystemExit as end:
         status = end.code or 0
+        if not isinstance(status, int):
+            print(status, file=sys.stderr)
+            status = 1
     except BaseException:
         traceback.print_exc()
         status = 1
