@@ -272,9 +272,9 @@ def frechet_distances(
         + \mathrm{tr}(\Sigma_a + \Sigma_b - 2 (\Sigma_a \Sigma_b)^{1/2})
 
     (Dowson & Landau 1982; Heusel et al. 2017, eq. 6). The trace of the root
-    is the sum of the singular values of :math:`\Sigma_a^{1/2}
-    \Sigma_b^{1/2}`, whose roots come from symmetric eigendecompositions. The
-    root of b is computed once for all distances. This equals the trace of
+    is the sum of the singular values of :math:`R_a^T R_b` with
+    :math:`R R^T = \Sigma`, and R comes from a symmetric eigendecomposition.
+    That of b is computed once for all distances. This equals the trace of
     scipy's ``sqrtm(cov_a @ cov_b)``, but stays real and accurate if the
     covariances are singular, for example because there are fewer samples than
     features.
@@ -301,20 +301,14 @@ def frechet_distances(
                 'a Frechet distance needs at least 2 clips on either side, '
                 f'got {a.num} and {b.num}'
             )
-    values_b, vectors_b = torch.linalg.eigh(b.cov)
-    root_b = _roots(values_b, b)
+    root_b = _root(b)
     distances = []
     for a in many:
-        values_a, vectors_a = torch.linalg.eigh(a.cov)
-        root_a = _roots(values_a, a)
-        # The outer bases of the roots are left out: they are orthogonal and
-        # do not change singular values.
-        product = root_a[:, None] * (vectors_a.T @ vectors_b) * root_b
         distance = (
             (a.mean - b.mean).square().sum()
-            + values_a.sum()
-            + values_b.sum()
-            - 2 * torch.linalg.svdvals(product).sum()
+            + a.cov.trace()
+            + b.cov.trace()
+            - 2 * torch.linalg.svdvals(_root(a).T @ root_b).sum()
         )
         distances.append(max(distance.item(), 0.0))
     return distances
@@ -326,12 +320,15 @@ def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
     return distance
 
 
-def _roots(values: Tensor, stats: FeatureStats) -> Tensor:
-    """Compute the roots of a covariance's eigenvalues, without rounding noise.
+def _root(stats: FeatureStats) -> Tensor:
+    """Compute a matrix R [F, rank] with R @ R.T equal to the covariance.
 
     Due to rounding, eigenvalues of 0 become numbers of either sign, of the
     order of 1e-16 of the mean square. Their roots, 1e-8, would depend on the
-    order of the features, so they are replaced by 0.
+    order of the features, so they are left out, which also saves most of the
+    work where there are fewer samples than features.
     """
+    values, vectors = torch.linalg.eigh(stats.cov)
     noise = 1e-14 * stats.outer.trace() / stats.num
-    return torch.where(values > noise, values, 0).sqrt()
+    kept = values > noise
+    return vectors[:, kept] * values[kept].sqrt()

@@ -120,11 +120,15 @@ def test_the_script_in_the_docs_renders_the_videos_of_the_package(
     assert (ours != theirs).mean() < 0.01
 
 
-def test_torch_files_compute_what_the_network_does(tmp_path):
-    settings = dict(c_dim=3, fourier=False, cond_type='sum_w', use_noise=True)
-    generator = make(**SHORT, **settings)
-    export_generator(Sampler(generator), tmp_path / 'out')
-    compare(generator, tmp_path / 'out', '.pt2', far=0)
+def test_motion_of_other_kinds():
+    settings = dict(c_dim=3, fourier=False, cond_type='sum_w')
+    part = export.Motion(Sampler(make(**SHORT, **settings)).motion_encoder)
+    program = export.trace(part).module()
+    for more in (0, 1, 3):
+        inputs = part.draw(more).values()
+        torch.testing.assert_close(
+            program(*inputs), part(*inputs), atol=1e-4, rtol=0
+        )
 
 
 def test_half_precision_becomes_float32_of_images_too(tmp_path):
@@ -134,13 +138,14 @@ def test_half_precision_becomes_float32_of_images_too(tmp_path):
     compare(make(**settings), tmp_path / 'out', '.pt2', far=0)
 
 
-def test_onnx_files_compute_what_the_network_does(tmp_path):
+def test_files_compute_what_the_network_does(tmp_path):
     pytest.importorskip('onnxscript')
     onnxruntime = pytest.importorskip('onnxruntime')
     settings = dict(c_dim=3, cond_type='concat_w', use_noise=True)
     generator = make(**SHORT | dict(motion_v_dim=7), **settings)
     out = tmp_path / 'out'
-    export_generator(Sampler(generator), out, ['onnx'])
+    export_generator(Sampler(generator), out, ['torch', 'onnx'])
+    compare(generator, out, '.pt2', far=0)
     compare(generator, out, '.onnx', far=1e7)
     files = json.loads((out / 'model.json').read_text())['files']
     for name, file in files.items():

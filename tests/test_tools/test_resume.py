@@ -5,13 +5,11 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
-from real_process import ROOT, run_script, run_tool, train_two
+from real_process import ROOT, run_script, run_tool, start_tool, train_two
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.config import load_config
@@ -32,32 +30,16 @@ OPTIONS = (
 )
 
 
+def command(job, work_dir, *options):
+    """Words that run tools/train.py."""
+    words = ['train.py', job.config, '--work-dir', work_dir]
+    return [*words, '--cfg-options', *OPTIONS, *options]
+
+
 def train(job, work_dir, *options, resume=False):
     """Run tools/train.py to its end."""
     flags = ['--resume'] if resume else []
-    return run_tool(
-        'train.py',
-        job.config,
-        '--work-dir',
-        work_dir,
-        *flags,
-        '--cfg-options',
-        *OPTIONS,
-        *options,
-    )
-
-
-def start(job, work_dir, *options):
-    """Start tools/train.py in a process group of its own."""
-    command = [sys.executable, ROOT / 'tools/train.py', job.config]
-    command += ['--work-dir', work_dir, '--cfg-options', *OPTIONS, *options]
-    return subprocess.Popen(
-        command,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    return run_tool(*command(job, work_dir, *options), *flags)
 
 
 def log(work_dir):
@@ -130,10 +112,10 @@ def reference(job, tmp_path_factory):
 @pytest.mark.parametrize('seed', range(2))
 def test_killed_at_any_moment_and_resumed(job, reference, tmp_path, seed):
     rng = random.Random(seed)
-    process = start(job, tmp_path)
+    process = start_tool(*command(job, tmp_path))
     wait_for_iteration(process, tmp_path, rng.randrange(1, NUM_ITERS - 1))
     time.sleep(rng.random() / 20)
-    process.send_signal(signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)  # its data workers live on
     process.wait()
     result = train(job, tmp_path, resume=True)
     assert result.returncode == 0, result.stderr
@@ -143,11 +125,11 @@ def test_killed_at_any_moment_and_resumed(job, reference, tmp_path, seed):
 
 @pytest.mark.slow
 def test_sigterm_saves_and_ends(job, reference, tmp_path):
-    process = start(job, tmp_path)
+    process = start_tool(*command(job, tmp_path))
     # An iteration is logged before it ends: it may be the one that is saved.
     wait_for_iteration(process, tmp_path, 5)
     # As Slurm and torchrun do: to the data workers, too.
-    os.killpg(process.pid, signal.SIGTERM)
+    process.send(signal.SIGTERM)
     assert process.wait(60) == 0
     numbers = [int(p.stem[5:]) for p in tmp_path.glob('iter_*.pth')]
     assert 4 < max(numbers) < NUM_ITERS
