@@ -259,7 +259,7 @@ PLANTS = {
         'sum([2, 3, 4])': 'sum([1, 2, 3, 4])',
         'self.r1_gamma / 2': 'self.r1_gamma',
         ' * self.d_reg_interval': '',
-        'self.complete_gradients': 'len  # ',
+        'complete_gradients(self.disc': 'len(self.disc  # ',
     },
     (stylegan_v.StyleGANV, 'train_step'): {
         'if iteration % self.d_reg': 'if (iteration + 1) % self.d_reg',

@@ -28,7 +28,8 @@ LAYERS = [
 # import none.
 NETWORKS = [
     {'models.losses', 'models.noise', 'models.ops', 'models.shared'},
-    {'models.batch', 'models.latents'},
+    {'models.counting'},
+    {'models.batch', 'models.image_ops', 'models.latents'},
     {'models.fakes', 'models.sampler'},
     {'models.augment', 'models.layers', 'models.stylegan_v'},
     {'models.discriminator', 'models.motion'},
@@ -139,7 +140,7 @@ def test_every_module_has_a_layer():
 
 def test_files_are_short():
     """A file does one job; a network may be longer, to be read as a whole."""
-    longer = {'models/augment.py', 'models/generator.py'}
+    longer = {'models/generator.py'}
     for path in PACKAGE.rglob('*.py'):
         name = path.relative_to(PACKAGE).as_posix()
         lines = path.read_text('utf-8').count('\n')

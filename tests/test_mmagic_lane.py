@@ -1,9 +1,7 @@
 """Configs of mmagic's scope, run by mmagic's own scripts."""
 
 import json
-import os
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from real_process import ROOT, run_tool
+from real_process import ROOT, run_tool, run_two
 from torch import Tensor, nn
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
@@ -96,23 +94,16 @@ def folder(tmp_path_factory, mmagic_tools):
 def trained(folder, mmagic_tools):
     """The work dir of two processes that mmagic's script trained."""
     (folder / 'on_a_cpu.py').write_text(ON_A_CPU)
-    result = subprocess.run(
-        [
-            *(sys.executable, '-m', 'torch.distributed.run', '--standalone'),
-            *('--nproc_per_node=2', 'on_a_cpu.py', mmagic_tools / 'train.py'),
-            *('two.py', '--launcher', 'pytorch'),
-            # As in mmagic's own configs: processes with seeds of their own.
-            *('--cfg-options', 'randomness.seed=3'),
-            'randomness.diff_rank_seed=True',
-        ],
-        cwd=folder,
-        # mmagic keeps statistics of its metrics there.
-        env={**os.environ, 'HOME': str(folder), 'MPLBACKEND': 'agg'},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
+    words = [
+        *('on_a_cpu.py', mmagic_tools / 'train.py'),
+        *('two.py', '--launcher', 'pytorch'),
+        # As in mmagic's own configs: processes with seeds of their own.
+        *('--cfg-options', 'randomness.seed=3'),
+        'randomness.diff_rank_seed=True',
+    ]
+    # mmagic keeps statistics of its metrics in the home.
+    for process in run_two(words, folder, HOME=str(folder)):
+        assert process.returncode == 0, process.stderr
     return folder / 'work_dirs/two'
 
 
@@ -157,7 +148,6 @@ def test_our_tool_trains_the_same_model_in_one_process(trained, folder):
     result = run_tool(
         *('train.py', 'one.py', '--cfg-options', 'randomness.seed=3'),
         cwd=folder,
-        MPLBACKEND='agg',
     )
     assert result.returncode == 0, result.stderr
     ours, theirs = (

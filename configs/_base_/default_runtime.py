@@ -28,6 +28,7 @@ env_cfg = dict(
 randomness = dict(seed=0)
 
 default_hooks = dict(
+    runtime_info=dict(type='DeferredLogsHook'),
     check_data=dict(type='CheckDataHook'),
     timer=dict(type='SteadyTimerHook'),
     logger=dict(

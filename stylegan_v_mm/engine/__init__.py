@@ -3,6 +3,7 @@
 from .hooks.check_data import CheckDataHook
 from .hooks.checkpoint import SafeCheckpointHook
 from .hooks.divergence import DivergenceHook
+from .hooks.logs import DeferredLogsHook
 from .hooks.preview import VideoPreviewHook
 from .hooks.timing import SteadyTimerHook, TrainingSpeedHook
 from .loops import ClipTrainLoop
@@ -14,6 +15,7 @@ from .visualizer import VideoVisualizer
 __all__ = [
     'CheckDataHook',
     'ClipTrainLoop',
+    'DeferredLogsHook',
     'DivergenceHook',
     'EqualReplicas',
     'GANOptimWrapperConstructor',

@@ -5,20 +5,25 @@ Karras et al., "Training Generative Adversarial Networks with Limited Data"
 of a clip are transformed alike, so that augmentation adds no motion.
 """
 
-import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..registry import MODELS
+from .image_ops import (
+    constant,
+    filter_bands,
+    recolor,
+    scale_matrix,
+    shift_matrix,
+    turn_matrix,
+    warp,
+)
 from .noise import own_rows
-from .ops import upfirdn2d
 
 # Transform -> how often it is applied, as a multiple of p.
 BLIT: dict[str, float] = dict(xflip=1, rotate90=1, xint=1)
@@ -61,83 +66,6 @@ STRENGTHS = dict(
     cutout=0.5,
 )
 EASY_STRENGTHS = STRENGTHS | dict(rotate=0.1, cutout=0.25)
-
-# Low-pass filters of the wavelets sym6 and sym2 (Daubechies 1992).
-SYM6 = (
-    0.015404109327027373,
-    0.0034907120842174702,
-    -0.11799011114819057,
-    -0.048311742585633,
-    0.4910559419267466,
-    0.787641141030194,
-    0.3379294217276218,
-    -0.07263752278646252,
-    -0.021060292512300564,
-    0.04472490177066578,
-    0.0017677118642428036,
-    -0.007800708325034148,
-)
-SYM2 = (
-    -0.12940952255092145,
-    0.22414386804185735,
-    0.836516303737469,
-    0.48296291314469025,
-)
-
-
-class _Sample(torch.autograd.Function):
-    """Bilinear sampling, differentiable in the images any number of times.
-
-    R1 needs a second derivative, which PyTorch's ``grid_sample`` lacks up to
-    2.11. Sampling is linear in the images, so its derivative is its adjoint,
-    and the derivative of the adjoint is sampling again.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, grid: Tensor) -> Tensor:
-        ctx.save_for_backward(grid)
-        ctx.shape = images.shape
-        return F.grid_sample(
-            images, grid, 'bilinear', 'zeros', align_corners=False
-        )
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (grid,) = ctx.saved_tensors
-        return _SampleAdjoint.apply(grad, grid, ctx.shape), None
-
-
-class _SampleAdjoint(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, grad: Tensor, grid: Tensor, shape: torch.Size
-    ) -> Tensor:
-        ctx.save_for_backward(grid)
-        # The gradient of the images depends on their shape alone.
-        images = grad.new_empty(1).expand(shape)
-        bilinear = zeros = 0
-        return torch.ops.aten.grid_sampler_2d_backward(
-            grad, images, grid, bilinear, zeros, False, [True, False]
-        )[0]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (grid,) = ctx.saved_tensors
-        return _Sample.apply(grad, grid), None, None
-
-
-def sample_bilinear(images: Tensor, grid: Tensor) -> Tensor:
-    """Sample images at points; they are zero outside.
-
-    Args:
-        images (Tensor): [N, C, H, W].
-        grid (Tensor): Points (x, y) [N, h, w, 2]; -1 and 1 are the outer
-            edges of the image.
-
-    Returns:
-        Tensor: [N, C, h, w], twice differentiable in ``images``.
-    """
-    return _Sample.apply(images, grid)
 
 
 class Draws:
@@ -187,59 +115,6 @@ class Draws:
         if self.percentile is not None:
             return value
         return torch.where(self.draw(torch.rand, 1) < prob, value, neutral)
-
-
-def _matrix(rows: list[list[Tensor | float]], like: Tensor) -> Tensor:
-    """Stack numbers and columns [N, 1] into matrices [N, R, C]."""
-    n = len(like)
-    flat = [
-        value if isinstance(value, Tensor) else like.new_full([n, 1], value)
-        for row in rows
-        for value in row
-    ]
-    return torch.cat(flat, 1).reshape(n, len(rows), -1)
-
-
-def _shift(x: float | Tensor, y: float | Tensor, like: Tensor) -> Tensor:
-    return _matrix([[1, 0, x], [0, 1, y], [0, 0, 1]], like)
-
-
-def _scale(x: float | Tensor, y: float | Tensor, like: Tensor) -> Tensor:
-    return _matrix([[x, 0, 0], [0, y, 0], [0, 0, 1]], like)
-
-
-def _turn(theta: Tensor, like: Tensor) -> Tensor:
-    cos, sin = theta.cos(), theta.sin()
-    return _matrix([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], like)
-
-
-@functools.cache
-def _lowpass(device: torch.device) -> Tensor:
-    taps = torch.tensor(SYM6, dtype=torch.float64)
-    taps = taps / taps.sum()
-    return taps.outer(taps).float().to(device)
-
-
-@functools.cache
-def _filter_bank(device: torch.device) -> Tensor:
-    """Four band-pass filters that add up to the identity, [4, 43]."""
-
-    def convolve(a: Tensor, b: Tensor) -> Tensor:
-        kernel = b.flip(0)[None, None]
-        return F.conv1d(a[:, None], kernel, padding=len(b) - 1)[:, 0]
-
-    low = torch.tensor(SYM2, dtype=torch.float64)
-    high = low * torch.tensor([1, -1, 1, -1])
-    low = convolve(low[None], low.flip(0))[0] / 2
-    high = convolve(high[None], high.flip(0))[0] / 2
-    bank = torch.eye(4, 1, dtype=torch.float64)
-    for band in range(1, 4):
-        stuffed = bank.new_zeros(4, 2 * bank.shape[1] - 1)
-        stuffed[:, ::2] = bank
-        bank = convolve(stuffed, low)
-        start = (bank.shape[1] - len(high)) // 2
-        bank[band, start : start + len(high)] += high
-    return bank.float().to(device)
 
 
 @MODELS.register_module()
@@ -347,65 +222,64 @@ class VideoAugment(nn.Module):
         """
         like = draws.like
         height, width = like.shape[2:]
-        map_back = _scale(1, 1, like)
+        map_back = scale_matrix(1, 1, like)
         has, strength = self.transforms, self.strengths
         if 'xflip' in has:
             flip = draws.gate(
                 (draws.uniform() * 2).floor(), 0, self.prob('xflip')
             )
-            map_back = map_back @ _scale(1 - 2 * flip, 1, like)
+            map_back = map_back @ scale_matrix(1 - 2 * flip, 1, like)
         if 'rotate90' in has:
             turns = draws.gate(
                 (draws.uniform() * 4).floor(), 0, self.prob('rotate90')
             )
-            map_back = map_back @ _turn(turns * (math.pi / 2), like)
+            map_back = map_back @ turn_matrix(turns * (math.pi / 2), like)
         if 'xint' in has:
             shift = (draws.uniform(2) * 2 - 1) * strength['xint']
             x, y = draws.gate(shift, 0, self.prob('xint')).split(1, 1)
-            map_back = map_back @ _shift(
+            map_back = map_back @ shift_matrix(
                 -(x * width).round(), -(y * height).round(), like
             )
         if 'scale' in has:
             factor = (draws.normal() * strength['scale']).exp2()
             factor = draws.gate(factor, 1, self.prob('scale'))
-            map_back = map_back @ _scale(1 / factor, 1 / factor, like)
+            map_back = map_back @ scale_matrix(1 / factor, 1 / factor, like)
         if 'rotate' in has:
             # Drawn twice, before and after stretching: at least one of them
             # is applied with probability self.prob('rotate').
             prob = 1 - (1 - self.prob('rotate').clamp(0, 1)).sqrt()
             most = math.pi * strength['rotate']
             theta = draws.gate((draws.uniform() * 2 - 1) * most, 0, prob)
-            map_back = map_back @ _turn(theta, like)
+            map_back = map_back @ turn_matrix(theta, like)
         if 'aniso' in has:
             factor = (draws.normal() * strength['aniso']).exp2()
             factor = draws.gate(factor, 1, self.prob('aniso'))
-            map_back = map_back @ _scale(1 / factor, factor, like)
+            map_back = map_back @ scale_matrix(1 / factor, factor, like)
         if 'rotate' in has:
             theta = draws.gate((draws.uniform() * 2 - 1) * most, 0, prob)
             if draws.percentile is not None:
                 theta = theta * 0
-            map_back = map_back @ _turn(theta, like)
+            map_back = map_back @ turn_matrix(theta, like)
         if 'xfrac' in has:
             shift = draws.normal(2) * strength['xfrac']
             x, y = draws.gate(shift, 0, self.prob('xfrac')).split(1, 1)
-            map_back = map_back @ _shift(-x * width, -y * height, like)
+            map_back = map_back @ shift_matrix(-x * width, -y * height, like)
         return map_back
 
     def draw_color(self, draws: Draws) -> Tensor:
         """Draw the map of colours (r, g, b, 1), [N, 4, 4]."""
         like = draws.like
         has, strength = self.transforms, self.strengths
-        eye = torch.eye(4).to(like)
-        axis = like.new_tensor([1, 1, 1, 0]) / math.sqrt(3)
+        eye = torch.eye(4, device=like.device, dtype=like.dtype)
+        axis = constant((1, 1, 1, 0), like) / math.sqrt(3)
         luma = axis.outer(axis)
-        one = torch.diag(like.new_tensor([0, 0, 0, 1]))
+        one = torch.diag(constant((0, 0, 0, 1), like))
         chroma = eye - luma - one
         color = eye.expand(len(like), 4, 4)
         if 'brightness' in has:
             b = draws.normal() * strength['brightness']
             b = draws.gate(b, 0, self.prob('brightness'))[:, :, None]
-            offset = torch.zeros_like(eye)
-            offset[:3, 3] = 1
+            offset = constant(((0, 0, 0, 1),) * 3 + ((0, 0, 0, 0),), like)
             color = (eye + offset * b) @ color
         if 'contrast' in has:
             c = (draws.normal() * strength['contrast']).exp2()
@@ -420,10 +294,10 @@ class VideoAugment(nn.Module):
             theta = (draws.uniform() * 2 - 1) * math.pi * strength['hue']
             theta = draws.gate(theta, 0, self.prob('hue'))[:, :, None]
             # Rodrigues: turn about the axis (1, 1, 1).
-            cross = like.new_zeros(4, 4)
             a = 1 / math.sqrt(3)
-            cross[:3, :3] = like.new_tensor(
-                [[0, -a, a], [a, 0, -a], [-a, a, 0]]
+            cross = constant(
+                ((0, -a, a, 0), (a, 0, -a, 0), (-a, a, 0, 0), (0, 0, 0, 0)),
+                like,
             )
             turn = chroma * theta.cos() + cross * theta.sin()
             color = (one + luma + turn) @ color
@@ -439,7 +313,7 @@ class VideoAugment(nn.Module):
         The gains are normalised so that an image with the spectrum 1/f keeps
         its power.
         """
-        power = draws.like.new_tensor([10, 1, 1, 1]) / 13
+        power = constant((10, 1, 1, 1), draws.like) / 13
         gains = draws.like.new_ones(len(draws.like), 4)
         for band in range(4):
             gain = (draws.normal() * self.strengths['imgfilter']).exp2()
@@ -457,8 +331,8 @@ class VideoAugment(nn.Module):
         size = like.new_full((len(like), 1), self.strengths['cutout'])
         size = draws.gate(size, 0, self.prob('cutout'))[:, :, None]
         center = draws.uniform(2)[:, :, None, None]
-        x = (torch.arange(width).to(like) + 0.5) / width
-        y = (torch.arange(height).to(like) + 0.5) / height
+        x = (torch.arange(width, device=like.device) + 0.5) / width
+        y = (torch.arange(height, device=like.device) + 0.5) / height
         beside = (x - center[:, 0]).abs() >= size / 2  # N, 1, W
         above = (y[:, None] - center[:, 1]).abs() >= size / 2  # N, H, 1
         return (beside | above)[:, None].to(like)
@@ -468,7 +342,7 @@ class VideoAugment(nn.Module):
         """Add the signs of real clips' logits [N], from all processes."""
         if self.ada_target is None:
             return
-        count = logits.new_tensor(logits.numel())
+        count = logits.new_full((), logits.numel())
         signs = torch.stack([logits.sign().sum(), count])
         all_reduce(signs)
         self.signs += signs
@@ -488,103 +362,3 @@ class VideoAugment(nn.Module):
         step = num_clips * self.ada_interval / (self.ada_kimg * 1000)
         self.p.copy_((self.p + over * step).clamp(min=0))
         self.signs.zero_()
-
-
-def warp(images: Tensor, map_back: Tensor) -> Tensor:
-    """Move pixels: out[x] = images[map_back @ x], mirrored beyond the edges.
-
-    To avoid aliasing, the images are sampled at twice the resolution, between
-    two low-pass filters (Karras et al. 2020, appendix B.2).
-
-    Args:
-        images (Tensor): [N, C, H, W].
-        map_back (Tensor): [N, 3, 3], pixels around the centre.
-
-    Returns:
-        Tensor: Like ``images``.
-    """
-    height, width = images.shape[2:]
-    fir = _lowpass(images.device)
-    reach = len(fir) // 4  # of the filter, in pixels of the image
-    # How far beyond each side the corners land, at most over the batch.
-    cx, cy = (width - 1) / 2, (height - 1) / 2
-    corners = images.new_tensor(
-        [[-cx, cx, cx, -cx], [-cy, -cy, cy, cy], [1, 1, 1, 1]]
-    )
-    points = (map_back @ corners)[:, :2]
-    far = torch.cat([-points, points], 1).amax([0, 2])
-    far = far + 2 * reach - images.new_tensor([cx, cy] * 2)
-    most = images.new_tensor([width - 1, height - 1] * 2)
-    left, top, right, bottom = (
-        far.clamp(min=0).minimum(most).ceil().int().tolist()
-    )
-    images = F.pad(images, (left, right, top, bottom), 'reflect')
-
-    def shift(x: float, y: float) -> Tensor:
-        return _shift(x, y, map_back)
-
-    def scale(x: float, y: float) -> Tensor:
-        return _scale(x, y, map_back)
-
-    map_back = shift((left - right) / 2, (top - bottom) / 2) @ map_back
-    before = len(fir) // 2
-    images = upfirdn2d(
-        images, fir, up=2, padding=(before, before - 1) * 2, gain=4
-    )
-    # At twice the size, pixel centres are a quarter pixel off the old ones.
-    map_back = scale(2, 2) @ map_back @ scale(0.5, 0.5)
-    map_back = shift(-0.5, -0.5) @ map_back @ shift(0.5, 0.5)
-    rows, columns = 2 * (height + 2 * reach), 2 * (width + 2 * reach)
-    map_back = (
-        scale(2 / images.shape[3], 2 / images.shape[2])
-        @ map_back
-        @ scale(columns / 2, rows / 2)
-    )
-    grid = F.affine_grid(
-        map_back[:, :2], [len(images), 1, rows, columns], align_corners=False
-    )
-    images = sample_bilinear(images, grid)
-    # Crop the margin that only the filter needs.
-    crop = before - 1 - 2 * reach
-    return upfirdn2d(images, fir.flip([0, 1]), down=2, padding=(crop,) * 4)
-
-
-def recolor(images: Tensor, color: Tensor) -> Tensor:
-    """Apply a colour map to all frames.
-
-    Args:
-        images (Tensor): [N, T * 3, H, W].
-        color (Tensor): [N, 4, 4], applied to (r, g, b, 1).
-
-    Returns:
-        Tensor: Like ``images``.
-    """
-    pixels = images.reshape(len(images), -1, 3, images[0, 0].numel())
-    color = color[:, None]
-    pixels = color[..., :3, :3] @ pixels + color[..., :3, 3:]
-    return pixels.reshape(images.shape)
-
-
-def filter_bands(images: Tensor, gains: Tensor) -> Tensor:
-    """Change the gain of frequency bands, mirrored beyond the edges.
-
-    Args:
-        images (Tensor): [N, C, H, W].
-        gains (Tensor): [N, 4], from the lowest band to the highest.
-
-    Returns:
-        Tensor: Like ``images``.
-    """
-    channels, height, width = images.shape[1:]
-    taps = gains @ _filter_bank(images.device).to(gains)
-    taps = taps.repeat_interleave(channels, 0)
-    pad = taps.shape[1] // 2
-    x = images.reshape(1, -1, height, width)
-    # F.pad reflects only once; small images need several reflections.
-    for axis, size in ((3, width), (2, height)):
-        index = torch.arange(-pad, size + pad, device=images.device)
-        index = (index % (2 * size - 2) - (size - 1)).abs()
-        x = x.index_select(axis, size - 1 - index)
-    x = F.conv2d(x, taps[:, None, None], groups=len(taps))
-    x = F.conv2d(x, taps[:, None, :, None], groups=len(taps))
-    return x.reshape(images.shape)

@@ -79,6 +79,23 @@ class TemporalDifferenceEncoder(nn.Module):
         num_freqs = self.time_encoder.fourier_coefs.shape[1]
         self.dim = embed_dim + 2 * num_freqs
 
+    def check(self, diffs: Tensor) -> None:
+        """Check differences between neighbouring frames, of any shape.
+
+        Raises:
+            InputError: Times decrease, or increase by ``max_num_frames`` or
+                more.
+        """
+        steps = diffs.round().long()
+        limit = self.const_embed.num_embeddings
+        wrong = steps[(steps < 0) | (steps >= limit)]
+        if len(wrong) > 0:
+            raise InputError(
+                f'frames of a clip lie {int(wrong[0])} frames apart: their '
+                'times must rise, by less than '
+                f'discriminator.max_num_frames={limit}'
+            )
+
     def forward(self, diffs: Tensor) -> Tensor:
         """Encode the differences between neighbouring frames.
 
@@ -90,19 +107,12 @@ class TemporalDifferenceEncoder(nn.Module):
             the sines and cosines.
 
         Raises:
-            InputError: Times decrease, or they increase by
-                ``max_num_frames`` or more.
+            InputError: See :meth:`check`; only for differences on the CPU, as
+                values on a GPU would have to be waited for.
         """
-        steps = diffs.round().long()
-        limit = self.const_embed.num_embeddings
-        wrong = steps[(steps < 0) | (steps >= limit)]
-        if len(wrong) > 0:
-            raise InputError(
-                f'frames of a clip lie {int(wrong[0])} frames apart: their '
-                'times must rise, by less than '
-                f'discriminator.max_num_frames={limit}'
-            )
-        learned = self.const_embed(steps.flatten())
+        if diffs.device.type == 'cpu':
+            self.check(diffs)
+        learned = self.const_embed(diffs.round().long().flatten())
         fixed = self.time_encoder(diffs.flatten()).to(learned.dtype)
         return torch.cat([learned, fixed], 1).reshape(len(diffs), -1)
 
@@ -376,6 +386,11 @@ class StyleGANVDiscriminator(nn.Module):
         for name in self.frozen_layers:
             self.get_submodule(name).requires_grad_(False)
         return self
+
+    def check_times(self, t: Tensor) -> None:
+        """Check times [..., T], see the time encoder's ``check``."""
+        if self.num_diffs > 0:
+            self.time_encoder.check(t.diff())
 
     def condition(self, c: Tensor | None, t: Tensor) -> Tensor | None:
         """Map label and time differences to the condition of the logit.

@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
+from ..errors import InputError
 from .batch import Batch
 from .noise import own_rows
 
@@ -28,8 +28,34 @@ class Fakes(NamedTuple):
     t: Tensor
 
 
+def count_codes(generator: nn.Module, data: dict[str, Tensor]) -> int:
+    """Return how many motion codes the fake clips of a batch need.
+
+    Args:
+        generator (nn.Module): The ``StyleGANVGenerator`` that will take it.
+        data (dict): See :func:`make_batch`, still on the CPU: times are read
+            and checked.
+
+    Returns:
+        int: 0 for a generator of images, or with the noise in ``data``.
+
+    Raises:
+        InputError: A time is negative.
+    """
+    encoder, gen_t = generator.motion_encoder, data['gen_t']
+    if encoder is None or 'gen_z' in data:
+        return 0
+    if gen_t.min() < 0:
+        raise InputError(f'times must be at least 0, got {gen_t.min():g}')
+    return encoder.code_range(gen_t.flatten(0, 1))[1]
+
+
 def make_batch(
-    generator: nn.Module, data: dict[str, Tensor], style_mixing_prob: float = 0
+    generator: nn.Module,
+    data: dict[str, Tensor],
+    style_mixing_prob: float = 0,
+    num_codes: int | None = None,
+    video_len: int = 1024,
 ) -> Batch:
     """Complete a batch with the noise of its fake clips.
 
@@ -41,25 +67,40 @@ def make_batch(
         data (dict): The fields of :class:`Batch` up to ``gen_c``. Noise is
             drawn unless they hold ``gen_z``.
         style_mixing_prob (float): How often styles are mixed. Defaults to 0.
+        num_codes (int, optional): What :func:`count_codes` returned while the
+            batch was on the CPU. If None, it is called.
+        video_len (int): Frames of the longest video in the data: so long a
+            motion is drawn in all processes. Defaults to 1024.
 
     Returns:
         Batch: Without noise that the generator does not take.
+
+    Raises:
+        InputError: A clip is of a video longer than ``video_len``.
     """
     if 'gen_z' in data:
         return Batch(**data)
+    if num_codes is None:
+        num_codes = count_codes(generator, data)
     gen_t = data['gen_t']
     shape, device = gen_t.shape[:2], gen_t.device
     z_shape = (*shape, generator.z_dim)
     noise = {'gen_z': own_rows(torch.randn, z_shape, device)}
     encoder = generator.motion_encoder
     if encoder is not None:
-        first, num_codes = encoder.code_range(gen_t.flatten(0, 1))
-        # All processes have to draw tables of the same size.
-        most = torch.tensor(num_codes, device=device)
-        all_reduce(most, 'max')
-        table = (*shape, int(most), encoder.motion_z_dim)
-        noise['motion_z'] = own_rows(torch.randn, table, device)
-        noise['first_code'] = first.unflatten(0, shape)
+        # The size of the table is the same in all processes; what this one
+        # does not need of it costs no more than the drawing.
+        most = encoder.most_codes(video_len)
+        if num_codes > most:
+            raise InputError(
+                f'a clip needs {num_codes} motion codes, but videos of '
+                f'model.max_num_frames={video_len} have {most}'
+            )
+        table = own_rows(
+            torch.randn, (*shape, most, encoder.motion_z_dim), device
+        )
+        noise['motion_z'] = table[:, :, :num_codes]
+        noise['first_code'] = encoder.first_codes(gen_t)
     if style_mixing_prob > 0:
         noise['mixing_z'] = own_rows(torch.randn, z_shape, device)
         chance, place = own_rows(torch.rand, (*shape, 2), device).unbind(2)

@@ -1,10 +1,11 @@
-"""GAN losses as functions of logits."""
+"""GAN losses as functions of logits, and what penalties leave out."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class GANLoss(NamedTuple):
@@ -46,3 +47,13 @@ GAN_LOSSES = {
 def sum_of_means(loss: Callable, logits: tuple[Tensor, ...]) -> Tensor:
     """Average a loss over each set of logits; return the sum."""
     return sum(loss(each).mean() for each in logits)
+
+
+def complete_gradients(network: nn.Module) -> None:
+    """Set gradients to zero where a penalty does not reach.
+
+    Published runs do, and Adam then moves these weights by its averages.
+    """
+    for param in network.parameters():
+        if param.grad is None and param.requires_grad:
+            param.grad = torch.zeros_like(param)

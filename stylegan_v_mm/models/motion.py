@@ -223,6 +223,18 @@ class MotionEncoder(nn.Module):
         """Whether code i depends on all codes before it (LSTM)."""
         return hasattr(self, 'rnn')
 
+    def first_codes(self, t: Tensor) -> Tensor:
+        """Find the first noise code that each row of times needs.
+
+        Args:
+            t (Tensor): Times [..., T], in frames, at least 0.
+
+        Returns:
+            Tensor: Indices, int64 [...].
+        """
+        first = (t.amin(-1) / self.motion_z_distance).floor().long()
+        return torch.zeros_like(first) if self.recurrent else first
+
     def code_range(self, t: Tensor) -> tuple[Tensor, int]:
         """Find the range of noise codes that the times need.
 
@@ -234,11 +246,19 @@ class MotionEncoder(nn.Module):
             number of codes from there on that is enough for every row.
         """
         codes = (t / self.motion_z_distance).floor().long()
-        first = codes.amin(1)
-        if self.recurrent:
-            first = torch.zeros_like(first)
+        first = self.first_codes(t)
         count = int((codes.amax(1) - first).max()) + 2 + self.extra_codes
         return first, count
+
+    def most_codes(self, video_len: int) -> int:
+        """Return how many codes a clip of a video can need.
+
+        Args:
+            video_len (int): Frames of the video: times are less than this.
+        """
+        return math.floor(video_len / self.motion_z_distance) + (
+            3 + self.extra_codes
+        )
 
     def wrap(self, t: Tensor, periods: Sequence[int | None]) -> Tensor:
         """Wrap the times of loops into their first period.
@@ -306,10 +326,12 @@ class MotionEncoder(nn.Module):
             Tensor: ``motion_v`` [N * T, out_dim], clip-major.
 
         Raises:
-            InputError: A time is negative, or ``motion_z`` has too few codes.
+            InputError: A time on the CPU is negative, or ``motion_z`` has
+                too few codes for it.
         """
-        # An exported graph cannot branch on values.
-        checked = not is_exporting()
+        # An exported graph cannot branch on values, and values on a GPU
+        # would have to be waited for.
+        checked = t.device.type == 'cpu' and not is_exporting()
         if checked and t.min() < 0:
             raise InputError(f'times must be at least 0, got {t.min():g}')
         n, num_frames = t.shape

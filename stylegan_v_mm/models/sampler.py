@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..video.pixels import to_bytes
 from .latents import Latents
 from .noise import CONTENT, MotionNoise, seeded_noise
@@ -139,7 +140,10 @@ class Sampler:
         encoder, motions = self.motion_encoder, latents.motions
         if encoder is None:
             return None
-        t = t.to(self.device, torch.float64).expand(len(motions), -1)
+        # Times are looked at where that is no wait for a GPU.
+        t = t.to('cpu', torch.float64).expand(len(motions), -1)
+        if t.numel() > 0 and t.min() < 0:
+            raise InputError(f'times must be at least 0, got {t.min():g}')
         t = encoder.wrap(t, [motion.period for motion in motions])
         # Times far apart need a few codes each, not all those between them.
         _, count = encoder.code_range(t)
@@ -154,10 +158,14 @@ class Sampler:
             motion.rows(place, count, encoder.motion_z_dim)
             for motion, place in zip(latents.motions, first.tolist())
         ]
-        motion_z = torch.stack(rows).to(self.device)
         c = None if latents.c is None else latents.c.to(self.device)
-        motion_v = encoder(c, t, motion_z, first).float()
-        return motion_v.unflatten(0, t.shape)
+        motion_v = encoder(
+            c,
+            t.to(self.device),
+            torch.stack(rows).to(self.device),
+            first.to(self.device),
+        )
+        return motion_v.float().unflatten(0, t.shape)
 
     def frames_at_once(self, times_memory: int = 1) -> int:
         """Compute how many frames may be rendered in one pass.

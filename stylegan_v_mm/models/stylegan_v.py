@@ -7,7 +7,7 @@ StyleGAN2-ADA (Karras et al. 2020).
 import copy
 import math
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from mmengine.dist import all_reduce, all_reduce_params, get_world_size
@@ -19,15 +19,16 @@ from ..errors import InputError, check_at_least, check_choice
 from ..registry import MODELS
 from ..video.pixels import from_bytes
 from .batch import Batch, take_tensors
-from .fakes import Fakes, make_batch, make_fakes
-from .losses import GAN_LOSSES, sum_of_means
+from .counting import Counting
+from .fakes import Fakes, count_codes, make_batch, make_fakes
+from .losses import GAN_LOSSES, complete_gradients, sum_of_means
 from .noise import own_rows
 from .sampler import Sampler
 from .shared import full_precision, network_config
 
 
 @MODELS.register_module()
-class StyleGANV(BaseModel):
+class StyleGANV(Counting, BaseModel):
     """The GAN: generator, its moving average, and discriminator.
 
     An iteration is a generator step, a discriminator step and, every
@@ -56,8 +57,8 @@ class StyleGANV(BaseModel):
             them to the networks.
         num_classes (int, optional): ``c_dim`` of the networks; 0 for none.
         num_frames (int, optional): Frames a training clip.
-        max_num_frames (int, optional): Longest clip in the data, in frames;
-            the generator's ``max_period_len``.
+        max_num_frames (int, optional): Longest video in the data, in frames;
+            the generator's ``max_period_len``. 1024 if None.
         motion_period (float, optional): Frames from one motion code to the
             next (``motion_z_distance``), and the shortest period of the time
             encoding (``min_period_len``).
@@ -115,7 +116,11 @@ class StyleGANV(BaseModel):
         augment: dict | None = None,
         data_preprocessor: dict | None = None,
     ):
-        super().__init__(data_preprocessor)
+        # With pinned memory, batches are sent while the GPU works.
+        super().__init__(
+            data_preprocessor
+            or dict(type='BaseDataPreprocessor', non_blocking=True)
+        )
         model = dict(
             generator=generator,
             discriminator=discriminator,
@@ -175,12 +180,15 @@ class StyleGANV(BaseModel):
         self.ema_rampup = ema_rampup
         self.accumulative_counts = accumulative_counts
         self.reuse_fakes = reuse_fakes
+        self.max_num_frames = (
+            1024 if max_num_frames is None else max_num_frames
+        )
         #: Clips of the generator's step, with ``reuse_fakes``.
         self.kept_fakes: list[Fakes] = []
         #: Running mean of the path lengths.
         self.register_buffer('pl_mean', torch.zeros([]))
-        self.register_buffer('iteration', torch.zeros([], dtype=torch.int64))
-        self.register_buffer('frames_seen', torch.zeros([], dtype=torch.int64))
+        #: Iterations so far, and real frames in all processes.
+        self.iteration = self.frames_seen = 0
 
     @property
     def c_dim(self) -> int:
@@ -195,7 +203,7 @@ class StyleGANV(BaseModel):
 
     def train_step(
         self, data: dict, optim_wrapper: OptimWrapperDict
-    ) -> dict[str, Tensor]:
+    ) -> dict[str, Tensor | float]:
         """Run one iteration.
 
         Args:
@@ -208,20 +216,30 @@ class StyleGANV(BaseModel):
         Returns:
             dict: What to log, scalars.
         """
-        data = self.data_preprocessor(take_tensors(data), True)
-        batch = make_batch(self.generator, data, self.style_mixing_prob)
+        data = take_tensors(data)
+        # While the times are on the CPU:
+        num_codes = count_codes(self.generator, data)
+        if hasattr(self.discriminator, 'check_times'):
+            self.discriminator.check_times(data['t'])
+            self.discriminator.check_times(data['gen_t'])
+        batch = make_batch(
+            self.generator,
+            self.data_preprocessor(data, True),
+            style_mixing_prob=self.style_mixing_prob,
+            num_codes=num_codes,
+            video_len=self.max_num_frames,
+        )
         parts = batch.split(self.accumulative_counts)
-        iteration = int(self.iteration)
         num_clips, num_frames = batch.t.shape
         num_clips *= get_world_size()
         steps = [('generator', self.generator_loss)]
-        if self.pl_weight > 0 and iteration % self.g_reg_interval == 0:
+        if self.pl_weight > 0 and self.iteration % self.g_reg_interval == 0:
             steps.append(('generator', self.path_length_loss))
         steps.append(('discriminator', self.discriminator_loss))
-        if iteration % self.d_reg_interval == 0:
+        if self.iteration % self.d_reg_interval == 0:
             steps.append(('discriminator', self.r1_loss))
         self.kept_fakes.clear()
-        logs: dict[str, Tensor] = {}
+        logs: dict[str, Any] = {}
         bad = torch.zeros((), device=batch.t.device)
         for name, loss in steps:
             logs |= self.step(name, loss, parts, optim_wrapper)
@@ -233,7 +251,7 @@ class StyleGANV(BaseModel):
         all_reduce(self.generator.mapping.w_avg, 'mean')
         self.update_ema(num_clips)
         if self.augment is not None:
-            self.augment.adapt(iteration, num_clips)
+            self.augment.adapt(self.iteration, num_clips)
             logs['augment_p'] = self.augment.p.clone()
         self.iteration += 1
         self.frames_seen += num_clips * num_frames
@@ -310,7 +328,7 @@ class StyleGANV(BaseModel):
         self.pl_mean.lerp_(mean, 0.01)
         penalty = (lengths - self.pl_mean).square().mean()
         backward(self.pl_weight * penalty * self.g_reg_interval)
-        self.complete_gradients(self.generator)
+        complete_gradients(self.generator)
         return {'pl_penalty': penalty.detach(), 'pl_mean': mean}
 
     def discriminator_loss(self, batch: Batch, backward: Callable) -> dict:
@@ -353,18 +371,8 @@ class StyleGANV(BaseModel):
         (grad,) = torch.autograd.grad(logits[0].sum(), real, create_graph=True)
         penalty = grad.square().sum([2, 3, 4]).mean()
         backward(self.r1_gamma / 2 * penalty * self.d_reg_interval)
-        self.complete_gradients(self.discriminator)
+        complete_gradients(self.discriminator)
         return {'r1_penalty': penalty.detach()}
-
-    @staticmethod
-    def complete_gradients(network: nn.Module) -> None:
-        """Set gradients to zero where a penalty does not reach.
-
-        Published runs do, and Adam then moves these weights by its averages.
-        """
-        for param in network.parameters():
-            if param.grad is None and param.requires_grad:
-                param.grad = torch.zeros_like(param)
 
     def discriminate(
         self,
@@ -402,7 +410,7 @@ class StyleGANV(BaseModel):
         """Return the share of the average that so many clips leave of it."""
         half_life = self.ema_kimg * 1000
         if self.ema_rampup is not None:
-            half_life = min(half_life, int(self.frames_seen) * self.ema_rampup)
+            half_life = min(half_life, self.frames_seen * self.ema_rampup)
         return 0.5 ** (num_clips / max(half_life, 1e-8))
 
     @torch.no_grad()

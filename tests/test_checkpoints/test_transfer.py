@@ -42,8 +42,7 @@ def trained(**options):
         if name.endswith(('weight', 'bias', 'const', 'w_avg', 'augment.p')):
             value.add_(torch.randn_like(value) * value.std(correction=0))
             value.add_(torch.randn_like(value) / 5)
-    model.iteration.fill_(7)
-    model.frames_seen.fill_(84)
+    model.iteration, model.frames_seen = 7, 84
     return model
 
 

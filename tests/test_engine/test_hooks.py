@@ -1,5 +1,7 @@
 """What training shows of itself, and when it stops."""
 
+import json
+import shutil
 from types import SimpleNamespace
 
 import av
@@ -56,6 +58,7 @@ class Painter:
 def runner(tmp_path):
     dataset = SimpleNamespace(labels=np.eye(2, dtype=np.float32))
     return SimpleNamespace(
+        hooks=[],
         model=Painter(),
         train_dataloader=SimpleNamespace(dataset=dataset),
         work_dir=str(tmp_path),
@@ -234,7 +237,10 @@ def test_weights_that_are_not_finite_stop_training(
             **{'default_hooks.checkpoint.max_keep_ckpts': 1},
         )
     last_good = (iteration - 1) // 2 * 2
-    assert f'in iteration {iteration}: {network}.' in str(error.value)
+    where = f'iterations {last_good + 1} to {last_good + 2}'
+    # An iteration later, losses are not finite either.
+    found = 'loss_g' if iteration < last_good + 2 else f'{network}.'
+    assert f'in {where}: {found}' in str(error.value)
     assert f'--resume {tmp_path}/iter_{last_good}.pth' in str(error.value)
     assert_good(tmp_path, last_good)
     previews = sorted(path.name for path in tmp_path.glob('previews/*'))
@@ -249,7 +255,9 @@ def scale_logits(model, factor):
 
 
 def test_a_loss_that_is_not_finite_stops_training(train, tmp_path):
-    with pytest.raises(InputError, match='iteration 4: loss_g is ') as error:
+    with pytest.raises(
+        InputError, match='iterations 3 to 4: loss_g is '
+    ) as error:
         train(3, lambda model: scale_logits(model, torch.inf))
     assert f'{tmp_path}/iter_2.pth' in str(error.value)
     # The weights are finite, yet they lead nowhere.
@@ -270,6 +278,26 @@ def test_a_discriminator_that_wins_outright_stops_training(train, tmp_path):
     assert_good(tmp_path, 2)
 
 
+def test_logs_that_are_read_late_are_mmengines(train, tmp_path):
+    histories, lines = [], []
+    for kind in ('DeferredLogsHook', 'RuntimeInfoHook'):
+        train(0, None, **{'default_hooks.runtime_info.type': kind})
+        checkpoint = load_checkpoint(tmp_path / 'iter_8.pth')
+        histories.append(checkpoint['message_hub']['log_scalars'])
+        (log,) = tmp_path.glob('*/vis_data/scalars.json')
+        lines.append([json.loads(line) for line in log.open()])
+        for path in tmp_path.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    ours, theirs = histories
+    assert ours.keys() == theirs.keys() > {'train/loss_g', 'train/kimg'}
+    for name, history in theirs.items():
+        if 'time' not in name and 'per_sec' not in name:
+            assert (ours[name].data[0] == history.data[0]).all(), name
+    for left, right in zip(*lines, strict=True):
+        assert left.keys() == right.keys()
+        assert left['loss_d'] == right['loss_d']
+
+
 def test_without_a_checkpoint_training_starts_anew(train, tmp_path):
     with pytest.raises(InputError, match='no checkpoint was written before'):
         train(1, lambda model: poison(model, 'generator', float('nan')))
@@ -279,17 +307,20 @@ def test_without_a_checkpoint_training_starts_anew(train, tmp_path):
 def look(tmp_path, gaps, iteration=60):
     """Let the hook look at a run whose logits had these gaps."""
     hub = MessageHub.get_instance(f'{tmp_path.name}_{len(gaps)}_{gaps[-1]}')
-    for gap in gaps:
-        hub.update_scalar('train/logits_real', gap / 2 + 7)
-        hub.update_scalar('train/logits_fake', -gap / 2 + 7)
     runner = SimpleNamespace(
+        hooks=[],
         message_hub=hub,
         model=torch.nn.Linear(2, 2),
         work_dir=str(tmp_path),
         iter=iteration,
     )
+    hook = DivergenceHook()
+    hook.before_train(runner)
     outputs = dict(logits_real=0, logits_fake=0)
-    DivergenceHook().after_train_iter(runner, iteration, {}, outputs)
+    for gap in gaps:
+        hub.update_scalar('train/logits_real', gap / 2 + 7)
+        hub.update_scalar('train/logits_fake', -gap / 2 + 7)
+    hook.after_train_iter(runner, iteration, {}, outputs)
 
 
 def test_only_lasting_gaps_of_logits_count(tmp_path):
@@ -336,7 +367,7 @@ def test_all_processes_stop_together(config, tmp_path):
         "custom_hooks = [dict(type='Poison'), dict(type='DivergenceHook')]\n"
     )
     # The weights of one process go wrong, and both say so.
-    message = 'error: training has gone wrong in iteration 4: generator.'
+    message = 'error: training has gone wrong in iterations 3 to 4: generator.'
     for process in train_two(path, tmp_path, cwd=tmp_path):
         assert process.returncode != 0
         assert process.stderr.count(message) == 1

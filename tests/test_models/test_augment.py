@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from golden import TINY, golden_file
 
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.models.augment import (
-    PIPELINES,
-    Draws,
-    VideoAugment,
+from stylegan_v_mm.models import image_ops
+from stylegan_v_mm.models.augment import PIPELINES, Draws, VideoAugment
+from stylegan_v_mm.models.image_ops import (
     filter_bands,
     recolor,
     sample_bilinear,
@@ -341,3 +340,25 @@ def test_strength_is_in_the_state_dict():
 def test_bad_values(args, word):
     with pytest.raises(InputError, match=word):
         VideoAugment(**args)
+
+
+@pytest.mark.parametrize('size', [(16, 16), (21, 16), (33, 64)])
+def test_margins_of_half_an_image_show_the_same(monkeypatch, size):
+    """What a GPU computes, where points may lie anywhere beyond."""
+    height, width = size
+    images = torch.rand(5, 6, *size)
+    turns = torch.tensor([0, 0.3, 1.7, -0.6, math.pi])
+    map_back = torch.zeros(5, 3, 3)
+    map_back[:, 0, 0] = map_back[:, 1, 1] = turns.cos()
+    map_back[:, 1, 0], map_back[:, 0, 1] = turns.sin(), -turns.sin()
+    map_back[:, :2] *= torch.tensor([1, 0.7, 0.9, 1.1, 1])[:, None, None]
+    map_back[:, 0, 2] = torch.tensor([0, 0.4, -0.2, 0, -0.45]) * width
+    map_back[:, 1, 2] = torch.tensor([0, -0.3, 0.1, 0.2, 0.45]) * height
+    map_back[:, 2, 2] = 1
+    expected = warp(images, map_back)
+    far = image_ops._margins(images, map_back, 3)
+    assert max(far[::2]) > width / 2
+    monkeypatch.setattr(image_ops, '_margins', lambda *_: None)
+    torch.testing.assert_close(
+        warp(images, map_back), expected, atol=1e-4, rtol=0
+    )

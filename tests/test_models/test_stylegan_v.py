@@ -319,11 +319,31 @@ def test_counters():
     steps = optimizers(gan)
     for i in range(1, 3):
         logs = gan.train_step(batch(gan), steps)
-        assert int(gan.iteration) == i
+        assert gan.iteration == i
         # Frames, not clips.
-        assert int(gan.frames_seen) == i * N * T
-        assert float(logs['kimg']) == pytest.approx(i * N * T / 1000)
-    assert {'iteration', 'frames_seen'} <= set(gan.state_dict())
+        assert gan.frames_seen == i * N * T
+        assert logs['kimg'] == pytest.approx(i * N * T / 1000)
+
+
+def test_counters_are_in_state_dicts():
+    gan, other = make(), make()
+    gan.iteration, gan.frames_seen = 2**40, 2**41
+    state = gan.state_dict()
+    for name in ('iteration', 'frames_seen'):
+        assert state[name].dtype == torch.int64
+        assert state[name].shape == ()
+    other.load_state_dict(state)
+    assert (other.iteration, other.frames_seen) == (2**40, 2**41)
+    assert 'iteration' in state
+    del state['iteration']
+    with pytest.raises(RuntimeError, match=r'Missing key.*"iteration"'):
+        other.load_state_dict(state)
+    # Inside of a wrapper, too.
+    wrapped = nn.ModuleDict({'model': gan})
+    assert int(wrapped.state_dict()['model.frames_seen']) == 2**41
+    other.frames_seen = 0
+    nn.ModuleDict({'model': other}).load_state_dict(wrapped.state_dict())
+    assert other.frames_seen == 2**41
 
 
 def test_gradients_that_are_no_numbers_are_cleaned():

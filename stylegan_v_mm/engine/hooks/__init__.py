@@ -3,11 +3,13 @@
 from .check_data import CheckDataHook
 from .checkpoint import SafeCheckpointHook
 from .divergence import DivergenceHook
+from .logs import DeferredLogsHook
 from .preview import VideoPreviewHook
 from .timing import SteadyTimerHook, TrainingSpeedHook
 
 __all__ = [
     'CheckDataHook',
+    'DeferredLogsHook',
     'DivergenceHook',
     'SafeCheckpointHook',
     'SteadyTimerHook',

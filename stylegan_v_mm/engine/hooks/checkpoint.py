@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, is_main_process, master_only
+import torch.distributed as dist
+from mmengine.dist import get_world_size, is_main_process, master_only
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
@@ -14,6 +15,7 @@ from ...checkpoints.loading import LOG_HISTORY
 from ...errors import InputError, nearest
 from ...files import remove_unfinished
 from ...registry import HOOKS
+from .divergence import check_run
 
 
 @HOOKS.register_module()
@@ -112,6 +114,11 @@ class SafeCheckpointHook(CheckpointHook):
         # mmengine would warn at each checkpoint that there are none to save.
         self.save_param_scheduler &= bool(runner.param_schedulers)
         self._signalled = False
+        self._group = None
+        if get_world_size() > 1 and dist.get_backend() != 'gloo':
+            # To ask the other processes through GPUs would be a wait for
+            # these in each iteration.
+            self._group = dist.new_group(backend='gloo')
         self._handler_before = signal.signal(signal.SIGTERM, self._on_signal)
         if is_main_process():
             remove_unfinished(Path(self.out_dir))
@@ -145,7 +152,7 @@ class SafeCheckpointHook(CheckpointHook):
     ) -> None:
         """Save if it is time to, or if the process is asked to end."""
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        if self.is_last_train_iter(runner) or not self._asked_to_end(runner):
+        if self.is_last_train_iter(runner) or not self._asked_to_end():
             return
         if not self.every_n_train_iters(runner, self.interval):
             self._save_checkpoint(runner)
@@ -158,12 +165,17 @@ class SafeCheckpointHook(CheckpointHook):
     def _on_signal(self, number: int, frame: object) -> None:
         self._signalled = True
 
-    def _asked_to_end(self, runner: Runner) -> bool:
+    def _asked_to_end(self) -> bool:
         """Whether any process got the signal: all have to end together."""
-        device = next(runner.model.parameters()).device
-        flag = torch.tensor(int(self._signalled), device=device)
-        all_reduce(flag, 'max')
+        if get_world_size() == 1:
+            return self._signalled
+        flag = torch.tensor(int(self._signalled))
+        dist.all_reduce(flag, dist.ReduceOp.MAX, self._group)
         return bool(flag)
+
+    def _save_checkpoint(self, runner: Runner) -> None:
+        check_run(runner, runner.iter + 1)
+        super()._save_checkpoint(runner)
 
     def _save_checkpoint_with_step(
         self, runner: Runner, step: int, meta: dict
@@ -188,6 +200,7 @@ class SafeCheckpointHook(CheckpointHook):
                 f'save_best={name!r}: there is no such metric, only '
                 f'{", ".join(metrics)}'
             )
+        check_run(runner, runner.iter)
         # mmengine would remove the best so far before it writes the new one.
         best, self.best_ckpt_path = self.best_ckpt_path, None
         super()._save_best_checkpoint(runner, metrics)

@@ -1,9 +1,9 @@
 """Stop a run that diverges."""
 
-import math
 from itertools import compress
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from ...checkpoints.saving import numbered_checkpoints
 from ...errors import InputError
 from ...registry import HOOKS
+from .logs import read_logs
 
 # Between the mean logits of real and fake clips.
 _LARGEST_GAP = 1e4
@@ -22,7 +23,8 @@ _WINDOW = 50  # iterations in which something must last
 class DivergenceHook(Hook):
     """Stop training that has gone wrong, before anything of it is saved.
 
-    It has if, after an iteration,
+    It looks whenever logged values are read (see ``DeferredLogsHook``), and
+    before a preview or a checkpoint is written. Training has gone wrong if
 
     - a logged value (a loss, logits, a penalty) is not finite; or
     - anything that a checkpoint would hold of the model is not finite; or
@@ -33,13 +35,9 @@ class DivergenceHook(Hook):
       last 50 iterations. In healthy runs they are tens apart at most, with
       Wasserstein losses, too.
 
-    Checkpoints are written after this hook, and old ones are removed after
-    that, so all that are there are good. Processes agree on what they found
-    and stop together.
-
-    The cost is one reading of all weights, half a millisecond for a million
-    on a CPU core. A GPU is not waited for: mmengine copies all logged values
-    in each iteration, so that it is idle by then.
+    So all checkpoints that are there are good. Processes agree on what they
+    found and stop together. The cost is one reading of all weights, half a
+    millisecond for a million on a CPU core.
     """
 
     # After mmengine's LoggerHook: the log shows what was found. Before
@@ -48,6 +46,16 @@ class DivergenceHook(Hook):
 
     def __init__(self) -> None:
         self._warned = False
+        #: Iterations that have been looked at.
+        self._checked = 0
+        #: Logged values that have been looked at, by name.
+        self._seen: dict[str, int] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Leave out what a resumed run has logged before."""
+        self._checked = runner.iter
+        for key, history in runner.message_hub.log_scalars.items():
+            self._seen[key] = len(history.data[0])
 
     def after_train_iter(
         self,
@@ -56,20 +64,47 @@ class DivergenceHook(Hook):
         data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Look at what was logged, and at the weights.
+        """Look at what was logged and at the weights, if values were read.
 
         Raises:
-            InputError: Training has gone wrong: how, in which iteration, and
+            InputError: See :meth:`check`.
+        """
+        for name in outputs:
+            self._seen.setdefault(f'train/{name}', 0)
+        if any(map(len, self._news(runner).values())):
+            self.check(runner, runner.iter + 1)
+
+    def check(self, runner: Runner, num_done: int) -> None:
+        """Look at all values that were logged since last time, and at weights.
+
+        Args:
+            runner (Runner): Who trains.
+            num_done (int): Iterations that are done.
+
+        Raises:
+            InputError: Training has gone wrong: how, in which iterations, and
                 the newest checkpoint before that.
         """
-        problem = self._in_logs(runner, outputs) or self._in_weights(runner)
+        if num_done == self._checked:
+            return
+        read_logs(runner)
+        news = self._news(runner)
+        problem = self._in_logs(runner, news) or self._in_weights(runner)
+        first, self._checked = self._checked + 1, num_done
+        for key, values in news.items():
+            self._seen[key] += len(values)
+        where = (
+            f'iteration {num_done}'
+            if first == num_done
+            else f'iterations {first} to {num_done}'
+        )
         if not problem:
-            self._warn_of_gradients(runner, outputs)
+            self._warn_of_gradients(runner, news, where)
             return
         good = [
             path
             for path in numbered_checkpoints(runner.work_dir)
-            if int(path.stem.removeprefix('iter_')) <= runner.iter
+            if int(path.stem.removeprefix('iter_')) < first
         ]
         advice = (
             f'the newest checkpoint before is {good[0]}: go on from it by '
@@ -79,41 +114,46 @@ class DivergenceHook(Hook):
             'lr,'
         )
         raise InputError(
-            f'training has gone wrong in iteration {runner.iter + 1}: '
+            f'training has gone wrong in {where}: '
             f'{problem}; {advice} a higher model.r1_gamma or num_fp16_res=0: '
             'the same settings would end the same'
         )
 
-    def _warn_of_gradients(self, runner: Runner, outputs: dict) -> None:
-        if self._warned or 'bad_gradients' not in outputs:
-            return
-        history = runner.message_hub.get_scalar('train/bad_gradients')
-        if number := int(history.current()):
+    def _news(self, runner: Runner) -> dict[str, np.ndarray]:
+        """Return the logged values that have not been looked at, by name."""
+        histories = runner.message_hub.log_scalars
+        return {
+            key: histories[key].data[0][seen:]
+            for key, seen in self._seen.items()
+            if key in histories
+        }
+
+    def _warn_of_gradients(
+        self, runner: Runner, news: dict[str, np.ndarray], where: str
+    ) -> None:
+        bad = news.get('train/bad_gradients', np.zeros(0))
+        if not self._warned and bad.any():
             self._warned = True
             runner.logger.warning(
-                f'iteration {runner.iter + 1}: gradients of {number} weights '
+                f'{where}: gradients of {int(bad.max())} weights '
                 'are not finite and count as 0; bad_gradients in the log '
                 'counts further ones'
             )
 
     @staticmethod
-    def _in_logs(runner: Runner, outputs: dict) -> str:
+    def _in_logs(runner: Runner, news: dict[str, np.ndarray]) -> str:
         """Name what is wrong with the logged values; '' if nothing is."""
-        histories = {
-            name: runner.message_hub.get_scalar(f'train/{name}')
-            for name in outputs
-        }
-        for name, history in histories.items():
-            if not math.isfinite(history.current()):
-                return f'{name} is {history.current()}'
-        bad = histories.get('bad_gradients')
+        for key, values in news.items():
+            wrong = values[~np.isfinite(values)]
+            if len(wrong) > 0:
+                return f'{key.removeprefix("train/")} is {wrong[0]}'
+        histories = runner.message_hub.log_scalars
+        bad = histories.get('train/bad_gradients')
         if bad and len(bad.data[0]) >= _WINDOW and bad.min(_WINDOW) > 0:
             return f'no iteration of {_WINDOW} had finite gradients'
-        if {'logits_real', 'logits_fake'} <= histories.keys():
-            real, fake = (
-                histories[f'logits_{kind}'].mean(_WINDOW)
-                for kind in ('real', 'fake')
-            )
+        logits = [f'train/logits_{kind}' for kind in ('real', 'fake')]
+        if histories.keys() >= {*logits}:
+            real, fake = (histories[key].mean(_WINDOW) for key in logits)
             if abs(real - fake) > _LARGEST_GAP:
                 return f'logits_real={real:.3g} and logits_fake={fake:.3g}'
         return ''
@@ -131,3 +171,19 @@ class DivergenceHook(Hook):
         all_reduce(wrong, 'max')
         name = next(compress(weights, wrong.tolist()), '')
         return name and f'{name} has weights that are not finite'
+
+
+def check_run(runner: Runner, num_done: int) -> None:
+    """Check a run before something of it is saved.
+
+    Args:
+        runner (Runner): Who trains.
+        num_done (int): Iterations that are done.
+
+    Raises:
+        InputError: See :meth:`DivergenceHook.check`.
+    """
+    read_logs(runner)
+    for hook in runner.hooks:
+        if isinstance(hook, DivergenceHook):
+            hook.check(runner, num_done)

@@ -15,6 +15,7 @@ from ...files import atomic_write
 from ...registry import HOOKS
 from ...video.encoding import VideoWriter, video_grid
 from ..visualizer import VideoVisualizer
+from .divergence import check_run
 
 
 @HOOKS.register_module()
@@ -69,6 +70,7 @@ class VideoPreviewHook(Hook):
         if self.every_n_train_iters(runner, self.interval) or (
             runner.iter + 1 == runner.max_iters
         ):
+            check_run(runner, runner.iter + 1)
             self.write_preview(runner)
 
     @master_only

@@ -1,0 +1,125 @@
+"""Training asks a GPU for nothing and sends it batches alone.
+
+The GPU computes nothing (see ``fake_device``); loop and hooks are real.
+"""
+
+import pytest
+import torch
+from fake_device import FakeDevice, needs_fake_device
+from mmengine.hooks import Hook
+from real_process import ROOT
+
+from stylegan_v_mm.config import load_config
+from stylegan_v_mm.engine import VideoGANRunner
+from stylegan_v_mm.models import image_ops
+from stylegan_v_mm.video.encoding import write_video
+
+NUM_ITERS = 3  # of which the last has R1
+
+CONFIG = f"""
+_base_ = ['{ROOT}/configs/stylegan_v/ucf101.py']
+data_root = '{{data_root}}'
+resolution = 16
+batch_size = 4
+num_workers = 0
+max_iters = 1000
+preview_interval = checkpoint_interval = 1000
+log_interval = 100
+model = dict(
+    d_reg_interval=2,
+    g_reg_interval=2,
+    augment=dict(ada_interval=2),
+    generator=dict(
+        z_dim=8, w_dim=8, motion_z_dim=8, motion_v_dim=8, time_enc_dim=4,
+        channel_max=8,
+    ),
+    discriminator=dict(channel_max=8),
+)
+"""
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    """A config and two videos to train on."""
+    folder = tmp_path_factory.mktemp('waits')
+    for i in range(2):
+        video = torch.full((40, 3, 16, 16), 100 * i, dtype=torch.uint8)
+        write_video(folder / f'videos/{i}.mp4', video, 25)
+    path = folder / 'config.py'
+    path.write_text(CONFIG.format(data_root=folder / 'videos'))
+    return path
+
+
+class Enough(Exception):
+    """The iterations that count are done."""
+
+
+class Watch(Hook):
+    """Note what each iteration asked the device for, and sent to it."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self, device):
+        self.device = device
+        self.iterations = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.iterations.append(
+            (len(self.device.reads), len(self.device.copies))
+        )
+        if batch_idx == NUM_ITERS:
+            raise Enough
+
+
+def places(config, tmp_path, **options):
+    """Train on the device; return the places that read, and that copied."""
+    run = load_config(str(config), {'work_dir': str(tmp_path), **options})
+    run.experiment_name = tmp_path.name
+    for cache in (image_ops._constant, image_ops._lowpass,
+                  image_ops._filter_bank):  # fmt: skip
+        cache.cache_clear()
+    runner = VideoGANRunner.from_cfg(run)
+    with FakeDevice() as device:
+        runner.model.to('gpu')
+        watch = Watch(device)
+        runner.register_hook(watch)
+        with pytest.raises(Enough):
+            runner.train()
+        # The first iteration fills caches.
+        reads, copies = watch.iterations[1]
+        return device.reads[reads:], device.copies[copies:]
+
+
+# Noise in layers is missing: the device has no generators.
+OPTIONS = {
+    'as published': {},
+    'everything else': {
+        'model.accumulative_counts': 2,
+        'model.augment.pipeline': 'bgcfnc',
+        'model.discriminator.mbstd_group_size': 2,
+        'model.ema_rampup': 0.05,
+        'model.gan_loss': 'hinge',
+        'model.pl_weight': 2,
+        'model.reuse_fakes': True,
+        'model.style_mixing_prob': 0.9,
+    },
+}
+
+
+@needs_fake_device
+@pytest.mark.parametrize('name', OPTIONS)
+def test_an_iteration_neither_reads_nor_copies(config, tmp_path, name):
+    reads, copies = places(config, tmp_path, **OPTIONS[name])
+    assert reads == []
+    # Only the batches: their videos, times and labels.
+    (place,) = set(copies)
+    assert place.startswith('models/stylegan_v.py')
+    assert len(copies) == (NUM_ITERS - 1) * 5
+
+
+@needs_fake_device
+def test_reads_are_found(config, tmp_path):
+    """Where values are logged, and nowhere else."""
+    reads, _ = places(config, tmp_path, log_interval=2)
+    files = {place.partition(':')[0] for place in reads}
+    assert files == {'engine/hooks/logs.py', 'engine/hooks/divergence.py'}
