@@ -26,6 +26,9 @@ from .noise import own_rows
 from .sampler import Sampler
 from .shared import full_precision, network_config
 
+# With pinned memory, batches are sent while the GPU works.
+_SEND = dict(type='BaseDataPreprocessor', non_blocking=True)
+
 
 @MODELS.register_module()
 class StyleGANV(Counting, BaseModel):
@@ -116,11 +119,7 @@ class StyleGANV(Counting, BaseModel):
         augment: dict | None = None,
         data_preprocessor: dict | None = None,
     ):
-        # With pinned memory, batches are sent while the GPU works.
-        super().__init__(
-            data_preprocessor
-            or dict(type='BaseDataPreprocessor', non_blocking=True)
-        )
+        super().__init__(data_preprocessor or _SEND)
         model = dict(
             generator=generator,
             discriminator=discriminator,
@@ -180,13 +179,10 @@ class StyleGANV(Counting, BaseModel):
         self.ema_rampup = ema_rampup
         self.accumulative_counts = accumulative_counts
         self.reuse_fakes = reuse_fakes
-        self.max_num_frames = (
-            1024 if max_num_frames is None else max_num_frames
-        )
+        self.max_num_frames = max_num_frames or 1024
         #: Clips of the generator's step, with ``reuse_fakes``.
         self.kept_fakes: list[Fakes] = []
-        #: Running mean of the path lengths.
-        self.register_buffer('pl_mean', torch.zeros([]))
+        self.register_buffer('pl_mean', torch.zeros([]))  # of path lengths
         #: Iterations so far, and real frames in all processes.
         self.iteration = self.frames_seen = 0
 
