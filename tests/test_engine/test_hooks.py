@@ -11,7 +11,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
 from PIL import Image
-from real_process import ROOT, train_two
+from real_process import train_two
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.config import load_config
@@ -24,7 +24,6 @@ from stylegan_v_mm.engine import (
 )
 from stylegan_v_mm.engine.hooks.preview import write_filmstrip
 from stylegan_v_mm.errors import InputError
-from stylegan_v_mm.video.encoding import write_video
 
 
 def test_the_speed_counts_frames():
@@ -147,36 +146,6 @@ def test_the_filmstrip_shows_equally_spaced_frames(tmp_path):
     assert [image[2, 11 * i, 0] for i in range(3)] == [0, 5, 10]
     assert (image[:, 7:11] == 255).all()
     assert [p.name for p in tmp_path.iterdir()] == ['a.png']
-
-
-CONFIG = f"""
-_base_ = ['{ROOT}/configs/stylegan_v/demo_moving_shapes.py']
-data_root = '{{data_root}}'
-resolution = 16
-batch_size = 4
-max_iters = 8
-log_interval = preview_interval = checkpoint_interval = 2
-model = dict(
-    ema_kimg=0.01,
-    generator=dict(
-        z_dim=8, w_dim=8, motion_z_dim=8, motion_v_dim=8, time_enc_dim=4,
-        channel_max=8,
-    ),
-    discriminator=dict(channel_max=8),
-)
-"""
-
-
-@pytest.fixture(scope='module')
-def config(tmp_path_factory):
-    """A config and two videos to train on."""
-    folder = tmp_path_factory.mktemp('divergence')
-    for i in range(2):
-        video = torch.full((40, 3, 16, 16), 100 * i, dtype=torch.uint8)
-        write_video(folder / f'videos/{i}.mp4', video, 25)
-    path = folder / 'config.py'
-    path.write_text(CONFIG.format(data_root=folder / 'videos'))
-    return path
 
 
 @pytest.fixture

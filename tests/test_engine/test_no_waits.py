@@ -4,47 +4,23 @@ The GPU computes nothing (see ``fake_device``); loop and hooks are real.
 """
 
 import pytest
-import torch
 from fake_device import FakeDevice, needs_fake_device
 from mmengine.hooks import Hook
-from real_process import ROOT
 
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import VideoGANRunner
 from stylegan_v_mm.models import image_ops
-from stylegan_v_mm.video.encoding import write_video
 
 NUM_ITERS = 2  # of which the first fills caches
 
-CONFIG = f"""
-_base_ = ['{ROOT}/configs/stylegan_v/ucf101.py']
-data_root = '{{data_root}}'
-resolution = 16
-batch_size = 4
-num_workers = 0
-max_iters = 1000
-preview_interval = checkpoint_interval = 1000
-log_interval = 100
-model = dict(
-    generator=dict(
-        z_dim=8, w_dim=8, motion_z_dim=8, motion_v_dim=8, time_enc_dim=4,
-        channel_max=8,
-    ),
-    discriminator=dict(channel_max=8),
-)
-"""
-
-
-@pytest.fixture(scope='module')
-def config(tmp_path_factory):
-    """A config and two videos to train on."""
-    folder = tmp_path_factory.mktemp('waits')
-    for i in range(2):
-        video = torch.full((40, 3, 16, 16), 100 * i, dtype=torch.uint8)
-        write_video(folder / f'videos/{i}.mp4', video, 25)
-    path = folder / 'config.py'
-    path.write_text(CONFIG.format(data_root=folder / 'videos'))
-    return path
+# The published augmentation; nothing is logged or saved.
+SETTINGS = {
+    'max_iters': 1000,
+    'preview_interval': 1000,
+    'checkpoint_interval': 1000,
+    'log_interval': 100,
+    'model.augment': {'_delete_': True, 'type': 'VideoAugment'},
+}
 
 
 class Enough(Exception):
@@ -70,7 +46,9 @@ class Watch(Hook):
 
 def places(config, tmp_path, **options):
     """Train on the device; return the places that read, and that copied."""
-    run = load_config(str(config), {'work_dir': str(tmp_path), **options})
+    run = load_config(
+        str(config), {**SETTINGS, 'work_dir': str(tmp_path), **options}
+    )
     run.experiment_name = tmp_path.name
     for cache in (image_ops._constant, image_ops._lowpass,
                   image_ops._filter_bank):  # fmt: skip
@@ -89,8 +67,12 @@ def places(config, tmp_path, **options):
 # Noise in layers is missing: the device has no generators.
 EVERYTHING = {
     'model.accumulative_counts': 2,
-    'model.augment.ada_interval': 1,
-    'model.augment.pipeline': 'bgcfnc',
+    'model.augment': {
+        '_delete_': True,
+        'type': 'VideoAugment',
+        'ada_interval': 1,
+        'pipeline': 'bgcfnc',
+    },
     'model.d_reg_interval': 1,
     'model.discriminator.mbstd_group_size': 2,
     'model.ema_rampup': 0.05,
