@@ -3,8 +3,8 @@
 import inspect
 import os
 import re
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mmengine.dist import (
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Priority, Runner
+from mmengine.utils import manager
 from torch import nn
 
 from ..checkpoints.loading import (
@@ -83,7 +84,7 @@ class VideoGANRunner(Runner):
         if config.get('work_dir') is None:
             config.work_dir = f'work_dirs/{Path(name).stem}'
         _make_work_dir(config.work_dir)
-        with refusals('the config'):
+        with refusals('the config'), _released_lock():
             return super().from_cfg(config)
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -360,6 +361,21 @@ class VideoGANRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+
+@contextmanager
+def _released_lock() -> Iterator[None]:
+    """Release mmengine's lock of loggers and visualizers after an error.
+
+    mmengine keeps it if one cannot be built; other threads of this process
+    would then wait for it for ever when they log something.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(RuntimeError):  # it is free
+            manager._release_lock()
+        raise
 
 
 def _check_run(config: Config, name: str) -> None:
