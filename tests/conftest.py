@@ -7,12 +7,14 @@ import runpy
 import ssl
 import subprocess
 import threading
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 from mmengine.logging import MMLogger
+from mmengine.utils import manager
 from real_process import leave_configs_as_they_are
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -43,6 +45,19 @@ def cache_home(tmp_path_factory, monkeypatch):
     path = tmp_path_factory.mktemp('cache')
     monkeypatch.setenv('XDG_CACHE_HOME', str(path))
     return path
+
+
+@pytest.fixture(autouse=True)
+def released_lock():
+    """Release the lock that mmengine keeps where it cannot make a logger.
+
+    Threads of a later test would wait for it for ever.
+    """
+    yield
+    if manager._lock._is_owned():
+        warnings.warn('this test leaves mmengine with its lock', stacklevel=1)
+        while manager._lock._is_owned():
+            manager._lock.release()
 
 
 @pytest.fixture

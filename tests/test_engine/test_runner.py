@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from itertools import count
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from fake_device import FakeDevice, needs_fake_device
 from mmengine import registry as mmengine_registry
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS, DefaultScope
 from mmengine.runner import Runner
 from real_process import ROOT, run_program_twice
@@ -336,3 +338,15 @@ def test_a_model_with_formulas_says_what_to_call(registry, config_file):
     ):
         registry.build(config.model)
     assert '\n' not in str(error.value)
+
+
+def test_a_run_that_cannot_be_built_does_not_block_other_threads(train):
+    def change(config):
+        config.visualizer.vis_backends = [dict(type='ClearMLVisBackend')]
+
+    with pytest.raises(InputError):
+        train(change)
+    thread = threading.Thread(target=MMLogger.get_current_instance)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
