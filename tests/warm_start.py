@@ -1,7 +1,7 @@
 """Start scripts at once: a process that has imported all, and forks.
 
-It reads jobs from its standard input, one JSON object a line: ``start`` with
-what ``real_process.start_script`` gives, answered by the child's number, or
+It reads jobs from its standard input, one JSON object a line: what
+``real_process.start_script`` sends, answered by the child's number, or
 ``poll`` with such a number, answered by the exit status or null. A child is a
 process of its own, in a session of its own; it ends as one that was started by
 hand.

@@ -188,9 +188,8 @@ def warp(images: Tensor, map_back: Tensor) -> Tensor:
     fir = _lowpass(images.device)
     reach = len(fir) // 4  # of the filter, in pixels of the image
     margins = _margins(images, map_back, reach)
-    left, top, right, bottom = margins or (
-        *(width // 2 + reach, height // 2 + reach) * 2,
-    )
+    half = width // 2 + reach, height // 2 + reach
+    left, top, right, bottom = margins or half * 2
     images = F.pad(images, (left, right, top, bottom), 'reflect')
 
     def shift(x: float, y: float) -> Tensor:

@@ -124,6 +124,16 @@ class AlignedTimeEncoder(nn.Module):
         return waves(t) + at_left.lerp(at_right, alpha)
 
 
+def _check_times(t: Tensor) -> None:
+    """Check times, in frames, where reading them is no wait for a GPU.
+
+    Raises:
+        InputError: One is negative.
+    """
+    if t.min() < 0:
+        raise InputError(f'times must be at least 0, got {t.min():g}')
+
+
 class MotionEncoder(nn.Module):
     """Map times to motion codes ``motion_v``.
 
@@ -244,10 +254,14 @@ class MotionEncoder(nn.Module):
         Returns:
             tuple: Index of the first code of each row, int64 [N], and the
             number of codes from there on that is enough for every row.
+
+        Raises:
+            InputError: A time is negative.
         """
-        codes = (t / self.motion_z_distance).floor().long()
+        _check_times(t)
         first = self.first_codes(t)
-        count = int((codes.amax(1) - first).max()) + 2 + self.extra_codes
+        last = (t.amax(1) / self.motion_z_distance).floor().long()
+        count = int((last - first).max()) + 2 + self.extra_codes
         return first, count
 
     def most_codes(self, video_len: int) -> int:
@@ -332,8 +346,8 @@ class MotionEncoder(nn.Module):
         # An exported graph cannot branch on values, and values on a GPU
         # would have to be waited for.
         checked = t.device.type == 'cpu' and not is_exporting()
-        if checked and t.min() < 0:
-            raise InputError(f'times must be at least 0, got {t.min():g}')
+        if checked:
+            _check_times(t)
         n, num_frames = t.shape
         dtype = next(self.parameters()).dtype
         if motion_z is None:

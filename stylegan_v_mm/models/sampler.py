@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
 from ..video.pixels import to_bytes
 from .latents import Latents
 from .noise import CONTENT, MotionNoise, seeded_noise
@@ -142,21 +141,18 @@ class Sampler:
             return None
         # Times are looked at where that is no wait for a GPU.
         t = t.to('cpu', torch.float64).expand(len(motions), -1)
-        if t.numel() > 0 and t.min() < 0:
-            raise InputError(f'times must be at least 0, got {t.min():g}')
         t = encoder.wrap(t, [motion.period for motion in motions])
-        # Times far apart need a few codes each, not all those between them.
-        _, count = encoder.code_range(t)
-        apart = count > (2 + encoder.extra_codes) * t.shape[1]
-        parts = t.split(1, 1) if apart and not encoder.recurrent else [t]
-        return torch.cat([self._codes_at(latents, part) for part in parts], 1)
-
-    def _codes_at(self, latents: Latents, t: Tensor) -> Tensor:
-        encoder: Any = self.motion_encoder
         first, count = encoder.code_range(t)
+        few = count <= (2 + encoder.extra_codes) * t.shape[1]
+        if not few and not encoder.recurrent:
+            # Times far apart need a few codes each, not all between them.
+            alone: list[Any] = [
+                self.motion_codes(latents, each) for each in t.split(1, 1)
+            ]
+            return torch.cat(alone, 1)
         rows = [
             motion.rows(place, count, encoder.motion_z_dim)
-            for motion, place in zip(latents.motions, first.tolist())
+            for motion, place in zip(motions, first.tolist())
         ]
         c = None if latents.c is None else latents.c.to(self.device)
         motion_v = encoder(

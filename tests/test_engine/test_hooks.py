@@ -16,6 +16,7 @@ from real_process import train_two
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import (
+    DeferredLogsHook,
     DivergenceHook,
     TrainingSpeedHook,
     VideoGANRunner,
@@ -300,6 +301,33 @@ def test_only_lasting_gaps_of_logits_count(tmp_path):
         look(tmp_path, [0] * 49 + [5.1e5])
     with pytest.raises(InputError):
         look(tmp_path, [0] * 9 + [-1.1e4] * 50)
+
+
+def test_a_resumed_run_is_looked_at_when_values_are_read(tmp_path):
+    """And not whenever mmengine notes its times, which is always."""
+    hub = MessageHub.get_instance(f'{tmp_path.name} resumed')
+    for name in ('time', 'loss_g'):
+        hub.update_scalar(f'train/{name}', 1.0)
+    logs = DeferredLogsHook()
+    logs._unread, logs._interval = [], 50
+    runner = SimpleNamespace(
+        hooks=[logs],
+        message_hub=hub,
+        model=torch.nn.Linear(2, 2),
+        work_dir=str(tmp_path),
+        iter=60,
+        train_dataloader=range(1000),
+    )
+    hook = DivergenceHook()
+    hook.before_train(runner)
+    outputs = {'loss_g': torch.tensor(torch.nan)}
+    for each in (logs, hook):
+        each.after_train_iter(runner, 60, {}, outputs)
+    hub.update_scalar('train/time', 1.0)
+    hook.after_train_iter(runner, 60, {}, outputs)
+    logs.read(runner)
+    with pytest.raises(InputError, match='loss_g is nan'):
+        hook.after_train_iter(runner, 60, {}, outputs)
 
 
 def test_checkpoints_of_later_iterations_are_not_named(tmp_path):

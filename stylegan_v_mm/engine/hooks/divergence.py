@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from ...checkpoints.saving import numbered_checkpoints
 from ...errors import InputError
 from ...registry import HOOKS
-from .logs import read_logs
+from .logs import all_is_read, read_logs
 
 # Between the mean logits of real and fake clips.
 _LARGEST_GAP = 1e4
@@ -48,7 +48,9 @@ class DivergenceHook(Hook):
         self._warned = False
         #: Iterations that have been looked at.
         self._checked = 0
-        #: Logged values that have been looked at, by name.
+        #: Names of what the model logs.
+        self._names: set[str] = set()
+        #: Number of logged values that have been looked at, by name.
         self._seen: dict[str, int] = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -69,13 +71,12 @@ class DivergenceHook(Hook):
         Raises:
             InputError: See :meth:`check`.
         """
-        for name in outputs:
-            self._seen.setdefault(f'train/{name}', 0)
-        if any(map(len, self._news(runner).values())):
+        self._names.update(f'train/{name}' for name in outputs)
+        if all_is_read(runner):
             self.check(runner, runner.iter + 1)
 
     def check(self, runner: Runner, num_done: int) -> None:
-        """Look at all values that were logged since last time, and at weights.
+        """Look at all values that were read since last time, and at weights.
 
         Args:
             runner (Runner): Who trains.
@@ -87,12 +88,11 @@ class DivergenceHook(Hook):
         """
         if num_done == self._checked:
             return
-        read_logs(runner)
         news = self._news(runner)
         problem = self._in_logs(runner, news) or self._in_weights(runner)
         first, self._checked = self._checked + 1, num_done
         for key, values in news.items():
-            self._seen[key] += len(values)
+            self._seen[key] = self._seen.get(key, 0) + len(values)
         where = (
             f'iteration {num_done}'
             if first == num_done
@@ -123,9 +123,8 @@ class DivergenceHook(Hook):
         """Return the logged values that have not been looked at, by name."""
         histories = runner.message_hub.log_scalars
         return {
-            key: histories[key].data[0][seen:]
-            for key, seen in self._seen.items()
-            if key in histories
+            key: histories[key].data[0][self._seen.get(key, 0) :]
+            for key in self._names & histories.keys()
         }
 
     def _warn_of_gradients(

@@ -66,3 +66,12 @@ def read_logs(runner: Runner) -> None:
     for hook in runner.hooks:
         if isinstance(hook, DeferredLogsHook):
             hook.read(runner)
+
+
+def all_is_read(runner: Runner) -> bool:
+    """Return whether mmengine's message hub knows all that was logged."""
+    return not any(
+        hook._unread
+        for hook in runner.hooks
+        if isinstance(hook, DeferredLogsHook)
+    )
