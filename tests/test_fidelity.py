@@ -234,7 +234,7 @@ PLANTS = {
         'math.pi / 2': 'math.pi / 3'
     },
     (discriminator.TemporalDifferenceEncoder, 'forward'): {
-        'const_embed(steps': 'const_embed(1 + steps',
+        'const_embed(diffs': 'const_embed(1 + diffs',
     },
     (discriminator.DiscriminatorBlock, 'forward'): {
         '(x, gain=math.sqrt(0.5))': '(x)',
@@ -259,10 +259,10 @@ PLANTS = {
         'sum([2, 3, 4])': 'sum([1, 2, 3, 4])',
         'self.r1_gamma / 2': 'self.r1_gamma',
         ' * self.d_reg_interval': '',
-        'complete_gradients(self.disc': 'len(self.disc  # ',
+        'complete_gradients(': 'id(',
     },
     (stylegan_v.StyleGANV, 'train_step'): {
-        'if iteration % self.d_reg': 'if (iteration + 1) % self.d_reg',
+        'if self.iteration % self.d': 'if (self.iteration + 1) % self.d',
         'num_clips * num_frames': 'num_clips',
     },
     (stylegan_v.StyleGANV, 'update_ema'): {
