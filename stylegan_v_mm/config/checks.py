@@ -110,8 +110,9 @@ def _check_arguments(prefix: str, part: Mapping, kind: Callable) -> None:
     if arguments is None:
         return
     taken, hints = arguments
-    for key in part.keys() - {'type', '_scope_'}:
-        value = part[key]
+    for key, value in part.items():
+        if key in ('type', '_scope_'):
+            continue
         if key not in taken:
             raise InputError(
                 f'unknown key {prefix + key!r}: {kind.__name__} takes no '

@@ -79,8 +79,8 @@ def _check_variables(config: Config, used: set[str]) -> None:
     words = re.compile(r'\w+').findall
     everywhere, here = Counter(words(config.text)), Counter(words(own))
     known = runner_arguments() | used | {'num_processes'}
-    for key in config.keys() - known:
-        stray = everywhere[key] == here[key] < 2
+    for key in config:
+        stray = key not in known and everywhere[key] == here[key] < 2
         if stray and (hint := nearest(key, known)):
             raise InputError(
                 f'unknown key {key!r}: neither an argument of the runner nor '

@@ -99,7 +99,7 @@ def read_run(work_dir: str) -> Run:
                 metrics[key] = None
             points[key].append((kimg(line['step']), value))
     measured = measured_later(Path(work_dir, 'metrics.jsonl'))
-    for key in measured.keys() - points.keys():
+    for key in [key for key in measured if key not in points]:
         points[key] = sorted(measured[key].items())
     metrics |= dict.fromkeys(key for key in measured if key not in metrics)
     return Run(

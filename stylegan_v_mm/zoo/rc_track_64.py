@@ -25,6 +25,7 @@ default_hooks = dict(
     logger=dict(
         interval='= log_interval', log_metric_by_epoch=False, type='LoggerHook'
     ),
+    runtime_info=dict(type='DeferredLogsHook'),
     timer=dict(type='SteadyTimerHook'),
 )
 default_scope = 'stylegan_v_mm'

@@ -48,8 +48,9 @@ class DivergenceHook(Hook):
         self._warned = False
         #: Iterations that have been looked at.
         self._checked = 0
-        #: Names of what the model logs.
-        self._names: set[str] = set()
+        #: Names of what the model logs, as keys: in the model's order, so that
+        #: the same fault gets the same message.
+        self._names: dict[str, None] = {}
         #: Number of logged values that have been looked at, by name.
         self._seen: dict[str, int] = {}
 
@@ -71,7 +72,7 @@ class DivergenceHook(Hook):
         Raises:
             InputError: See :meth:`check`.
         """
-        self._names.update(f'train/{name}' for name in outputs)
+        self._names.update((f'train/{name}', None) for name in outputs)
         if all_is_read(runner):
             self.check(runner, runner.iter + 1)
 
@@ -124,7 +125,8 @@ class DivergenceHook(Hook):
         histories = runner.message_hub.log_scalars
         return {
             key: histories[key].data[0][self._seen.get(key, 0) :]
-            for key in self._names & histories.keys()
+            for key in self._names
+            if key in histories
         }
 
     def _warn_of_gradients(
