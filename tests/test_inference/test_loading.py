@@ -3,10 +3,7 @@
 import hashlib
 import http.server
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from real_process import run_script
 from safetensors.torch import save_file
 from torch import nn
 
@@ -178,6 +176,13 @@ class Hub(http.server.BaseHTTPRequestHandler):
         pass
 
 
+# The client reads its environment when it is imported.
+ANEW = """
+import sys
+for name in [*sys.modules]:
+    if name.partition('.')[0] == 'huggingface_hub':
+        del sys.modules[name]
+"""
 SCRIPT = """
 import sys
 from stylegan_v_mm.errors import InputError
@@ -199,20 +204,16 @@ def test_a_model_of_the_hub(inferencer, work_dir, tmp_path):
     Hub.files['README.md'] = b'# A model'
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    environment = {
-        **os.environ,
-        'HF_ENDPOINT': f'http://127.0.0.1:{server.server_port}',
-        'HF_HOME': str(tmp_path / 'hub'),
-        'OMP_NUM_THREADS': '1',
-    }
+    program = tmp_path / 'program.py'
+    program.write_text(SCRIPT)
 
     def run():
-        return subprocess.run(
-            [sys.executable, '-c', SCRIPT],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
+        return run_script(
+            [program],
+            tmp_path,
+            before=ANEW,
+            HF_ENDPOINT=f'http://127.0.0.1:{server.server_port}',
+            HF_HOME=str(tmp_path / 'hub'),
         )
 
     try:

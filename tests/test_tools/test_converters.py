@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from fractions import Fraction
@@ -15,7 +13,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from real_process import ROOT, held_elsewhere, run_tool
+from real_process import ROOT, held_elsewhere, run_tool, start_tool
 
 from stylegan_v_mm.datasets import VideoDataset
 from stylegan_v_mm.video.encoding import write_video
@@ -273,15 +271,14 @@ def test_names_that_are_no_text_are_printed(tmp_path):
     write_clip(tmp_path / 'in/a.mkv')
     (tmp_path / 'in' / name).write_bytes(b'x')
     os.symlink('nowhere', tmp_path / 'in' / os.fsdecode(b'\xfe.mp4'))
-    tool = TOOLS / 'videos_to_frames.py'
-    result = subprocess.run(
-        [sys.executable, tool, tmp_path / 'in', tmp_path / 'out'],
-        capture_output=True,
-        env={**os.environ, 'PYTHONIOENCODING': 'utf-8:strict'},
+    result = run_tool(
+        'dataset_converters/videos_to_frames.py',
+        *(tmp_path / 'in', tmp_path / 'out'),
+        before="import sys; sys.stdout.reconfigure(encoding='utf-8')",
     )
     assert result.returncode == 0, result.stderr
-    assert rb'skipped \udcff.mkv: ' in result.stdout
-    assert rb'a link to nothing (1: \udcfe.mp4)' in result.stdout
+    assert r'skipped \udcff.mkv: ' in result.stdout
+    assert r'a link to nothing (1: \udcfe.mp4)' in result.stdout
 
 
 def test_resolution_averages_over_the_central_square(tmp_path, convert):
@@ -849,16 +846,14 @@ def test_killed_half_way_and_run_again(tmp_path, name):
     for i in range(6):
         write_clip(src / f'{"ab"[i % 2]}/{i}.mkv', 40, size=(160, 120))
     tool = 'dataset_converters/videos_to_frames.py'
-    words = [sys.executable, ROOT / 'tools' / tool, src, out]
-    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    process = subprocess.Popen([*words, '--num-workers=1'], env=env)
+    process = start_tool(tool, src, out, '--num-workers=1')
     folder = out if name == 'out' else tmp_path / '.out.zip.parts'
     deadline = time.monotonic() + 120
     while not list(folder.glob('[ab]/[!.]*')):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    process.send(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     whole = sorted(folder.glob('[ab]/[!.]*'))
     assert 1 <= len(whole) < 6

@@ -2,15 +2,13 @@
 
 import re
 import shutil
-import subprocess
-import sys
 
 import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from real_process import ROOT, run_tool
+from real_process import ROOT, run_tool, start_script
 from safetensors.torch import load_file
 from small_model import make_work_dir
 
@@ -118,14 +116,9 @@ def test_what_is_generated_is_a_data_set(job, tmp_path, generate, format):
         inds = range(17)
         error = abs(source.read(inds).astype(int) - frames.read(inds))
         assert error.max() == 0 if format == 'webp' else error.mean() < 12
-    tool = ROOT / 'tools/analysis_tools/compare_datasets.py'
-    result = subprocess.run(
-        [
-            sys.executable, tool, job.data, tmp_path / 'a', '--metrics',
-            'motion', '--resolution', '16',
-        ],
-        capture_output=True,
-        text=True,
+    result = run_tool(
+        'analysis_tools/compare_datasets.py', job.data, tmp_path / 'a',
+        *['--metrics=motion', '--resolution=16'],
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
 
@@ -336,14 +329,11 @@ for num_frames in ('200', '1500'):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(job, tmp_path):
+    program = tmp_path / 'peaks.py'
+    program.write_text(PEAKS)
     words = [ROOT / 'tools/generate.py', job.config, job.checkpoint, '--grid']
-    result = subprocess.run(
-        [sys.executable, '-c', PEAKS, *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    result = start_script([program, *words], tmp_path)
+    result.wait()
     assert result.returncode == 0, result.stderr
     short, long = map(float, re.findall(r'peak: (\S+)', result.stdout))
     # One hidden layer alone, of 8 channels for all frames at once, would be
