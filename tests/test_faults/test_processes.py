@@ -78,12 +78,17 @@ def test_one_never_comes(job, tmp_path, tried):
 def rank_of_launch(rank, port):
     """Number of a process that torchrun started."""
     wanted = {f'RANK={rank}', f'MASTER_PORT={port}'}
-    found = []
+    parents = {}
     for path in Path('/proc').glob('[0-9]*'):
         with suppress(OSError):  # ended, or another user's
             if wanted <= {*(path / 'environ').read_text().split('\0')}:
-                found.append(int(path.name))
-    return min(found)  # others are its data workers
+                after_name = (path / 'stat').read_text().rpartition(')')[2]
+                parents[int(path.name)] = int(after_name.split()[1])
+    # The others are its data workers.
+    (number,) = (
+        pid for pid, parent in parents.items() if parent not in parents
+    )
+    return number
 
 
 @pytest.mark.slow
