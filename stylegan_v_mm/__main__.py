@@ -9,8 +9,6 @@ import runpy
 import sys
 from pathlib import Path
 
-from .errors import InputError
-
 
 def find_tools() -> dict[str, Path]:
     """Find the scripts under ``tools/``, by name."""
@@ -22,16 +20,8 @@ def find_tools() -> dict[str, Path]:
     return {path.stem: path for path in scripts if '__main__' in _read(path)}
 
 
-def list_tools(name: str, tools: dict[str, Path]) -> None:
-    """Print all tools, which ``name`` asks for unless it is unknown.
-
-    Raises:
-        InputError: ``name`` is neither a tool nor an option for help.
-    """
-    if name not in ('-h', '--help'):
-        raise InputError(
-            f'there is no tool {name!r}; there are {", ".join(tools)}'
-        )
+def list_tools(tools: dict[str, Path]) -> None:
+    """Print all tools, and what they do."""
     print('usage: python -m stylegan_v_mm TOOL ...\n')
     for tool, path in tools.items():
         about = ast.get_docstring(ast.parse(_read(path))) or ''
@@ -42,11 +32,17 @@ def main() -> None:
     """Run the tool that the command line names."""
     tools = find_tools()
     name = sys.argv[1] if len(sys.argv) > 1 else '--help'
+    if name in ('-h', '--help'):
+        list_tools(tools)
+        return
     if name not in tools:
-        # Imported only here, as this takes seconds that a quick tool saves.
-        from .cli import run_tool
-
-        run_tool(lambda: list_tools(name, tools))
+        # Not by run_tool, which takes seconds to import.
+        known = ', '.join(tools)
+        print(
+            f'error: there is no tool {name!r}; there are {known}',
+            file=sys.stderr,
+        )
+        sys.exit(2)
     script = tools[name]
     sys.argv[:2] = [str(script)]
     sys.path.insert(0, str(script.parent))

@@ -60,12 +60,11 @@ SHORTER = {
     ),
     'tools/dataset_converters/split_video.py': '--chunk-frames 20',
     'tools/analysis_tools/motion_report.py': '--num-frames 16',
-    'tools/generate.py': '--num-frames 8',
+    'tools/generate.py': '--num-frames 16',
+    'tools/generate.py rc_track_64': '--num-frames 8',
     'tools/generate.py configs/my_videos.py work_dirs/my_videos/iter_5000.pth '
-    '--num-videos 64': '--num-videos 4 --num-frames 16',
-    'tools/generate.py work_dirs/my_videos --num-videos 64': (
-        '--num-videos 4 --num-frames 16'
-    ),
+    '--num-videos 64': '--num-videos 4',
+    'tools/generate.py work_dirs/my_videos --num-videos 64': '--num-videos 4',
     'tools/edit.py': '--num-frames 16',
     'tools/invert.py': '--steps 2 --starts 2 --loss pixels',
     'tools/analysis_tools/compare_datasets.py': '--detector random',

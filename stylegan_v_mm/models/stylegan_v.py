@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
-from mmengine.dist import all_reduce, all_reduce_params, get_world_size
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel
-from mmengine.optim import OptimWrapper, OptimWrapperDict
-from torch import Tensor, nn
+from mmengine.optim import OptimWrapperDict
+from torch import Tensor
 
 from ..errors import InputError, check_at_least, check_choice
 from ..registry import MODELS
@@ -21,6 +21,7 @@ from ..video.pixels import from_bytes
 from .batch import Batch, take_tensors
 from .counting import Counting
 from .fakes import Fakes, count_codes, make_batch, make_fakes
+from .gradients import DTYPES, GradientBuckets
 from .losses import GAN_LOSSES, complete_gradients, sum_of_means
 from .noise import own_rows
 from .sampler import Sampler
@@ -89,6 +90,8 @@ class StyleGANV(Counting, BaseModel):
             through the generator. Defaults to False, as published.
         augment (dict, optional): Config of a ``VideoAugment`` of all clips
             that the discriminator sees. Defaults to None, no augmentation.
+        gradient_dtype (str): What processes send each other gradients in,
+            'float32' or 'bfloat16', half the bytes. Defaults to 'float32'.
         data_preprocessor (dict, optional): mmengine's, to move data.
 
     Raises:
@@ -117,6 +120,7 @@ class StyleGANV(Counting, BaseModel):
         accumulative_counts: int = 1,
         reuse_fakes: bool = False,
         augment: dict | None = None,
+        gradient_dtype: str = 'float32',
         data_preprocessor: dict | None = None,
     ):
         super().__init__(data_preprocessor or _SEND)
@@ -164,6 +168,7 @@ class StyleGANV(Counting, BaseModel):
                 'most 1'
             )
         check_choice('model', GAN_LOSSES, gan_loss=gan_loss)
+        check_choice('model', DTYPES, gradient_dtype=gradient_dtype)
         self.augment = None if augment is None else MODELS.build(augment)
         # Not mmengine's ExponentialMovingAverage, which copies the weights at
         # its first update and has no ramp-up.
@@ -179,6 +184,7 @@ class StyleGANV(Counting, BaseModel):
         self.ema_rampup = ema_rampup
         self.accumulative_counts = accumulative_counts
         self.reuse_fakes = reuse_fakes
+        self.gradient_dtype = DTYPES[gradient_dtype]
         self.max_num_frames = max_num_frames or 1024
         #: Clips of the generator's step, with ``reuse_fakes``.
         self.kept_fakes: list[Fakes] = []
@@ -266,7 +272,8 @@ class StyleGANV(Counting, BaseModel):
         Args:
             name (str): Network to step, 'generator' or 'discriminator'.
             loss (callable): Takes a part of the batch and a function that
-                adds up the gradients of losses; returns what to log.
+                adds up the gradients of losses (``last=False``: another one
+                of this part follows); returns what to log.
             parts (list): The parts of the batch, see :meth:`Batch.split`.
             optim_wrapper (OptimWrapperDict): See :meth:`train_step`.
 
@@ -275,14 +282,22 @@ class StyleGANV(Counting, BaseModel):
             counts the weights whose gradient is not finite.
         """
         optimizer, network = optim_wrapper[name], getattr(self, name)
+        buckets = GradientBuckets(network, self.gradient_dtype)
 
-        def backward(loss: Tensor) -> None:
-            optimizer.backward(loss / len(parts))
+        def backward(loss: Tensor, last: bool = True) -> None:
+            with buckets.sending(last and part is parts[-1]):
+                optimizer.backward(loss / len(parts))
 
-        logs = [loss(part, backward) for part in parts]
+        logs = []
+        for part in parts:
+            logs.append(loss(part, backward))
         grads = [p.grad for p in network.parameters() if p.grad is not None]
         largest = torch.stack(torch._foreach_norm(grads, torch.inf))
-        self.apply_gradients(optimizer, network)
+        buckets.finish()
+        for grad in grads:
+            torch.nan_to_num(grad, nan=0, posinf=1e5, neginf=-1e5, out=grad)
+        optimizer.step()
+        optimizer.zero_grad()
         return {
             key: torch.stack([log[key] for log in logs]).mean()
             for key in logs[0]
@@ -340,7 +355,7 @@ class StyleGANV(Counting, BaseModel):
                 fakes = make_fakes(self.generator, batch, 1)
         fake_logits = self.discriminate(fakes.videos, fakes.c, fakes.t)
         fake_loss = sum_of_means(self.gan_loss.fake, fake_logits)
-        backward(fake_loss)
+        backward(fake_loss, last=False)
         real = from_bytes(batch.video)
         real_logits = self.discriminate(real, batch.c, batch.t, is_real=True)
         real_loss = sum_of_means(self.gan_loss.real, real_logits)
@@ -385,22 +400,6 @@ class StyleGANV(Counting, BaseModel):
         if is_real and self.augment is not None:
             self.augment.observe(logits[0])
         return logits
-
-    @staticmethod
-    def apply_gradients(optimizer: OptimWrapper, network: nn.Module) -> None:
-        """Average gradients over processes, clean them, and step.
-
-        One flat all-reduce replaces DistributedDataParallel, which hides the
-        networks' methods and expects neither several backward passes nor
-        gradients of gradients.
-        """
-        grads = [p.grad for p in network.parameters() if p.grad is not None]
-        if get_world_size() > 1:
-            all_reduce_params(grads, op='mean')
-        for grad in grads:
-            torch.nan_to_num(grad, nan=0, posinf=1e5, neginf=-1e5, out=grad)
-        optimizer.step()
-        optimizer.zero_grad()
 
     def ema_beta(self, num_clips: int) -> float:
         """Return the share of the average that so many clips leave of it."""

@@ -1,7 +1,5 @@
 """The runner's settings of the process, resuming, and what it refuses."""
 
-import subprocess
-import sys
 import threading
 from itertools import count
 from pathlib import Path
@@ -15,7 +13,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS, DefaultScope
 from mmengine.runner import Runner
-from real_process import ROOT, run_program_twice
+from real_process import ROOT, run_program_twice, run_script
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
@@ -45,13 +43,10 @@ print(before, page_faults())
 """
 
 
-def test_freed_memory_is_reused():
-    result = subprocess.run(
-        [sys.executable, '-c', SCRIPT],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def test_freed_memory_is_reused(tmp_path):
+    program = tmp_path / 'program.py'
+    program.write_text(SCRIPT)
+    result = run_script([program], tmp_path)
     before, after = map(int, result.stdout.split())
     assert after < before / 20
 

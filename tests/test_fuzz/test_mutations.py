@@ -15,8 +15,8 @@ from stylegan_v_mm.datasets.sources.finding import find_videos
 
 # Kind to how many mutations of each of its files.
 NUMBERS = {
-    'video': 40, 'image': 50, 'labels': 60, 'zip': 150, 'conversion': 60,
-    'snapshot': 60, 'checkpoint': 50, 'latents': 100, 'metrics': 100,
+    'video': 25, 'image': 40, 'labels': 60, 'zip': 100, 'conversion': 40,
+    'snapshot': 40, 'checkpoint': 30, 'latents': 80, 'metrics': 100,
     'feature rows': 100, 'feature statistics': 100,
 }  # fmt: skip
 

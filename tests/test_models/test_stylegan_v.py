@@ -351,10 +351,16 @@ def test_gradients_that_are_no_numbers_are_cleaned():
     network = nn.Linear(4, 1, bias=False)
     nn.init.zeros_(network.weight)
     wrapper = OptimWrapper(torch.optim.SGD(network.parameters(), lr=1.0))
-    network.weight.grad = torch.tensor(
-        [[float('nan'), float('inf'), -float('inf'), 3.0]]
-    )
-    gan.apply_gradients(wrapper, network)
+    gan.generator = network
+
+    def loss(part, backward):
+        network.weight.grad = torch.tensor(
+            [[float('nan'), float('inf'), -float('inf'), 3.0]]
+        )
+        return {'loss_g': torch.tensor(1.0)}
+
+    logs = gan.step('generator', loss, [None], {'generator': wrapper})
+    assert logs['bad_gradients'] == 1
     assert network.weight.tolist() == [[0, -1e5, 1e5, -3]]
     assert network.weight.grad is None
 

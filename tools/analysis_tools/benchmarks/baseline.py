@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from stylegan_v_mm.errors import InputError
@@ -352,7 +351,7 @@ class PerFrameGAN(StyleGANV):
         with torch.no_grad():
             fakes = self.fakes(batch, 1)
         fake_loss = self.gan_loss.fake(self.logits(*fakes)).mean()
-        backward(fake_loss)
+        backward(fake_loss, last=False)
         real_logits = self.logits(
             from_bytes(batch.video), batch.c, batch.t, is_real=True
         )
@@ -371,17 +370,6 @@ class PerFrameGAN(StyleGANV):
             if param.grad is None and param.requires_grad:
                 param.grad = torch.zeros_like(param)
         return {'r1_penalty': penalty.detach()}
-
-    @staticmethod
-    def apply_gradients(optimizer: OptimWrapper, network: nn.Module) -> None:
-        """Clean gradients one after another, and step."""
-        for param in network.parameters():
-            if param.grad is not None:
-                torch.nan_to_num(
-                    param.grad, nan=0, posinf=1e5, neginf=-1e5, out=param.grad
-                )
-        optimizer.step()
-        optimizer.zero_grad()
 
     @torch.no_grad()
     def update_ema(self, num_clips: int) -> None:
