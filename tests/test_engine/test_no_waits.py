@@ -93,7 +93,8 @@ def test_an_iteration_neither_reads_nor_copies(config, tmp_path):
 
 @needs_fake_device
 def test_values_are_read_when_they_are_logged(config, tmp_path):
-    reads, copies = places(config, tmp_path, log_interval=2)
+    options = {'log_interval': 2, 'model.augment': None}
+    reads, copies = places(config, tmp_path, **options)
     files = {place.partition(':')[0] for place in reads}
     assert files == {'engine/hooks/logs.py', 'engine/hooks/divergence.py'}
     assert_only_the_batch(copies)
