@@ -159,6 +159,16 @@ def _one_line(error: Exception) -> str:
     return ''
 
 
+def place_among_processes() -> tuple[int, int]:
+    """Return the number of this process, and of all that torchrun started.
+
+    The process computes on the GPU that is its own.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)))
+    return int(os.environ.get('RANK', 0)), int(os.environ.get('WORLD_SIZE', 1))
+
+
 def whole_number(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     """Return a type for argparse, integers from ``least`` to ``most``."""
     return _number(int, 'a whole number', least, most)

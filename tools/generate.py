@@ -6,7 +6,8 @@ r"""Generate videos with a trained model.
 
 --out NAME.mp4 (or .gif, .webp) is one file: a grid, or a single video.
 Otherwise, --out is a folder that gets a file (or, with --format png or jpg, a
-folder of pictures) for each video, named by its seed.
+folder of pictures) for each video, named by its seed. Several processes share
+the work on a folder: torchrun --nproc-per-node=8 tools/generate.py ...
 """
 
 import argparse
@@ -27,6 +28,7 @@ from stylegan_v_mm.cli import (
     finite_float,
     frame_rate,
     model_parser,
+    place_among_processes,
     read_options,
     run_tool,
     seed_number,
@@ -226,7 +228,10 @@ def check_count(num_videos: int, args: argparse.Namespace) -> None:
 
 
 def find_latents(
-    gan: VideoGANInferencer, args: argparse.Namespace, loop_codes: int | None
+    gan: VideoGANInferencer,
+    args: argparse.Namespace,
+    loop_codes: int | None,
+    rank: int,
 ) -> Latents:
     """Find what fixes the videos to render."""
     if args.latents is not None:
@@ -258,7 +263,7 @@ def find_latents(
         )
         latents.ws = latents.ws.clone()
         latents.ws[:, layers] = other.ws[:, layers]
-    if args.save_latents is not None:
+    if args.save_latents is not None and rank == 0:
         latents.save(args.save_latents)
     return decompose(latents) if args.decomposition else latents
 
@@ -266,6 +271,12 @@ def find_latents(
 def main() -> None:
     """Parse the command line and generate."""
     args = parse_args()
+    rank, num_processes = place_among_processes()
+    if num_processes > 1 and (args.one_video or args.one_file):
+        if rank > 0:
+            return
+        print(f'{args.out} is one file, which one process writes')
+        num_processes = 1
     gan = VideoGANInferencer(
         model=args.model,
         weights=args.checkpoint,
@@ -286,11 +297,14 @@ def main() -> None:
     if args.loop:
         loop_codes = gan.loop_codes(args.num_frames / slow_motion)
     t = gan.times(args.num_frames, args.time_offset, slow_motion, loop_codes)
-    latents = find_latents(gan, args, loop_codes)
+    latents = find_latents(gan, args, loop_codes, rank)
     n = len(latents)
-    rendered = 1 if args.interpolate else n
+    rendered = 1 if args.interpolate else math.ceil(n / num_processes)
     progress = tqdm(
-        total=rendered * args.num_frames, unit='frame', smoothing=0.05
+        total=rendered * args.num_frames,
+        unit='frame',
+        smoothing=0.05,
+        disable=rank > 0,
     )
 
     def write(pieces: Iterable[Tensor], path: Path, each: int = 1) -> None:
@@ -322,12 +336,14 @@ def main() -> None:
             videos = gan.stream(latents, t, args.chunk)
             write(grids(videos, columns), args.out, n)
         elif args.one_file:
-            write(next(gan.videos(latents, t, args.chunk)), args.out)
+            _, video = next(gan.videos(latents, t, args.chunk))
+            write(video, args.out)
         else:
-            videos = gan.videos(latents, t, args.chunk)
-            for seed, video in zip(args.seed, videos):
-                write(video, video_path(args.out, seed, args.format))
-    print(f'wrote {args.out}, with {gan.checkpoint}')
+            videos = gan.videos(latents, t, args.chunk, rank, num_processes)
+            for i, video in videos:
+                write(video, video_path(args.out, args.seed[i], args.format))
+    whose = f', process {rank} its share' if num_processes > 1 else ''
+    print(f'wrote {args.out}{whose}, with {gan.checkpoint}')
 
 
 if __name__ == '__main__':

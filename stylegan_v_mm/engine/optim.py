@@ -1,24 +1,27 @@
 """The optimizers of the two networks."""
 
-from collections.abc import Iterator
+import inspect
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from torch import nn
+from torch.optim import Optimizer
 
 from ..errors import InputError, nearest, refusals
-from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
+from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
+
+#: Settings of torch's optimizers that choose how the same is computed.
+IMPLEMENTATIONS = ('foreach', 'fused', 'capturable', 'differentiable')
 
 
-def param_groups(
+def list_optimizers(
     optim_wrapper: OptimWrapper | OptimWrapperDict,
-) -> Iterator[dict]:
-    """List the parameter groups of all optimizers."""
-    wrappers = [optim_wrapper]
+) -> list[Optimizer]:
+    """List all optimizers."""
     if isinstance(optim_wrapper, OptimWrapperDict):
         wrappers = [wrapper for _, wrapper in sorted(optim_wrapper.items())]
-    for wrapper in wrappers:
-        yield from wrapper.optimizer.param_groups
+        return [wrapper.optimizer for wrapper in wrappers]
+    return [optim_wrapper.optimizer]
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -74,5 +77,20 @@ class GANOptimWrapperConstructor:
                     f'{nearest(name, networks)}'
                 )
             with refusals(f'optim_wrapper.{name}'):
-                wrappers[name] = build_optim_wrapper(networks[name], cfg)
+                wrappers[name] = build_optim_wrapper(
+                    networks[name], _fused(cfg, networks[name])
+                )
         return OptimWrapperDict(**wrappers)
+
+
+def _fused(cfg: dict, network: nn.Module) -> dict:
+    """Let torch's optimizers step in one kernel on GPUs, unless told how."""
+    optimizer = cfg.get('optimizer', {})
+    kind = optimizer.get('type')
+    kind = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
+    known = inspect.signature(kind).parameters if kind else {}
+    on_cpu = all(param.device.type == 'cpu' for param in network.parameters())
+    chosen = any(optimizer.get(key) is not None for key in IMPLEMENTATIONS)
+    if on_cpu or chosen or 'fused' not in known:
+        return cfg
+    return {**cfg, 'optimizer': {**optimizer, 'fused': True}}

@@ -316,7 +316,7 @@ class VideoGANInferencer(BaseInferencer):
         )
         videos = self.videos(latents, t, chunk)
         if out is None:
-            return torch.stack([torch.cat(list(pieces)) for pieces in videos])
+            return torch.stack([torch.cat(list(video)) for _, video in videos])
         out = Path(out)
         if out.suffix.removeprefix('.') in SINGLE_FILES:
             if len(seeds) > 1:
@@ -325,33 +325,43 @@ class VideoGANInferencer(BaseInferencer):
         else:
             paths = [video_path(out, seed, format) for seed in seeds]
         check_writable(paths[0].parent)
-        for path, pieces in zip(paths, videos):
-            save_video(pieces, path, fps, format)
+        for i, pieces in videos:
+            save_video(pieces, paths[i], fps, format)
         return paths
 
     def videos(
-        self, latents: Latents, t: Tensor, chunk: int = 32
-    ) -> Iterator[Iterable[Tensor]]:
+        self,
+        latents: Latents,
+        t: Tensor,
+        chunk: int = 32,
+        rank: int = 0,
+        num_processes: int = 1,
+    ) -> Iterator[tuple[int, Iterable[Tensor]]]:
         """Render one video after the other; short ones share a pass.
 
         Args:
             latents (Latents): Latents of N videos.
             t (Tensor): Times [T], in frames.
             chunk (int): See :meth:`Sampler.stream`.
+            rank (int): Number of this process among those that render the
+                videos between them, in the passes that one would make.
+                Defaults to 0.
+            num_processes (int): How many they are. Defaults to 1.
 
         Yields:
-            iterable: Chunks of the next video, uint8 [<= T, 3, H, W]; to be
-            exhausted before the next video.
+            tuple: Which of the N videos is next, and its chunks, uint8
+            [<= T, 3, H, W]; to be exhausted before the one after it.
         """
         size = max(1, chunk // len(t))
-        for i in range(0, len(latents), size):
-            group = latents[i : i + size]
+        for first in range(rank * size, len(latents), num_processes * size):
+            group = latents[first : first + size]
             pieces = self.sampler.stream(group, t, chunk)
             if len(group) == 1:
-                yield (piece[0] for piece in pieces)
-            else:
-                # All of them together are one chunk.
-                yield from ([video] for video in torch.cat(list(pieces), 1))
+                yield first, (piece[0] for piece in pieces)
+                continue
+            # All of them together are one chunk.
+            for i, video in enumerate(torch.cat(list(pieces), 1), first):
+                yield i, [video]
 
     @torch.no_grad()
     def walk(

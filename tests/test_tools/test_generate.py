@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from real_process import ROOT, run_tool, start_script
+from real_process import ROOT, run_tool, run_two, start_script
 from safetensors.torch import load_file
 from small_model import make_work_dir
 
@@ -310,6 +310,30 @@ def test_a_work_dir_and_a_metric_name_the_model(job, tmp_path, run_script):
     )
     result = run_script(tool, work_dir, *args, '--metric=FVD16')
     assert 'iter_2.pth' in result.stdout
+
+
+def test_processes_share_a_folder_of_videos(job, tmp_path, generate):
+    """In the passes of one process, so that the bytes are the same."""
+    args = ['--num-videos=5', '--num-frames=6', '--chunk=12', '--label=random']
+    generate(job, tmp_path / 'one', *args)
+    words = [ROOT / 'tools/generate.py', job.config, job.checkpoint, *args]
+    both = run_two([*words, '--out', tmp_path / 'two'], tmp_path)
+    for rank, process in enumerate(both):
+        assert process.returncode == 0, process.stderr
+        assert f'two, process {rank} its share, with' in process.stdout
+    # Passes of two, two and one.
+    assert ('frame' in both[0].stderr, both[1].stderr) == (True, '')
+    names = [f'00000{i}.mp4' for i in range(5)]
+    for folder in ('one', 'two'):
+        paths = (tmp_path / folder).iterdir()
+        assert sorted(path.name for path in paths) == names
+    for name in names:
+        one, two = (tmp_path / folder / name for folder in ('one', 'two'))
+        assert one.read_bytes() == two.read_bytes()
+    one, two = run_two([*words, '--grid', '--out', 'a.mp4'], tmp_path)
+    assert 'one file, which one process writes' in one.stdout
+    assert (tmp_path / 'a.mp4').exists()
+    assert (two.returncode, two.said) == (0, '')
 
 
 PEAKS = """
