@@ -253,7 +253,7 @@ PLANTS = {
         'backward(loss)': 'backward(-loss)',
     },
     (stylegan_v.StyleGANV, 'discriminator_loss'): {
-        'backward(fake_loss)': 'backward(2 * fake_loss)',
+        'backward(fake_loss, last': 'backward(2 * fake_loss, last',
     },
     (stylegan_v.StyleGANV, 'r1_loss'): {
         'sum([2, 3, 4])': 'sum([1, 2, 3, 4])',

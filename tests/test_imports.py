@@ -28,7 +28,7 @@ LAYERS = [
 # import none.
 NETWORKS = [
     {'models.losses', 'models.noise', 'models.ops', 'models.shared'},
-    {'models.counting'},
+    {'models.counting', 'models.gradients'},
     {'models.batch', 'models.image_ops', 'models.latents'},
     {'models.fakes', 'models.sampler'},
     {'models.augment', 'models.layers', 'models.stylegan_v'},

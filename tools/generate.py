@@ -339,7 +339,7 @@ def main() -> None:
             _, video = next(gan.videos(latents, t, args.chunk))
             write(video, args.out)
         else:
-            videos = gan.videos(latents, t, args.chunk, rank, num_processes)
+            videos = gan.videos(latents, t, args.chunk, (rank, num_processes))
             for i, video in videos:
                 write(video, video_path(args.out, args.seed[i], args.format))
     whose = f', process {rank} its share' if num_processes > 1 else ''

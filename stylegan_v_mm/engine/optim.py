@@ -1,6 +1,8 @@
 """The optimizers of the two networks."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
@@ -19,9 +21,40 @@ def list_optimizers(
 ) -> list[Optimizer]:
     """List all optimizers."""
     if isinstance(optim_wrapper, OptimWrapperDict):
-        wrappers = [wrapper for _, wrapper in sorted(optim_wrapper.items())]
-        return [wrapper.optimizer for wrapper in wrappers]
+        return [wrapper.optimizer for wrapper in optim_wrapper.values()]
     return [optim_wrapper.optimizer]
+
+
+@contextmanager
+def keeping_settings(
+    optim_wrapper: OptimWrapper | OptimWrapperDict, scheduled: bool
+) -> Iterator[None]:
+    """Let optimizers keep their settings when they load a state.
+
+    Args:
+        optim_wrapper (OptimWrapper): Of the optimizers.
+        scheduled (bool): Whether schedulers move settings, such as ``lr``.
+            Then only :data:`IMPLEMENTATIONS` are kept, on which it depends
+            where torch puts what it loads.
+    """
+
+    def keep(optimizer: Optimizer, state: dict) -> dict:
+        groups = [dict(group) for group in state['param_groups']]
+        for group, ours in zip(groups, optimizer.param_groups):
+            for key, value in ours.items():
+                if key in IMPLEMENTATIONS or not scheduled:
+                    group[key] = group['params'] if key == 'params' else value
+        return {**state, 'param_groups': groups}
+
+    hooks = [
+        optimizer.register_load_state_dict_pre_hook(keep)
+        for optimizer in list_optimizers(optim_wrapper)
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -78,19 +111,21 @@ class GANOptimWrapperConstructor:
                 )
             with refusals(f'optim_wrapper.{name}'):
                 wrappers[name] = build_optim_wrapper(
-                    networks[name], _fused(cfg, networks[name])
+                    networks[name], _fused(cfg)
                 )
         return OptimWrapperDict(**wrappers)
 
 
-def _fused(cfg: dict, network: nn.Module) -> dict:
-    """Let torch's optimizers step in one kernel on GPUs, unless told how."""
+def _fused(cfg: dict) -> dict:
+    """Let torch's optimizers step in one kernel, unless the config says how.
+
+    torch's default is a kernel or more for each weight on CPUs, and several
+    for all on GPUs.
+    """
     optimizer = cfg.get('optimizer', {})
     kind = optimizer.get('type')
     kind = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
     known = inspect.signature(kind).parameters if kind else {}
-    on_cpu = all(param.device.type == 'cpu' for param in network.parameters())
-    chosen = any(optimizer.get(key) is not None for key in IMPLEMENTATIONS)
-    if on_cpu or chosen or 'fused' not in known:
+    if 'fused' not in known or optimizer.keys() & set(IMPLEMENTATIONS):
         return cfg
     return {**cfg, 'optimizer': {**optimizer, 'fused': True}}

@@ -35,7 +35,7 @@ from ..config.loading import count_processes, resolve_config
 from ..errors import InputError, refusals
 from ..files import atomic_write, file_lock
 from ..registry import RUNNERS
-from .optim import IMPLEMENTATIONS, list_optimizers
+from .optim import keeping_settings
 from .replicas import EqualReplicas
 
 # Training, validation and test need all three of their parts.
@@ -251,27 +251,16 @@ class VideoGANRunner(Runner):
             InputError: It is not a checkpoint of a run, or one of a run with
                 other optimizers.
         """
-        optimizers = list_optimizers(self.optim_wrapper)
-        wanted = [
-            [
-                {key: value for key, value in group.items() if key != 'params'}
-                for group in optimizer.param_groups
-            ]
-            for optimizer in optimizers
-        ]
-        with refusals(
+        settings = keeping_settings(
+            self.optim_wrapper, scheduled=bool(self.param_schedulers)
+        )
+        bad = refusals(
             f'{filename} is not what --resume goes on from, a checkpoint of a '
             'training run with these optimizers (--transfer-from takes '
             'weights alone)'
-        ):
+        )
+        with settings, bad:
             super().resume(filename, *args, **kwargs)
-        for optimizer, groups in zip(optimizers, wanted):
-            for group, settings in zip(optimizer.param_groups, groups):
-                for key, value in settings.items():
-                    if key in IMPLEMENTATIONS or not self.param_schedulers:
-                        group[key] = value
-            # torch puts step counters where this implementation has them.
-            optimizer.load_state_dict(optimizer.state_dict())
         self._log_differences(filename)
 
     def _log_differences(self, filename: str) -> None:

@@ -111,8 +111,7 @@ class VideoGANInferencer(BaseInferencer):
             num_frames (float): Length of the loop, in frames of the data.
 
         Returns:
-            int: The number that changes the speed of the motion least, at
-            least 1.
+            int: At least 1; it changes the speed of the motion least.
         """
         return max(1, round(num_frames / self.motion_z_distance))
 
@@ -334,8 +333,7 @@ class VideoGANInferencer(BaseInferencer):
         latents: Latents,
         t: Tensor,
         chunk: int = 32,
-        rank: int = 0,
-        num_processes: int = 1,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[int, Iterable[Tensor]]]:
         """Render one video after the other; short ones share a pass.
 
@@ -343,25 +341,23 @@ class VideoGANInferencer(BaseInferencer):
             latents (Latents): Latents of N videos.
             t (Tensor): Times [T], in frames.
             chunk (int): See :meth:`Sampler.stream`.
-            rank (int): Number of this process among those that render the
-                videos between them, in the passes that one would make.
-                Defaults to 0.
-            num_processes (int): How many they are. Defaults to 1.
+            share (tuple): Rank of this process, and how many share the passes
+                that one process would make. Defaults to (0, 1).
 
         Yields:
-            tuple: Which of the N videos is next, and its chunks, uint8
-            [<= T, 3, H, W]; to be exhausted before the one after it.
+            tuple: Index of the next video, and its chunks, uint8
+            [<= T, 3, H, W], to be exhausted first.
         """
         size = max(1, chunk // len(t))
-        for first in range(rank * size, len(latents), num_processes * size):
-            group = latents[first : first + size]
+        for i in range(share[0] * size, len(latents), share[1] * size):
+            group = latents[i : i + size]
             pieces = self.sampler.stream(group, t, chunk)
             if len(group) == 1:
-                yield first, (piece[0] for piece in pieces)
-                continue
-            # All of them together are one chunk.
-            for i, video in enumerate(torch.cat(list(pieces), 1), first):
-                yield i, [video]
+                yield i, (piece[0] for piece in pieces)
+            else:
+                # All of them together are one chunk.
+                videos = torch.cat(list(pieces), 1)
+                yield from ((j, [video]) for j, video in enumerate(videos, i))
 
     @torch.no_grad()
     def walk(
@@ -383,16 +379,13 @@ class VideoGANInferencer(BaseInferencer):
                 walk through motions.
             t (Tensor): Times [T], in frames.
             what (str): 'content' or 'motion'.
-            closed (bool): Whether the walk returns to the first station,
-                after the last frame. Defaults to False: it ends at the last
-                station.
+            closed (bool): Whether it ends where it began. Defaults to False.
             chunk (int): See :meth:`Sampler.stream`.
 
         Yields:
             Tensor: The next frames, uint8 [<= T, 3, H, W], on the CPU.
         """
         sampler, n = self.sampler, len(latents)
-        network = sampler.generator
         styles = latents.ws.to(sampler.device)
         chunk = min(chunk, sampler.frames_at_once())
         stations, last = (n, len(t)) if closed else (n - 1, len(t) - 1)
@@ -406,16 +399,15 @@ class VideoGANInferencer(BaseInferencer):
                 ws = styles[start].lerp(styles[end], share[:, None, None])
                 motion_v = sampler.motion_codes(latents[:1], times)
                 motion_v = motion_v if motion_v is None else motion_v[0]
-                frames = network.render(ws, motion_v, 1)[:, 0]
+                frames = sampler.generator.render(ws, motion_v, 1)[:, 0]
             else:
                 motion_v = sampler.motion_codes(latents, times)
                 if motion_v is not None:
                     i = torch.arange(len(times))
-                    motion_v = motion_v[start, i].lerp(
-                        motion_v[end, i], share[:, None]
-                    )
+                    from_v, to_v = motion_v[start, i], motion_v[end, i]
+                    motion_v = from_v.lerp(to_v, share[:, None])
                 ws = styles[:1]
-                frames = network.render(ws, motion_v, len(times))[0]
+                frames = sampler.generator.render(ws, motion_v, len(times))[0]
             yield to_bytes(frames).cpu()
 
     def preprocess(

@@ -96,7 +96,9 @@ def _matrix(rows: list[list[Tensor | float]], like: Tensor) -> Tensor:
     """Stack numbers and columns [N, 1] into matrices [N, R, C]."""
     n = len(like)
     flat = [
-        value if isinstance(value, Tensor) else like.new_full([n, 1], value)
+        value
+        if isinstance(value, Tensor)
+        else constant((float(value),), like).expand(n, 1)
         for row in rows
         for value in row
     ]

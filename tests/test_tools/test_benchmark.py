@@ -501,3 +501,55 @@ def test_the_help_of_training_imports_little():
     )
     assert done.stdout.startswith('usage: train.py'), done.stderr
     assert done.stdout.endswith('\nFalse\n')
+
+
+def test_the_longest_of_three_times_counts(benchmark, benchmarks):
+    """Ten frames on a GPU of round numbers."""
+    roofline = benchmarks.roofline
+    machine = roofline.Machine(float32=1e9, tf32=2e9, half=4e9, bandwidth=1e6)
+    operations = [
+        (1, roofline.Operation(roofline.CONVOLUTION, 4 * 10**9, 10, False)),
+        # R1, in every other iteration.
+        (0.5, roofline.Operation(roofline.OTHER, 0, 10**6, False)),
+        (1, roofline.Operation(roofline.FUSED, 0, 4, True)),
+    ]
+    for tf32, seconds in ((False, 4), (True, 2)):
+        found = roofline._bounds(operations, 10, machine, tf32)
+        total = seconds + 0.5 + 5e-6
+        assert found['frames/s'] == pytest.approx(10 / total)
+        # 4 bytes take 4 microseconds.
+        assert found['in a graph'] == pytest.approx(10 / (total - 1e-6))
+        assert found['arithmetic'] == pytest.approx(seconds / total)
+        assert found['memory'] == pytest.approx(0.5 / total)
+        assert found['launches'] == pytest.approx(5e-6 / total)
+        assert found['bias_act'] == found['launches']
+        assert (found['GFLOP'], found['kernels']) == (0.4, 0.25)
+    half = roofline.Operation(roofline.PRODUCT, 4 * 10**9, 10, True)
+    found = roofline._bounds([(1, half)], 10, machine, False)
+    assert found['frames/s'] == pytest.approx(10)
+
+
+def test_operations_on_paper_are_those_of_the_cpu(run, tmp_path, capsys):
+    """Of convolutions and matrix products, which the profiler counts, too."""
+    # The margins of augmentation are larger on a GPU.
+    config = tmp_path / 'plain.py'
+    config.write_text(f"{CONFIG}model['augment'] = None\n")
+    args = ['--config', str(config), '--resolution=32', '--batch=2']
+    found = run('roofline', *args, '--chunk=4')['roofline']
+    assert len(found) == 12
+    trained = run('train', *args, '--repeats=1')['rows']
+    (iteration,) = (
+        row
+        for row in trained
+        if row['way'] == 'ours' and row['work'].startswith('iteration')
+    )
+    for precision in ('float32', 'TF32'):
+        numbers = found[f'training, {precision}, H200']
+        assert numbers['GFLOP'] == pytest.approx(
+            iteration['GFLOP/frame'], rel=1e-3
+        )
+    one = found['training, float32, H200']
+    # The activation of mmcv is one kernel, and half precision half the bytes.
+    assert found['training, float16, H200']['GB'] < 0.8 * one['GB']
+    assert one['bias_act'] > 0
+    assert 'in a graph' in capsys.readouterr().out

@@ -30,6 +30,7 @@ from benchmarks.memory import measure_memory
 from benchmarks.models import baseline_dtype
 from benchmarks.operations import measure_profile
 from benchmarks.reports import about, report
+from benchmarks.roofline import measure_roofline, roofline_table
 from benchmarks.sampling import measure_all_sampling
 from benchmarks.scaling import measure_scaling
 from benchmarks.training import measure_training
@@ -161,6 +162,11 @@ COMMANDS: dict[str, tuple[str, dict]] = {
         'the operations that take the time of sampling and of training',
         dict(resolution=128, batch=4, num_frames=3, chunk=16),
     ),
+    'roofline': (
+        'what would bound the speed of two GPUs, from counted operations; '
+        'needs none',
+        dict(resolution=256, batch=8, num_frames=3, chunk=32),
+    ),
     'scaling': (
         'iterations of other sizes and, on CPUs, of two processes',
         dict(resolution=64, batch=8, num_frames=3, repeats=2),
@@ -198,6 +204,10 @@ def measure_and_show(args: argparse.Namespace) -> dict:
             lines += [[op, f'{share:.0%}'] for op, share in operations.items()]
             print(format_table(lines))
         return dict(profile=shares)
+    if args.command == 'roofline':
+        bounds = measure_roofline(options)
+        print(format_table(roofline_table(bounds)))
+        return dict(roofline=bounds)
     dtypes = dict.fromkeys(ways(args.device), baseline_dtype(options))
     dtypes[OURS] = args.dtype
     found = {

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from stylegan_v_mm.engine import GANOptimWrapperConstructor
 from stylegan_v_mm.models import StyleGANV
 from stylegan_v_mm.models.batch import Batch
-from stylegan_v_mm.models.fakes import make_batch
+from stylegan_v_mm.models.fakes import count_codes, make_batch
 
 from .measuring import (
     OURS,
@@ -96,7 +96,9 @@ def build_training(options: Options, way: str) -> Training:
     config.model.discriminator.num_frames = options.num_frames
     ours = build_ours(options, config)
     if way == OURS:
-        return Training(ours, config)
+        # PyTorch has no fused optimizers there.
+        adam = dict(foreach=True) if options.device == 'meta' else {}
+        return Training(ours, config, **adam)
     baseline = build_baseline(options, config, ours)
     return Training(baseline, config, foreach=False, fused=False)
 
@@ -119,8 +121,10 @@ def random_batch(options: Options, gan: StyleGANV) -> Batch:
         gen_t=times(batch, 2),
         gen_c=labels(batch, 2),
     )
+    num_codes = count_codes(gan.generator, data)
     data = {key: value.to(options.device) for key, value in data.items()}
-    return make_batch(gan.generator, data, gan.style_mixing_prob)
+    mixing = gan.style_mixing_prob
+    return make_batch(gan.generator, data, mixing, num_codes)
 
 
 def measure_training(
