@@ -70,7 +70,6 @@ def places(config, tmp_path, **options):
 
 # Noise in layers is missing: the device has no generators.
 EVERYTHING = {
-    'model.accumulative_counts': 2,
     'model.augment': {
         '_delete_': True,
         'type': 'VideoAugment',
@@ -80,6 +79,11 @@ EVERYTHING = {
     'model.d_reg_interval': 1,
     'model.discriminator.mbstd_group_size': 2,
     'model.ema_rampup': 0.05,
+    'model.generator.cond_type': 'sum_w',
+    'model.generator.coord_dim': 4,
+    'model.generator.motion_type': 'lstm',
+    'model.generator.motion_v_dim': 8,
+    'model.num_fp16_res': 2,
     'model.g_reg_interval': 1,
     'model.gan_loss': 'hinge',
     'model.pl_weight': 2,
@@ -97,8 +101,8 @@ def test_an_iteration_neither_reads_nor_copies(config, tmp_path):
 
 @needs_fake_device
 def test_values_are_read_when_they_are_logged(config, tmp_path):
-    options = {'log_interval': 2, 'model.augment': None}
-    reads, copies = places(config, tmp_path, **options)
+    options = {'model.augment': None, 'model.accumulative_counts': 2}
+    reads, copies = places(config, tmp_path, log_interval=2, **options)
     files = {place.partition(':')[0] for place in reads}
     assert files == {'engine/hooks/logs.py', 'engine/hooks/divergence.py'}
     assert_only_the_batch(copies)
