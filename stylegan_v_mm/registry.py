@@ -4,9 +4,12 @@ A config of another OpenMMLab library names our parts with the scope in
 front, e.g. ``type='stylegan_v_mm.StyleGANVGenerator'``.
 """
 
+import functools
 import inspect
+import typing
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from mmengine import registry as root
 
@@ -20,26 +23,43 @@ def is_formula(value: object) -> bool:
     return isinstance(value, str) and value.startswith('=')
 
 
-def argument_takers(kind: Callable) -> list[Callable]:
-    """List the functions that take the arguments of a part's config.
+class Arguments(NamedTuple):
+    """What a class or function takes.
+
+    Attributes:
+        parameters (dict): By name.
+        types (dict): Annotations, by name.
+        others (bool): Whether it takes other names, too.
+    """
+
+    parameters: dict[str, inspect.Parameter]
+    types: dict[str, Any]
+    others: bool
+
+
+@functools.cache
+def arguments_of(kind: Callable) -> Arguments:
+    """Find the arguments of a part of a config.
 
     Args:
-        kind (Callable): The part's type, a class or a function.
-
-    Returns:
-        list: The function; or the constructors of a class and its parents,
-        to the first one that has no ``**kwargs`` to hand on.
+        kind (Callable): The part's type, a function or a class: then its
+            constructor and those of its parents count, to the first one that
+            has no ``**kwargs`` to hand on.
     """
-    if not inspect.isclass(kind):
-        return [kind]
-    takers = []
-    for each in kind.__mro__[:-1]:
-        if '__init__' in vars(each):
-            takers.append(vars(each)['__init__'])
-            arguments = inspect.signature(takers[-1]).parameters.values()
-            if all(a.kind is not a.VAR_KEYWORD for a in arguments):
-                break
-    return takers
+    takers = [kind]
+    if inspect.isclass(kind):
+        classes = map(vars, kind.__mro__[:-1])
+        takers = [each['__init__'] for each in classes if '__init__' in each]
+    parameters: dict[str, inspect.Parameter] = {}
+    types: dict[str, Any] = {}
+    for taker in takers:
+        found = inspect.signature(taker).parameters
+        parameters = {**found, **parameters}
+        with suppress(NameError):  # Names that type checkers alone import.
+            types = {**typing.get_type_hints(taker), **types}
+        if all(x.kind is not x.VAR_KEYWORD for x in found.values()):
+            return Arguments(parameters, types, others=False)
+    return Arguments(parameters, types, others=True)
 
 
 def _build_model(cfg: dict, *args: Any, **kwargs: Any) -> Any:

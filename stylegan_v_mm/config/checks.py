@@ -1,11 +1,9 @@
 """Checks of names, types and keys; values are for constructors to check."""
 
-import functools
 import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from types import UnionType
 from typing import Any
 
@@ -85,33 +83,11 @@ def check_parts(config: Config) -> None:
     visit('', config._cfg_dict)
 
 
-@functools.cache
-def _arguments(kind: Callable) -> tuple[dict, dict] | None:
-    """Return the parameters of a class or function, and their types.
-
-    Returns:
-        tuple, optional: Two dicts by name; None if it takes any name.
-    """
-    taken: dict[str, inspect.Parameter] = {}
-    hints: dict[str, Any] = {}
-    for function in registry.argument_takers(kind):
-        arguments = inspect.signature(function).parameters
-        taken = {**arguments, **taken}
-        with suppress(NameError):  # Names that type checkers alone import.
-            hints = {**typing.get_type_hints(function), **hints}
-        if all(a.kind is not a.VAR_KEYWORD for a in arguments.values()):
-            return taken, hints
-    return None
-
-
 def _check_arguments(prefix: str, part: Mapping, kind: Callable) -> None:
     """Check keys and values against what a class or function takes."""
-    arguments = _arguments(kind)
-    if arguments is None:
-        return
-    taken, hints = arguments
+    taken, hints, others = registry.arguments_of(kind)
     for key, value in part.items():
-        if key in ('type', '_scope_'):
+        if others or key in ('type', '_scope_'):
             continue
         if key not in taken:
             raise InputError(

@@ -1,12 +1,11 @@
 """Settings that both networks of a model share."""
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
 
-from ..registry import MODELS, argument_takers
+from ..registry import MODELS, arguments_of
 
 # Arguments of the networks -> the arguments of the model that set them.
 _SHARED = dict(
@@ -37,11 +36,7 @@ def network_config(model: dict, name: str) -> dict:
     config = dict(model[name])
     kind = config.get('type')
     kind = MODELS.get(kind) if isinstance(kind, str) else kind
-    known = {
-        name
-        for taker in (argument_takers(kind) if kind else ())
-        for name in inspect.signature(taker).parameters
-    }
+    known = arguments_of(kind).parameters if kind else ()
     for argument, shared in _SHARED.items():
         if argument in known and model.get(shared) is not None:
             config.setdefault(argument, model[shared])
