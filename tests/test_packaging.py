@@ -118,12 +118,14 @@ def test_an_install_runs_its_tools_in_an_empty_folder(built, tmp_path):
     with zipfile.ZipFile(built) as file:
         file.extractall(site)
     here.mkdir()
+    # The lines of this copy are not those that `make coverage` counts.
+    env = {k: v for k, v in os.environ.items() if 'COVERAGE' not in k}
 
     def run(*words):
         return subprocess.run(
             [sys.executable, '-m', 'stylegan_v_mm', *words],
             cwd=here,
-            env={**os.environ, 'PYTHONPATH': str(site)},
+            env={**env, 'PYTHONPATH': str(site)},
             capture_output=True,
             text=True,
         )
