@@ -540,7 +540,12 @@ def test_operations_on_paper_are_those_of_the_cpu(
     found = run('roofline', *args)['roofline']
     assert len(found) == 12
     options = benchmarks.measuring.Options(
-        str(config), 'cpu', 'float32', 16, 2, 3
+        config=str(config),
+        device='cpu',
+        dtype='float32',
+        resolution=16,
+        batch=2,
+        num_frames=3,
     )
     training = benchmarks.training.build_training(options, 'ours')
     batch = benchmarks.training.random_batch(options, training.gan)
