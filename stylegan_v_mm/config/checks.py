@@ -86,8 +86,10 @@ def check_parts(config: Config) -> None:
 def _check_arguments(prefix: str, part: Mapping, kind: Callable) -> None:
     """Check keys and values against what a class or function takes."""
     taken, hints, others = registry.arguments_of(kind)
+    if others:
+        return
     for key, value in part.items():
-        if others or key in ('type', '_scope_'):
+        if key in ('type', '_scope_'):
             continue
         if key not in taken:
             raise InputError(

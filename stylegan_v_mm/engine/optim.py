@@ -1,6 +1,5 @@
 """The optimizers of the two networks."""
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..errors import InputError, nearest, refusals
-from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS
+from ..registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, arguments_of
 
 #: Settings of torch's optimizers that choose how the same is computed.
 IMPLEMENTATIONS = ('foreach', 'fused', 'capturable', 'differentiable')
@@ -42,8 +41,9 @@ def keeping_settings(
         groups = [dict(group) for group in state['param_groups']]
         for group, ours in zip(groups, optimizer.param_groups):
             for key, value in ours.items():
-                if key in IMPLEMENTATIONS or not scheduled:
-                    group[key] = group['params'] if key == 'params' else value
+                ours_counts = key in IMPLEMENTATIONS or not scheduled
+                if ours_counts and key != 'params':
+                    group[key] = value
         return {**state, 'param_groups': groups}
 
     hooks = [
@@ -125,7 +125,7 @@ def _fused(cfg: dict) -> dict:
     optimizer = cfg.get('optimizer', {})
     kind = optimizer.get('type')
     kind = OPTIMIZERS.get(kind) if isinstance(kind, str) else kind
-    known = inspect.signature(kind).parameters if kind else {}
+    known = arguments_of(kind).parameters if kind else ()
     if 'fused' not in known or optimizer.keys() & set(IMPLEMENTATIONS):
         return cfg
     return {**cfg, 'optimizer': {**optimizer, 'fused': True}}

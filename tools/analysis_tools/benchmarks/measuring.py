@@ -85,9 +85,19 @@ class FlopCount(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         formula = flop_registry.get(func._overloadpacket)
-        if formula is not None:
-            self.flops += formula(*args, **kwargs, out_val=result)
+        flops = formula(*args, **kwargs, out_val=result) if formula else 0
+        self.note(func, flops, args, kwargs, result)
         return result
+
+    def note(self, func: Any, flops: int, *values: Any) -> None:
+        """Count an operation.
+
+        Args:
+            func: The operation.
+            flops: Its floating-point operations.
+            values: What it takes and returns.
+        """
+        self.flops += flops
 
 
 def timed(function: Callable, *args: Any) -> tuple[float, object]:

@@ -9,19 +9,19 @@ traffic at the GPU's bandwidth, and the launch of a kernel.
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from stylegan_v_mm.models import ops
 
-from .measuring import OURS, Options
+from .measuring import OURS, FlopCount, Options
+from .models import build_ours, read_config
 from .sampling import render_one
 from .training import build_training, random_batch
 
@@ -50,6 +50,8 @@ MACHINES = {
     'H200': Machine(67e12, 495e12, 989e12, 4.8e12),
     'RTX 4090': Machine(83e12, 83e12, 165e12, 1.0e12),
 }
+#: By dtype: the same operations, with factors of products rounded or not.
+PRECISIONS = {'float32': ('float32', 'TF32'), 'float16': ('float16',)}
 
 
 @dataclass
@@ -75,49 +77,36 @@ class Operation:
         )
 
 
-@dataclass
-class Count(TorchDispatchMode):
+class Count(FlopCount):
     """List all operations, instead of the values that they compute."""
 
-    operations: list[Operation] = field(default_factory=list)
-    _is_fused: bool = False
-
-    def __post_init__(self) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        self.operations: list[Operation] = []
+        self._is_fused = False
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple = (),
-        kwargs: dict | None = None,
-    ) -> Any:
-        """Pass an operation on, and note it."""
-        kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        # A view moves nothing.
-        if not self._is_fused and not func.is_view:
-            formula = flop_registry.get(func._overloadpacket)
-            flops = 0
-            if formula is not None:
-                flops = formula(*args, **kwargs, out_val=result)
-            name = func._overloadpacket.__name__
-            kind = OTHER
-            if flops:
-                kind = CONVOLUTION if 'conv' in name else PRODUCT
-            if not name.startswith(('empty', 'detach', '_local_scalar')):
-                self._note(kind, flops, args, kwargs, result)
-        return result
+    def note(self, func: Any, flops: int, *values: Any) -> None:
+        """List an operation, unless it moves nothing, as a view does."""
+        name = func._overloadpacket.__name__
+        idle = func.is_view or name.startswith(
+            ('empty', 'detach', '_local_scalar')
+        )
+        if idle or self._is_fused:
+            return
+        kind = OTHER
+        if flops:
+            kind = CONVOLUTION if 'conv' in name else PRODUCT
+        self._add(kind, flops, values)
 
-    def as_one(self, function: Callable, *args: Any, **kwargs: Any) -> Any:
+    def as_one(self, function: Callable, *args: Any) -> Any:
         """Call a function, and count all that it does as one kernel."""
         self._is_fused = True
-        result = function(*args, **kwargs)
+        result = function(*args)
         self._is_fused = False
-        self._note(FUSED, 0, args, result)
+        self._add(FUSED, 0, (args, result))
         return result
 
-    def _note(self, kind: str, flops: int, *values: Any) -> None:
+    def _add(self, kind: str, flops: int, values: tuple) -> None:
         tensors = [
             x
             for x in tree_leaves(values)
@@ -212,19 +201,17 @@ def measure_roofline(options: Options) -> dict[str, dict[str, float]]:
 
     Returns:
         For training and sampling and each precision and GPU: ``GFLOP``,
-        ``GB``, ``kernels`` and ``ms`` of a frame, the share of the time that
-        each bound and each kind of operations has, and ``frames/s``, also
-        without launches, as in a CUDA graph.
+        ``GB`` and ``kernels`` of a frame; the share of the time that each
+        bound and each kind of operations has; and ``frames/s``, also without
+        launches, as in a CUDA graph.
     """
     found = {}
-    for precision in ('float32', 'TF32', 'float16'):
-        dtype = 'float16' if precision == 'float16' else 'float32'
+    for dtype, precisions in PRECISIONS.items():
         case = replace(options, device='meta', dtype=dtype)
-        works = {
-            'training': _training(case),
-            'sampling': _sampling(case),
-        }
-        for work, (weighted, frames) in works.items():
+        works = {'training': _training(case), 'sampling': _sampling(case)}
+        for precision, (work, (weighted, frames)) in product(
+            precisions, works.items()
+        ):
             for name, machine in MACHINES.items():
                 found[f'{work}, {precision}, {name}'] = _bounds(
                     weighted, frames, machine, precision == 'TF32'
@@ -252,7 +239,7 @@ def _training(options: Options) -> tuple[Weighted, int]:
 
 def _sampling(options: Options) -> tuple[Weighted, int]:
     """Count the rendering of a chunk of a video."""
-    gan = build_training(options, OURS).gan
+    gan = build_ours(options, read_config(options))
     with counting() as count:
         render_one(gan, options.chunk, options)
     return [(1, each) for each in count.operations], options.chunk
