@@ -7,35 +7,20 @@ import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
-from real_process import ROOT
 
 from stylegan_v_mm.checkpoints.loading import load_checkpoint
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import SafeCheckpointHook, VideoGANRunner
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.registry import METRICS
-from stylegan_v_mm.video.encoding import write_video
 
-CONFIG = f"""
-_base_ = ['{ROOT}/configs/stylegan_v/demo_moving_shapes.py']
-data_root = '{{data_root}}'
-resolution = 16
-batch_size = 4
-max_iters = 8
-log_interval = 2
+CONFIG = """
+_base_ = ['{base}']
 preview_interval = 100
 checkpoint_interval = 3
 val_interval = 2
 num_test_videos = 2
 save_best = 'FVD16'
-model = dict(
-    ema_kimg=0.01,
-    generator=dict(
-        z_dim=8, w_dim=8, motion_z_dim=8, motion_v_dim=8, time_enc_dim=4,
-        channel_max=8,
-    ),
-    discriminator=dict(channel_max=8),
-)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
 custom_hooks = []
 """
@@ -77,20 +62,17 @@ class KeepWeights(Hook):
 
 
 @pytest.fixture
-def train(tmp_path, monkeypatch):
+def train(config, tmp_path, monkeypatch):
     """Train; values are those measured after 2, 4, 6, ... iterations.
 
     None: the distance, as it is.
     """
     METRICS.register_module(module=ValueByIteration, force=True)
-    video = torch.zeros(20, 3, 16, 16, dtype=torch.uint8)
-    for name in 'ab':
-        write_video(tmp_path / f'videos/{name}.mp4', video, 25)
-    work_dir = tmp_path / 'work'
+    work_dir, base = tmp_path / 'work', config
 
     def train(values, resume=False, **options):
         path = tmp_path / 'config.py'
-        text = CONFIG.format(data_root=tmp_path / 'videos')
+        text = CONFIG.format(base=base)
         if values:
             metric = dict(type='ValueByIteration', values=values)
             text += f'test_evaluator = [{metric}]'
