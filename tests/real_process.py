@@ -175,6 +175,20 @@ def run_script(words, cwd, **env):
     return process
 
 
+def run_program(program, folder, *args, **options):
+    """Run Python code as a process; return it when it has ended.
+
+    Args:
+        program: The code.
+        folder: Its current folder, where it is put as ``program.py``.
+        args: Of the program.
+        options: Of :func:`start_script`.
+    """
+    path = Path(folder, 'program.py')
+    path.write_text(program)
+    return run_script([path, *args], folder, **options)
+
+
 def start_tool(tool, *args, cwd=ROOT, **options):
     """Start a script under tools/; see :func:`start_script`."""
     return start_script([ROOT / 'tools' / tool, *args], cwd, **options)

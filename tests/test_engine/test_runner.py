@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS, DefaultScope
 from mmengine.runner import Runner
-from real_process import ROOT, run_program_twice, run_script
+from real_process import ROOT, run_program, run_program_twice
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
@@ -44,9 +44,7 @@ print(before, page_faults())
 
 
 def test_freed_memory_is_reused(tmp_path):
-    program = tmp_path / 'program.py'
-    program.write_text(SCRIPT)
-    result = run_script([program], tmp_path)
+    result = run_program(SCRIPT, tmp_path)
     before, after = map(int, result.stdout.split())
     assert after < before / 20
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from real_process import run_script
+from real_process import run_program
 
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import VideoVisualizer
@@ -142,8 +142,7 @@ def test_wandb_has_the_numbers_and_the_video(frames, tmp_path, monkeypatch):
     write_video(video, frames, 25)
     np.save('frames.npy', frames)
     # A process of its own, as W&B writes to the end of one.
-    (tmp_path / 'run.py').write_text(WANDB_RUN)
-    process = run_script([tmp_path / 'run.py'], tmp_path)
+    process = run_program(WANDB_RUN, tmp_path)
     assert process.returncode == 0, process.said
     folder = tmp_path / 'vis_data'
     records = [*wandb_records(folder)]

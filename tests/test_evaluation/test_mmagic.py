@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from PIL import Image
-from real_process import ROOT, run_script
+from real_process import ROOT, run_program
 from scipy.linalg import sqrtm
 from scipy.special import softmax
 from torch import Tensor, nn
@@ -305,10 +305,9 @@ def test_without_mmagic_it_says_what_is_missing(tmp_path, monkeypatch):
 
 
 def test_mmagic_is_imported_only_if_asked_for(tmp_path):
-    program = tmp_path / 'program.py'
-    program.write_text(
+    program = (
         'import sys, stylegan_v_mm.evaluation\n'
         'assert "mmagic" not in sys.modules'
     )
-    process = run_script([program], tmp_path)
+    process = run_program(program, tmp_path)
     assert process.returncode == 0, process.stderr

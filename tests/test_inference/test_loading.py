@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from real_process import run_script
+from real_process import run_program
 from safetensors.torch import save_file
 from torch import nn
 
@@ -204,12 +204,10 @@ def test_a_model_of_the_hub(inferencer, work_dir, tmp_path):
     Hub.files['README.md'] = b'# A model'
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    program = tmp_path / 'program.py'
-    program.write_text(SCRIPT)
 
     def run():
-        return run_script(
-            [program],
+        return run_program(
+            SCRIPT,
             tmp_path,
             before=ANEW,
             HF_ENDPOINT=f'http://127.0.0.1:{server.server_port}',

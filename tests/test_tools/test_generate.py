@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from real_process import ROOT, run_tool, run_two, start_script
+from real_process import ROOT, run_program, run_tool, run_two
 from safetensors.torch import load_file
 from small_model import make_work_dir
 
@@ -353,11 +353,8 @@ for num_frames in ('200', '1500'):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(job, tmp_path):
-    program = tmp_path / 'peaks.py'
-    program.write_text(PEAKS)
     words = [ROOT / 'tools/generate.py', job.config, job.checkpoint, '--grid']
-    result = start_script([program, *words], tmp_path)
-    result.wait()
+    result = run_program(PEAKS, tmp_path, *words)
     assert result.returncode == 0, result.stderr
     short, long = map(float, re.findall(r'peak: (\S+)', result.stdout))
     # One hidden layer alone, of 8 channels for all frames at once, would be
