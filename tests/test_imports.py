@@ -27,7 +27,8 @@ LAYERS = [
 # Within models: networks come from the registry, so stylegan_v and sampler
 # import none.
 NETWORKS = [
-    {'models.losses', 'models.noise', 'models.ops', 'models.shared'},
+    {'models.convolution', 'models.losses', 'models.noise', 'models.shared'},
+    {'models.ops'},
     {'models.counting', 'models.gradients'},
     {'models.batch', 'models.image_ops', 'models.latents'},
     {'models.fakes', 'models.sampler'},

@@ -13,12 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .ops import bias_act, fir_filter, upfirdn2d
-
-# PyTorch before 2.7 has no is_exporting.
-is_exporting = getattr(
-    torch.compiler, 'is_exporting', torch.compiler.is_compiling
-)
+from .convolution import conv2d
+from .ops import bias_act, fir_filter, is_exporting, upfirdn2d
 
 HALF_DTYPES = {'float16': torch.float16, 'bfloat16': torch.bfloat16}
 #: What networks take as ``half_dtype``.
@@ -193,13 +189,13 @@ class Conv2d(nn.Module):
         weight = (self.weight * self.weight_gain).to(x.dtype)
         pad = kernel_size // 2
         if self.down == 1:
-            x = F.conv2d(x, weight, padding=pad)
+            x = conv2d(x, weight, padding=pad)
         elif kernel_size == 1:
             x = upfirdn2d(x, fir_filter(x.device), down=2, padding=(1,) * 4)
-            x = F.conv2d(x, weight)
+            x = conv2d(x, weight)
         else:
             x = upfirdn2d(x, fir_filter(x.device), padding=(2,) * 4)
-            x = F.conv2d(x, weight, stride=2)
+            x = conv2d(x, weight, stride=2)
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         gain = gain * (math.sqrt(2) if self.act == 'lrelu' else 1)
         return bias_act(
@@ -271,8 +267,10 @@ def _scale_channels(x: Tensor, scales: Tensor) -> Tensor:
 
 def _conv(x: Tensor, weight: Tensor, up: int) -> Tensor:
     if up == 1:
-        return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-    x = F.conv_transpose2d(x, weight.transpose(0, 1), stride=2)
+        return conv2d(x, weight, padding=weight.shape[-1] // 2)
+    # oneDNN takes half as long again for a weight of other strides.
+    weight = weight.transpose(0, 1).contiguous()
+    x = conv2d(x, weight, stride=2, transposed=True)
     return upfirdn2d(x, fir_filter(x.device), padding=(1,) * 4, gain=4)
 
 

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError, check_choice
-from .layers import FullyConnected, MappingNetwork, is_exporting
+from .layers import FullyConnected, MappingNetwork
+from .ops import is_exporting
 
 
 class EqualizedConv1d(nn.Module):

@@ -8,6 +8,7 @@ formula in PyTorch. Both implementations are twice differentiable.
 import functools
 import logging
 import math
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -16,9 +17,18 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 
+from .convolution import conv2d
+
 # Default gains keep the variance of a unit-variance input (He et al. 2015).
 ACT_GAINS = {'linear': 1.0, 'lrelu': math.sqrt(2)}
 LRELU_SLOPE = 0.2
+# Elements that one CPU core keeps in its cache: 512 KiB in float32.
+_PIECE = 2**17
+
+# PyTorch before 2.7 has no is_exporting.
+is_exporting = getattr(
+    torch.compiler, 'is_exporting', torch.compiler.is_compiling
+)
 
 
 @functools.cache
@@ -86,14 +96,31 @@ def bias_act(
         # The kernel keeps no result of the linear activation, so that its
         # gradient would ignore the clamp.
         return kernels.bias_act(x, bias, **options).clamp(-clamp, clamp)
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    if wide is x and not inplace:
-        wide = x.clone(memory_format=torch.preserve_format)
+    if not inplace:
+        x = x.clone(memory_format=torch.preserve_format)
     if torch.is_grad_enabled():
-        y = _BiasAct.apply(wide, bias, act, gain, clamp)
-    else:
-        y = _bias_act_(wide, bias, act=act, gain=gain, clamp=clamp)
-    return y.to(x.dtype)
+        return _BiasAct.apply(x, bias, act, gain, clamp)
+    for piece in _pieces(x):
+        _bias_act_(*piece, bias, act, gain, clamp)
+    return x
+
+
+def _pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cut tensors [N, C, ...] into views [..., C] that fit a CPU's caches.
+
+    One operation after another on such a piece goes through memory once.
+    """
+    rows = [x.movedim(1, -1) for x in tensors]
+    x = rows[0]
+    if (
+        x.device.type != 'cpu'
+        or is_exporting()
+        or not all(x.is_contiguous() for x in rows)
+    ):
+        yield tuple(rows)
+        return
+    size = max(1, _PIECE * torch.get_num_threads() // x.shape[-1])
+    yield from zip(*[x.flatten(0, -2).split(size) for x in rows])
 
 
 def _bias_act_(
@@ -103,16 +130,19 @@ def _bias_act_(
     gain: float,
     clamp: float | None,
 ) -> Tensor:
-    """Compute :func:`bias_act` in place, overwriting ``x``."""
+    """Overwrite ``x`` [..., C]; return the result before it is rounded."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
     if bias is not None:
-        x.add_(bias.to(x.dtype).reshape(-1, *[1] * (x.ndim - 2)))
+        wide.add_(bias.to(wide.dtype))
     if act == 'lrelu':
-        F.leaky_relu_(x, LRELU_SLOPE)
+        F.leaky_relu_(wide, LRELU_SLOPE)
     if gain != 1:
-        x.mul_(gain)
+        wide.mul_(gain)
     if clamp is not None:
-        x.clamp_(-clamp, clamp)
-    return x
+        wide.clamp_(-clamp, clamp)
+    if wide is not x:
+        x.copy_(wide)
+    return wide
 
 
 class _BiasAct(torch.autograd.Function):
@@ -127,17 +157,18 @@ class _BiasAct(torch.autograd.Function):
         gain: float,
         clamp: float | None,
     ) -> Tensor:
-        y = _bias_act_(x, bias, act=act, gain=gain, clamp=clamp)
-        ctx.mark_dirty(x)
         # On a CPU, checking the range is cheaper than a mask of all ones.
-        if clamp is not None and y.device.type == 'cpu' and y.numel() > 0:
-            # Compare tensors: clamp_ rounds its bounds to their precision.
-            values = y.detach()
-            if values.amax() < clamp and values.amin() > -clamp:
-                clamp = None
-        ctx.options = act, gain, clamp
-        ctx.save_for_backward(y)
-        return y
+        clamps = clamp is not None and x.device.type != 'cpu'
+        for piece in _pieces(x.detach()):
+            y = _bias_act_(*piece, bias, act, gain, clamp)
+            if clamp is not None and not clamps and y.numel() > 0:
+                # Compare tensors: clamp_ rounds its bounds to their precision.
+                low, high = y.aminmax()
+                clamps = not (low > -clamp and high < clamp)
+        ctx.mark_dirty(x)
+        ctx.options = act, gain, clamp if clamps else None
+        ctx.save_for_backward(x)
+        return x
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -145,7 +176,10 @@ class _BiasAct(torch.autograd.Function):
         grad = _BiasActGradient.apply(grad, y, *ctx.options)
         bias_grad = None
         if ctx.needs_input_grad[1]:
-            bias_grad = grad.sum([i for i in range(grad.ndim) if i != 1])
+            dims = [i for i in range(grad.ndim) if i != 1]
+            bias_grad = grad.sum(
+                dims, dtype=torch.promote_types(grad.dtype, torch.float32)
+            )
         return grad, bias_grad, None, None, None
 
 
@@ -163,15 +197,20 @@ class _BiasActGradient(torch.autograd.Function):
     ) -> Tensor:
         ctx.options = act, gain, clamp
         ctx.save_for_backward(y)
-        if act == 'lrelu':
-            grad = torch.ops.aten.leaky_relu_backward(
-                grad, y, LRELU_SLOPE, True
-            )
-        if gain != 1:
-            grad = grad * gain
-        if clamp is not None:
-            grad = torch.ops.aten.hardtanh_backward(grad, y, -clamp, clamp)
-        return grad
+        result = torch.empty_like(y)
+        for out, grad_piece, y_piece in _pieces(result, grad, y):
+            wide = torch.promote_types(grad.dtype, torch.float32)
+            x, y_wide = grad_piece.to(wide), y_piece.to(wide)
+            if act == 'lrelu':
+                x = torch.ops.aten.leaky_relu_backward(
+                    x, y_wide, LRELU_SLOPE, True
+                )
+            if gain != 1:
+                x = x * gain
+            if clamp is not None:
+                x = torch.ops.aten.hardtanh_backward(x, y_wide, -clamp, clamp)
+            out.copy_(x)
+        return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -224,10 +263,10 @@ def upfirdn2d(
     left, right, top, bottom = padding
     if up == 1:
         weight = taps.flip([0, 1]).expand(channels, 1, *taps.shape)
-        pad = (top, left)
-        if left != right or top != bottom or min(padding) < 0:
-            x, pad = F.pad(x, padding), (0, 0)
-        return F.conv2d(x, weight, stride=down, padding=pad, groups=channels)
+        pad = left
+        if len(set(padding)) > 1 or pad < 0:
+            x, pad = F.pad(x, padding), 0
+        return conv2d(x, weight, stride=down, padding=pad, groups=channels)
 
     # A depthwise transposed convolution is zero-stuffing and the full
     # convolution in one; what remains of the padding is a crop (or a pad).
@@ -239,11 +278,8 @@ def upfirdn2d(
         top - (k_h - 1),
         bottom - (k_h - 1) + (up - 1),
     )
-    if margins[0] == margins[1] == margins[2] == margins[3] <= 0:
-        x = F.conv_transpose2d(
-            x, weight, stride=up, padding=-margins[0], groups=channels
-        )
-    else:
-        x = F.conv_transpose2d(x, weight, stride=up, groups=channels)
-        x = F.pad(x, margins)
+    crop = max(0, -max(margins))
+    x = conv2d(x, weight, up, crop, channels, transposed=True)
+    if any(margin != -crop for margin in margins):
+        x = F.pad(x, [margin + crop for margin in margins])
     return x[:, :, ::down, ::down] if down > 1 else x

@@ -1,10 +1,5 @@
 """Settings that both networks of a model share."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from torch import nn
-
 from ..registry import MODELS, arguments_of
 
 # Arguments of the networks -> the arguments of the model that set them.
@@ -41,23 +36,3 @@ def network_config(model: dict, name: str) -> dict:
         if argument in known and model.get(shared) is not None:
             config.setdefault(argument, model[shared])
     return config
-
-
-@contextmanager
-def full_precision(network: nn.Module) -> Iterator[None]:
-    """Let the blocks of a network compute in float32 on CPUs, for penalties.
-
-    With AMX, oneDNN's convolutions in bfloat16 give wrong second derivatives
-    for some numbers of frames, such as 12 (seen with PyTorch 2.11).
-    """
-    on_cpu = next(network.parameters()).device.type == 'cpu'
-    modules = network.modules() if on_cpu else ()
-    blocks = [x for x in modules if hasattr(x, 'half_dtype')]
-    before = [block.half_dtype for block in blocks]
-    for block in blocks:
-        block.half_dtype = None
-    try:
-        yield
-    finally:
-        for block, half_dtype in zip(blocks, before):
-            block.half_dtype = half_dtype

