@@ -100,8 +100,8 @@ def bias_act(
         x = x.clone(memory_format=torch.preserve_format)
     if torch.is_grad_enabled():
         return _BiasAct.apply(x, bias, act, gain, clamp)
-    for piece in _pieces(x):
-        _bias_act_(*piece, bias, act, gain, clamp)
+    for (piece,) in _pieces(x):
+        _bias_act_(piece, bias, act, gain, clamp)
     return x
 
 
@@ -159,8 +159,8 @@ class _BiasAct(torch.autograd.Function):
     ) -> Tensor:
         # On a CPU, checking the range is cheaper than a mask of all ones.
         clamps = clamp is not None and x.device.type != 'cpu'
-        for piece in _pieces(x.detach()):
-            y = _bias_act_(*piece, bias, act, gain, clamp)
+        for (piece,) in _pieces(x.detach()):
+            y = _bias_act_(piece, bias, act, gain, clamp)
             if clamp is not None and not clamps and y.numel() > 0:
                 # Compare tensors: clamp_ rounds its bounds to their precision.
                 low, high = y.aminmax()
