@@ -217,8 +217,9 @@ class Sampler:
         Args:
             latents (Latents): Latents of N videos.
             t (Tensor): See :meth:`motion_codes`.
-            chunk (int): Frames rendered at a time, of all videos together;
-                fewer if they would take more than 4 GiB. Defaults to 16.
+            chunk (int): Frames of a pass, of one video on a CPU and of all
+                together elsewhere; fewer if they would take more than 4 GiB.
+                Defaults to 16.
 
         Yields:
             Tensor: The next frames, float32 [N, <= T, 3, H, W], about
@@ -230,8 +231,11 @@ class Sampler:
         network = self.generator
         ws = latents.ws.to(self.device)
         chunk = min(chunk, self.frames_at_once())
-        together = min(chunk, self.videos_at_once)
-        for times in t.split(max(1, chunk // len(ws)), -1):
+        together = min(chunk, self.videos_at_once, len(ws))
+        # What is yielded at once takes at most an eighth of a pass.
+        frame = 3 * network.resolution**2
+        most = _MOST_ELEMENTS // 8 // (frame * len(ws))
+        for times in t.split(max(1, min(chunk // together, most)), -1):
             motion_v = self.motion_codes(latents, times)
             videos = []
             for i in range(0, len(ws), together):

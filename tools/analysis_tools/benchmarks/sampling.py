@@ -33,7 +33,7 @@ def measure_sampling(options: Options) -> tuple[list[Row], dict]:
     """Time the rendering of ``batch`` videos of ``num_frames``, by chunks.
 
     Args:
-        options: What to measure; at most ``repeats`` chunks are timed.
+        options: What to measure; ``repeats`` chunks are timed.
 
     Returns:
         Rows, and the largest and the mean difference between our frames and
@@ -48,7 +48,8 @@ def measure_sampling(options: Options) -> tuple[list[Row], dict]:
 
     def render(gan: StyleGANV) -> Iterator[Tensor]:
         t = torch.arange(options.num_frames, dtype=torch.float64)
-        return gan.sampler().render(latents, t, options.chunk)
+        while True:
+            yield from gan.sampler().render(latents, t, options.chunk)
 
     rows = {way: Row(name, way, [], options.chunk) for way in models}
     frames: dict[str, list[Tensor]] = {way: [] for way in models}
@@ -59,15 +60,14 @@ def measure_sampling(options: Options) -> tuple[list[Row], dict]:
         size = frames_of(chunk)
         rows[way].flops = rows[way].flops * options.chunk // size
     chunks = {way: render(gan) for way, gan in models.items()}
-    total = -(-options.batch * options.num_frames // options.chunk)
-    turns = range(1, min(total, options.repeats) + 1)
+    turns = range(1, options.repeats + 1)
     for turn in tqdm(turns, name, disable=None):
         for way, videos in chunks.items():
             chunk = take_turn(rows[way], turn, options, next, videos)
             # As if all chunks were full.
             rows[way].seconds[-1] *= options.chunk / frames_of(chunk)
             frames[way].append(chunk.cpu())
-    # The baseline renders video by video, ours moment by moment.
+    # The baseline renders video by video, ours part by part of all videos.
     theirs = torch.cat(frames[PUBLISHED], 1)[0].split(options.num_frames)
     mine = torch.cat(frames[OURS], 1)
     differences = torch.cat(
