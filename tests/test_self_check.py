@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fake_device import FakeDevice, needs_fake_device
 
 from stylegan_v_mm.evaluation.detectors.check_values import CheckValue
 from stylegan_v_mm.evaluation.detectors.files import detector_path
@@ -213,6 +214,18 @@ def test_gpu_checks_notice_a_wrong_op(monkeypatch):
     assert found['biased float32'] == 'fail'
     assert found['biased float16'] == 'fail'
     assert found['upsampled float16'] == 'ok'
+
+
+@needs_fake_device
+def test_the_networks_of_the_gpu_checks_are_on_the_device():
+    with FakeDevice():
+        compared = networks.Networks('gpu', torch.float32, num_fp16_res=2)
+        for value in (
+            compared.videos(),
+            compared.generator_loss(),
+            compared.r1(),
+        ):
+            assert value.device.type == 'gpu'
 
 
 @pytest.mark.gpu

@@ -3,6 +3,8 @@
 The GPU computes nothing (see ``fake_device``); loop and hooks are real.
 """
 
+from unittest import mock
+
 import pytest
 from fake_device import FakeDevice, needs_fake_device
 from mmengine.hooks import Hook
@@ -56,7 +58,9 @@ def places(config, tmp_path, **options):
         cache.cache_clear()
     runner = VideoGANRunner.from_cfg(run)
     with FakeDevice() as device:
-        runner.model.to('gpu')
+        with mock.patch('stylegan_v_mm.engine.runner.get_device') as found:
+            found.return_value = 'gpu'
+            runner.model = runner.wrap_model(None, runner.model)
         watch = Watch(device)
         runner.register_hook(watch)
         with pytest.raises(Enough):
