@@ -3,9 +3,11 @@
 import inspect
 import sys
 import textwrap
+from contextlib import suppress
 
 import numpy as np
 import pytest
+from fake_device import FakeDevice, needs_fake_device
 from golden import TINY, golden_file
 from real_process import run_tool
 
@@ -68,6 +70,19 @@ def test_tiny_references_pass():
     assert arrays == losses | finals | {'r1_penalty[0]', 'r1_penalty[2]'}
     arrays = {array for file, array in found if file == AUGMENT.name}
     assert arrays == {'bgc/0.3', 'bgc/0.8'}
+
+
+@needs_fake_device
+@pytest.mark.parametrize('path', [FORWARD, TRAIN, AUGMENT])
+def test_references_are_compared_on_the_device(path):
+    on_the_cpu = [name for name, _, _ in compare_file(path)]
+    found = []
+    # Without values, the change of the weights, in the end, has the norm 0.
+    with FakeDevice() as device, suppress(ZeroDivisionError):
+        found.extend(name for name, _, _ in compare_file(path, 'gpu'))
+    assert device.reads
+    assert len(found) >= len(on_the_cpu) - 3
+    assert found == on_the_cpu[: len(found)]
 
 
 @pytest.mark.slow

@@ -15,14 +15,12 @@ num_workers = 0  # decoding takes less time than sharing the cores would
 fps = 20
 preview_interval = checkpoint_interval = 834  # 20 kimg
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=-1))  # for curves by kimg
-# Small networks in bfloat16 suit CPUs. A weaker penalty lets the discriminator
-# win. In a day of training, augmentation and average must react fast.
+# Small networks suit CPUs. A weaker penalty lets the discriminator win. In a
+# day of training, augmentation and average must react fast.
 model = dict(
     generator=dict(z_dim=128, w_dim=128, motion_z_dim=128, motion_v_dim=128,
-                   time_enc_dim=64, channel_base=2048, channel_max=128,
-                   half_dtype='bfloat16'),
-    discriminator=dict(channel_base=2048, channel_max=128,
-                       half_dtype='bfloat16'),
+                   time_enc_dim=64, channel_base=2048, channel_max=128),
+    discriminator=dict(channel_base=2048, channel_max=128),
     augment=dict(ada_kimg=50), r1_gamma=20, ema_kimg=5)  # fmt: skip
 real_data = dict(disjoint=True)  # 2069 clips, not one of each of 176 videos
 num_test_videos = 512

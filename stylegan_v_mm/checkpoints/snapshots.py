@@ -192,6 +192,7 @@ def widths(network: Network, *keys: str) -> dict:
         channel_max=network.number(*keys, 'channel_max', default=512),
         conv_clamp=clamp,
         num_fp16_res=network.number(*keys, 'num_fp16_res', default=0),
+        half_dtype='float16',  # as published: float32 on CPUs
     )
 
 

@@ -229,7 +229,7 @@ class StyleGANVDiscriminator(nn.Module):
             half precision. Defaults to 0.
         half_dtype (str): 'float16' (float32 on CPUs), 'bfloat16', or 'auto':
             float16, but bfloat16 on CPUs that have instructions for it.
-            Defaults to 'float16'.
+            Defaults to 'auto'.
         concat_res (int, optional): Resolution at which the frames are
             concatenated, a power of two from 8 to resolution / 2. Defaults to
             None, which is 16, or 8 at a resolution of 16.
@@ -270,7 +270,7 @@ class StyleGANVDiscriminator(nn.Module):
         channel_max: int = 512,
         conv_clamp: float | None = 256,
         num_fp16_res: int = 0,
-        half_dtype: str = 'float16',
+        half_dtype: str = 'auto',
         concat_res: int | None = None,
         num_frames_div_factor: int = 2,
         mapping_layers: int = 2,

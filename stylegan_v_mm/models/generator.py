@@ -369,7 +369,7 @@ class StyleGANVGenerator(nn.Module):
             half precision. Defaults to 0.
         half_dtype (str): 'float16' (float32 on CPUs), 'bfloat16', or 'auto':
             float16, but bfloat16 on CPUs that have instructions for it.
-            Defaults to 'float16'.
+            Defaults to 'auto'.
         cond_type (str): Where motion codes enter: beside the learned constant
             ('concat_const'), or at every layer's style, beside it
             ('concat_w') or added to it ('sum_w'). Defaults to 'concat_const'.
@@ -413,7 +413,7 @@ class StyleGANVGenerator(nn.Module):
         channel_max: int = 512,
         conv_clamp: float | None = 256,
         num_fp16_res: int = 0,
-        half_dtype: str = 'float16',
+        half_dtype: str = 'auto',
         cond_type: str = 'concat_const',
         motion_v_dim: int = 512,
         motion_z_dim: int = 512,

@@ -32,11 +32,13 @@ UPDATE_TOL = 5e-3  # final minus initial weights, relative L2 of a network
 Comparison = tuple[str, float, float]
 
 
-def compare_file(path: Path) -> Iterator[Comparison]:
+def compare_file(path: Path, device: str = 'cpu') -> Iterator[Comparison]:
     """Compare our networks with a reference file.
 
     Args:
         path (Path): Holds a forward, a training or an augmentation reference.
+        device (str): Where to compute. A GPU must not round to TF32. Defaults
+            to 'cpu'.
 
     Yields:
         tuple: Name of an array, largest error, tolerance. An error above the
@@ -45,7 +47,7 @@ def compare_file(path: Path) -> Iterator[Comparison]:
     Raises:
         InputError: The file cannot be read or is of another kind.
     """
-    reference = Reference(path)
+    reference = Reference(path, device)
     if 'loss_G' in reference:
         yield from compare_training(reference)
     elif 'frames' in reference and 'ws' in reference:
@@ -63,12 +65,13 @@ class Reference:
 
     Args:
         path (Path): An .npz file.
+        device (str): Where its arrays are needed.
 
     Raises:
         InputError: It cannot be read or holds no ``config``.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, device: str):
         try:
             with np.load(path, allow_pickle=False) as file:
                 self.arrays = {key: file[key] for key in file.files}
@@ -78,11 +81,16 @@ class Reference:
                 f'{path} is not a readable reference file: {error}'
             ) from error
         self.path = path
+        self.device = device
 
     def __contains__(self, name: str) -> bool:
         return name in self.arrays
 
     def __getitem__(self, name: str) -> Tensor:
+        return self.on_cpu(name).to(self.device)
+
+    def on_cpu(self, name: str) -> Tensor:
+        """Return an array as a tensor on the CPU."""
         if name not in self.arrays:
             raise InputError(f'{self.path} holds no array {name!r}')
         return torch.from_numpy(self.arrays[name])
@@ -174,7 +182,7 @@ def build(config: dict) -> StyleGANV:
 
 def compare_forward(reference: Reference) -> Iterator[Comparison]:
     """Compare outputs and gradients on fixed inputs."""
-    gan = build(reference.config)
+    gan = build(reference.config).to(reference.device)
     generator, discriminator = gan.generator.eval(), gan.discriminator.eval()
     z, c, t = reference['z'], reference['c'], reference['t']
     motion_z = reference['motion_z']
@@ -239,7 +247,7 @@ def compare_training(reference: Reference) -> Iterator[Comparison]:
     from mmengine.optim import OptimWrapper, OptimWrapperDict
 
     config = reference.config
-    gan = build(config)
+    gan = build(config).to(reference.device)
     networks = {
         'G': gan.generator,
         'D': gan.discriminator,
@@ -265,15 +273,16 @@ def compare_training(reference: Reference) -> Iterator[Comparison]:
     )
     phases = [0, 2]  # the generator's fakes and the discriminator's
     r1_steps = range(0, config['iters'], config['d_reg_interval'])
-    penalties = dict(zip(r1_steps, reference['r1_penalty'].tolist()))
+    penalties = dict(zip(r1_steps, reference.on_cpu('r1_penalty').tolist()))
     for i in range(config['iters']):
         batch = dict(
-            video=reference['real'][i],
-            t=reference['real_t'][i],
-            c=reference['real_c'][i],
+            video=reference.on_cpu('real')[i],
+            t=reference.on_cpu('real_t')[i],
+            c=reference.on_cpu('real_c')[i],
         )
         for name in ('gen_z', 'gen_t', 'gen_c', 'motion_z'):
-            batch[name] = reference[name][i, phases].transpose(0, 1)
+            values = reference.on_cpu(name)[i, phases]
+            batch[name] = values.transpose(0, 1)
         logs = gan.train_step(batch, optimizers)
         for name in ('loss_G', 'loss_D'):
             error = abs(float(logs[name.lower()] - reference[name][i]))
@@ -304,6 +313,7 @@ def compare_augment(reference: Reference) -> Iterator[Comparison]:
                 'another one'
             )
         augment = VideoAugment(pipeline, p=config['p'])
+        augment.to(reference.device)
         for percentile in config['percentiles']:
             name = f'{pipeline}/{percentile}'
             ours = augment(videos, percentile).flatten(1, 2)

@@ -92,14 +92,12 @@ model = dict(
     discriminator=dict(
         channel_base=2048,
         channel_max=128,
-        half_dtype='bfloat16',
         type='StyleGANVDiscriminator',
     ),
     ema_kimg=5,
     generator=dict(
         channel_base=2048,
         channel_max=128,
-        half_dtype='bfloat16',
         motion_v_dim=128,
         motion_z_dim=128,
         time_enc_dim=64,

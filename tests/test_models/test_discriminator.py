@@ -504,7 +504,7 @@ def test_half_types_are_near_to_float32(monkeypatch, dtype, limit):
 
 def test_float16_is_for_gpus():
     discriminator = make()
-    half = make(num_fp16_res=4)
+    half = make(num_fp16_res=4, half_dtype='float16')
     half.load_state_dict(discriminator.state_dict())
     args = inputs(discriminator)
     assert torch.equal(half(*args), discriminator(*args))

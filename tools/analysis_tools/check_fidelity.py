@@ -11,6 +11,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import torch
+
 from stylegan_v_mm.cli import run_tool
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.self_check.fidelity import compare_file
@@ -20,10 +22,15 @@ def main() -> int:
     """Compare all files, print the verdicts and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('files', nargs='+', type=Path, metavar='FILE.npz')
+    parser.add_argument(
+        '--device', choices=['cpu', 'cuda'], default='cpu', help='default: cpu'
+    )
+    args = parser.parse_args()
+    torch.backends.cudnn.allow_tf32 = False
     status = 0
-    for path in parser.parse_args().files:
+    for path in args.files:
         try:
-            for name, error, tolerance in compare_file(path):
+            for name, error, tolerance in compare_file(path, args.device):
                 # Not `>`: an error that is not a number is a failure too.
                 passed = error <= tolerance
                 print(
