@@ -96,6 +96,11 @@ class FakeDevice(TorchDispatchMode):
         is_fake = any(isinstance(x, FakeTensor) for x in inputs)
         if not is_fake and not any(map(_is_device, inputs)):
             return func(*args, **kwargs)
+        if func in _CONVOLUTIONS and any(map(_is_on_cpu, inputs)):
+            # FakeTensorMode looks at the device of the images alone.
+            raise RuntimeError(
+                f'{func} found tensors on two different devices'
+            )
         source, target = _devices(func, args, kwargs)
         if (source, target) == ('cpu', 'gpu'):
             self.copies.append(_caller())
@@ -145,6 +150,16 @@ def _swap_tensors(a, b):
 
 def _is_device(value):
     return isinstance(value, torch.device) and value.type == 'gpu'
+
+
+_CONVOLUTIONS = (
+    torch.ops.aten.convolution.default,
+    torch.ops.aten.convolution_backward.default,
+)
+
+
+def _is_on_cpu(value):
+    return isinstance(value, torch.Tensor) and value.device.type == 'cpu'
 
 
 def _devices(func, args, kwargs):

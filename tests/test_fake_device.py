@@ -15,6 +15,8 @@ def test_tensors_of_two_devices_do_not_meet():
             ours + torch.ones(3)
         with pytest.raises(RuntimeError, match='device'):
             nn.Linear(3, 4)(ours)
+        with pytest.raises(RuntimeError, match='two different devices'):
+            nn.Conv1d(1, 4, 3)(ours[:, None])
         assert nn.Linear(3, 4).to('gpu')(ours).shape == (2, 4)
         # Those of the CPU are real all the while.
         assert (torch.arange(3) + 1).tolist() == [1, 2, 3]

@@ -62,7 +62,7 @@ def test_frames_of_a_pass_by_hand(resolution, channels, frames):
         assert 128 * channels * 512**2 == 2**31
 
 
-def make_sampler(resolution):
+def make_sampler(resolution, c_dim=0):
     """A network on the device, whose weights are never drawn."""
     with torch.device('gpu'):
         generator = MODELS.build(
@@ -70,6 +70,7 @@ def make_sampler(resolution):
                 type='StyleGANVGenerator',
                 resolution=resolution,
                 channel_base=channel_base(resolution),
+                c_dim=c_dim,
             )
         )
     return Sampler(generator.eval().requires_grad_(False))
@@ -192,7 +193,7 @@ def random_lpips():
 
 @needs_fake_device
 def test_inversion_stays_within_its_memory(device):
-    sampler = make_sampler(512)
+    sampler = make_sampler(512, c_dim=3)
     lpips = random_lpips()
     told = []
 
@@ -201,6 +202,7 @@ def test_inversion_stays_within_its_memory(device):
             sampler,
             torch.zeros(9, 3, 512, 512, dtype=torch.uint8),
             torch.arange(9),
+            c=torch.eye(3)[1],
             num_steps=1,
             num_candidates=1,
             num_starts=1,
