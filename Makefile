@@ -49,9 +49,9 @@ format: .venv/.lint  ## Fix style and format
 docs: .venv/.docs  ## Build the documentation into build/site
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
-gpu-check: .venv/.full  ## Check the install and the compiled ops on a GPU
+gpu-check: .venv/.full  ## Check and measure everything on a GPU (minutes)
 	.venv/bin/python tools/analysis_tools/check_install.py
-	.venv/bin/python -m pytest -m gpu
+	STYLEGAN_V_FIGURES=gpu_figures.json .venv/bin/python -m pytest -v -m gpu
 
 clean:  ## Remove the files that builds and tests leave behind
 	rm -rf build dist *.egg-info .coverage* .mypy_cache .nox .pytest_cache \

@@ -125,6 +125,17 @@ def test_sampling_stays_within_its_memory(device):
 
 
 @needs_fake_device
+def test_labels_of_the_cpu_go_to_the_device(device):
+    sampler = make_sampler(256, c_dim=3)
+    labels = torch.eye(3, dtype=torch.float64)[:2]
+    latents = sampler.latents([0, 1], labels)
+    assert latents.ws.device.type == 'gpu'
+    latents.c = labels  # as of a file
+    (videos,) = sampler.render(latents, torch.arange(2))
+    assert videos.device.type == 'gpu'
+
+
+@needs_fake_device
 @pytest.mark.parametrize('what', ['content', 'motion'])
 def test_walks_stay_within_their_memory(device, what):
     sampler = make_sampler(1024)
