@@ -22,18 +22,20 @@ from .batch import Batch, take_tensors
 from .convolution import image_gradients_only
 from .counting import Counting
 from .fakes import Fakes, count_codes, make_batch, make_fakes
-from .gradients import DTYPES, GradientBuckets
+from .gradients import DTYPES
+from .graphs import LossGraphs
 from .losses import GAN_LOSSES, complete_gradients, sum_of_means
 from .noise import own_rows
 from .sampler import Sampler
 from .shared import network_config
+from .steps import Stepping
 
 # With pinned memory, batches are sent while the GPU works.
 _SEND = dict(type='BaseDataPreprocessor', non_blocking=True)
 
 
 @MODELS.register_module()
-class StyleGANV(Counting, BaseModel):
+class StyleGANV(Counting, Stepping, BaseModel):
     """The GAN: generator, its moving average, and discriminator.
 
     An iteration is a generator step, a discriminator step and, every
@@ -93,6 +95,9 @@ class StyleGANV(Counting, BaseModel):
             that the discriminator sees. Defaults to None, no augmentation.
         gradient_dtype (str): What processes send each other gradients in,
             'float32' or 'bfloat16', half the bytes. Defaults to 'float32'.
+        cuda_graph (bool): Whether losses are computed as CUDA graphs, on one
+            GPU; see :class:`LossGraphs`. It has not run on a GPU yet.
+            Defaults to False.
         data_preprocessor (dict, optional): mmengine's, to move data.
 
     Raises:
@@ -122,6 +127,7 @@ class StyleGANV(Counting, BaseModel):
         reuse_fakes: bool = False,
         augment: dict | None = None,
         gradient_dtype: str = 'float32',
+        cuda_graph: bool = False,
         data_preprocessor: dict | None = None,
     ):
         super().__init__(data_preprocessor or _SEND)
@@ -170,6 +176,11 @@ class StyleGANV(Counting, BaseModel):
             )
         check_choice('model', GAN_LOSSES, gan_loss=gan_loss)
         check_choice('model', DTYPES, gradient_dtype=gradient_dtype)
+        if cuda_graph and accumulative_counts > 1:
+            raise InputError(
+                'model.cuda_graph=True needs accumulative_counts=1: a graph '
+                'writes gradients, it does not add them up'
+            )
         self.augment = None if augment is None else MODELS.build(augment)
         # Not mmengine's ExponentialMovingAverage, which copies the weights at
         # its first update and has no ramp-up.
@@ -186,6 +197,7 @@ class StyleGANV(Counting, BaseModel):
         self.accumulative_counts = accumulative_counts
         self.reuse_fakes = reuse_fakes
         self.gradient_dtype = DTYPES[gradient_dtype]
+        self.graphs = LossGraphs() if cuda_graph else None
         self.max_num_frames = max_num_frames or 1024
         #: Clips of the generator's step, with ``reuse_fakes``.
         self.kept_fakes: list[Fakes] = []
@@ -260,49 +272,6 @@ class StyleGANV(Counting, BaseModel):
         self.frames_seen += num_clips * num_frames
         logs['kimg'] = self.frames_seen / 1000
         return logs
-
-    def step(
-        self,
-        name: str,
-        loss: Callable[[Batch, Callable], dict],
-        parts: list[Batch],
-        optim_wrapper: OptimWrapperDict,
-    ) -> dict[str, Tensor]:
-        """Take an optimizer step on the mean of a loss over the batch.
-
-        Args:
-            name (str): Network to step, 'generator' or 'discriminator'.
-            loss (callable): Takes a part of the batch and a function that
-                adds up the gradients of losses (``last=False``: another one
-                of this part follows); returns what to log.
-            parts (list): The parts of the batch, see :meth:`Batch.split`.
-            optim_wrapper (OptimWrapperDict): See :meth:`train_step`.
-
-        Returns:
-            dict: What to log, averaged over the parts; ``bad_gradients``
-            counts the weights whose gradient is not finite.
-        """
-        optimizer, network = optim_wrapper[name], getattr(self, name)
-        buckets = GradientBuckets(network, self.gradient_dtype)
-
-        def backward(loss: Tensor, last: bool = True) -> None:
-            with buckets.sending(last and part is parts[-1]):
-                optimizer.backward(loss / len(parts))
-
-        logs = []
-        for part in parts:
-            logs.append(loss(part, backward))
-        grads = [p.grad for p in network.parameters() if p.grad is not None]
-        largest = torch.stack(torch._foreach_norm(grads, torch.inf))
-        buckets.finish()
-        for grad in grads:
-            torch.nan_to_num(grad, nan=0, posinf=1e5, neginf=-1e5, out=grad)
-        optimizer.step()
-        optimizer.zero_grad()
-        return {
-            key: torch.stack([log[key] for log in logs]).mean()
-            for key in logs[0]
-        } | {'bad_gradients': (~largest.isfinite()).float().sum()}
 
     def generator_loss(self, batch: Batch, backward: Callable) -> dict:
         """Compute ``softplus(-D(G(z)))``, or another :data:`GAN_LOSSES`."""
