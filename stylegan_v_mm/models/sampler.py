@@ -159,7 +159,7 @@ class Sampler:
             c,
             t.to(self.device),
             torch.stack(rows).to(self.device),
-            first.to(self.device),
+            first,
         )
         return motion_v.float().unflatten(0, t.shape)
 

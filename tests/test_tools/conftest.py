@@ -14,6 +14,7 @@ CONFIG = f"""
 _base_ = ['{ROOT}/configs/stylegan_v/demo_moving_shapes.py']
 data_root = '{{data_root}}'
 resolution = 16
+num_fp16_res = 0  # the same numbers on all CPUs
 batch_size = 4
 max_iters = 4
 num_workers = 0
