@@ -313,7 +313,6 @@ def compare_augment(reference: Reference) -> Iterator[Comparison]:
                 'another one'
             )
         augment = VideoAugment(pipeline, p=config['p'])
-        augment.to(reference.device)
         for percentile in config['percentiles']:
             name = f'{pipeline}/{percentile}'
             ours = augment(videos, percentile).flatten(1, 2)
