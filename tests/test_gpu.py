@@ -76,7 +76,7 @@ def options(**changes):
         config = CONFIGS / 'ucf101.py'
     else:
         sizes = dict(resolution=16, batch=2, repeats=1)
-        config = CONFIGS / 'demo_moving_shapes.py'
+        config = CONFIGS / 'rc_track_64.py'
     settings = dict(num_frames=3, config=str(config), device=DEVICE)
     return Options(**{**settings, **sizes, 'dtype': 'float32', **changes})
 
