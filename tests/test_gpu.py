@@ -23,6 +23,7 @@ from real_process import ROOT
 
 from stylegan_v_mm.config import load_config
 from stylegan_v_mm.engine import VideoGANRunner
+from stylegan_v_mm.evaluation.detectors.base import full_precision
 from stylegan_v_mm.registry import MODELS
 from stylegan_v_mm.self_check import networks
 from stylegan_v_mm.self_check.fidelity import compare_file
@@ -48,10 +49,8 @@ pytestmark = pytest.mark.gpu
 @pytest.fixture(autouse=True)
 def exact():
     """Let no product round to TF32."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32 = before
+    with full_precision():
+        yield
 
 
 @pytest.fixture

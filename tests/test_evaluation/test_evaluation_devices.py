@@ -103,11 +103,17 @@ def test_torchscripts_are_called_on_the_device(monkeypatch, kind, dtype):
 
 
 @pytest.fixture(scope='module')
-def real_data(tmp_path_factory):
+def settings(tmp_path_factory):
+    """What all metrics are told: 16 frames of each of three real videos."""
     root = tmp_path_factory.mktemp('real')
     for i in range(3):
         write_clip(root / f'{i}.mp4', 16)
-    return dict(data_root=str(root))
+    return dict(
+        num_frames=16,
+        num_real=3,
+        resolution=32,
+        real_data=dict(data_root=str(root)),
+    )
 
 
 @pytest.fixture
@@ -118,19 +124,14 @@ def generated():
     ]
 
 
-def test_a_metrics_detector_is_on_the_device(
-    monkeypatch, real_data, generated
-):
+def test_a_metrics_detector_is_on_the_device(monkeypatch, settings, generated):
     monkeypatch.setattr(base, 'get_device', lambda: 'gpu')
     monkeypatch.setattr(base, '_detectors', {})
     with FakeDevice() as device:
         metric = METRICS.build(
             dict(
                 type='FrechetVideoDistance',
-                num_frames=16,
-                num_real=3,
-                resolution=32,
-                real_data=real_data,
+                **settings,
                 detector=dict(type='RandomI3D'),
             )
         )
@@ -143,15 +144,12 @@ def test_a_metrics_detector_is_on_the_device(
         assert device.reads[-1].startswith('evaluation/frechet')
 
 
-def test_sums_of_motion_meet_on_the_device(monkeypatch, real_data, generated):
+def test_sums_of_motion_meet_on_the_device(monkeypatch, settings, generated):
     monkeypatch.setattr(motion_report, 'get_device', lambda: 'gpu')
     metric = METRICS.build(
         dict(
             type='MotionReport',
-            num_frames=16,
-            num_real=3,
-            resolution=32,
-            real_data=real_data,
+            **settings,
         )
     )
     metric.process({}, generated)
@@ -162,7 +160,7 @@ def test_sums_of_motion_meet_on_the_device(monkeypatch, real_data, generated):
 
 
 def test_mmagics_metrics_get_frames_of_the_device(
-    monkeypatch, real_data, generated
+    monkeypatch, settings, generated
 ):
     seen = []
 
@@ -187,10 +185,7 @@ def test_mmagics_metrics_get_frames_of_the_device(
         dict(
             type='MMagicFrames',
             metric=dict(type='Watching'),
-            num_frames=16,
-            num_real=3,
-            resolution=32,
-            real_data=real_data,
+            **settings,
         )
     )
     with FakeDevice():
