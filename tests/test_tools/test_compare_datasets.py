@@ -149,6 +149,30 @@ def test_the_first_clips_in_order_count(data, tmp_path, run_script):
     assert more == pytest.approx(four, rel=1e-6)
 
 
+def test_disjoint_clips_are_those_of_short_videos(data, tmp_path, run_script):
+    """Long videos are compared as the clips that they consist of."""
+    out = tmp_path / 'results.jsonl'
+    long = {str(i): torch.cat([draw(i, 1), draw(i, 3)]) for i in range(5)}
+    parts = {
+        f'{name}{start}': video[start : start + 16]
+        for name, video in long.items()
+        for start in (0, 16)
+    }
+    write_zip(tmp_path / 'long.zip', long)
+    write_zip(tmp_path / 'parts.zip', parts)
+    other = data / 'real'
+    for name, option in (('long', ['--disjoint']), ('parts', [])):
+        for sides in ((f'{name}.zip', other), (other, f'{name}.zip')):
+            result = run_script(
+                TOOL, *(tmp_path / side for side in sides), *option,
+                '--resolution', SIZE, '--detector', 'random', '--out', out,
+            )  # fmt: skip
+            numbers = sorted(map(int, result.stdout.split()[-2:]))
+            assert numbers == [6, 10]
+    real, fake, *expected = values(result, out)
+    assert [real, fake] == pytest.approx(expected, rel=1e-4)
+
+
 class SmallInception(nn.Module):
     """Called as the published file is; features of mean colours."""
 

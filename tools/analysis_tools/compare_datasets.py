@@ -9,7 +9,9 @@ files, made by anybody. REAL is measured as the real videos of tools/test.py
 are: one clip of each video, at an offset that a fixed seed draws, of videos
 spread over the data set. FAKE is measured as the published code measures a
 folder of samples: the first videos in sorted order, each from frame 0. On
-either side, videos shorter than a metric's clip are left out.
+either side, videos shorter than a metric's clip are left out. With --disjoint,
+all consecutive clips of a video count on either side: few, long videos are
+too few clips otherwise.
 """
 
 import argparse
@@ -73,21 +75,25 @@ def build_metrics(args: argparse.Namespace) -> list[BaseMetric]:
         if config['type'] != 'InceptionScore':
             per_video = config.get('clips_per_video', 1)
             config['num_real'] = args.num_clips * per_video
-            config['real_data'] = dict(data_root=args.real)
+            config['real_data'] = dict(
+                data_root=args.real, disjoint=args.disjoint
+            )
         metrics.append(METRICS.build(config))
     return metrics
 
 
 def first_clips(
-    data_root: str, span: int, resolution: int, num_clips: int
+    data_root: str, span: int, resolution: int, num_clips: int, disjoint: bool
 ) -> Subset:
-    """Return clips of the first videos, from frame 0.
+    """Return the first clips of videos, in the order of the videos.
 
     Args:
         data_root: Of a ``VideoDataset``.
         span: Frames in a row, T.
         resolution: Height and width in pixels, R.
-        num_clips: The most videos.
+        num_clips: The most clips.
+        disjoint: Whether to use all consecutive clips of a video, not only
+            that from frame 0.
 
     Returns:
         Items are dicts with ``video``, uint8 [T, 3, R, R].
@@ -96,7 +102,9 @@ def first_clips(
         InputError: The videos cannot be read or are too short.
     """
     videos = VideoDataset(
-        data_root, **clip_settings(span, resolution, random_start=False)
+        data_root,
+        stretch=span if disjoint else None,
+        **clip_settings(span, resolution, random_start=False),
     )
     return Subset(videos, range(min(num_clips, len(videos))))
 
@@ -146,6 +154,11 @@ def main() -> None:
         f'fid, fd-vgg16, kid and is, take {FRAMES_PER_VIDEO} frames for each',
     )
     parser.add_argument(
+        '--disjoint',
+        action='store_true',
+        help='use all consecutive clips of a video instead of one',
+    )
+    parser.add_argument(
         '--detector',
         default='i3d',
         help='for fvd*, kvd16 and pr16: what tools/get_detectors.py got '
@@ -183,7 +196,9 @@ def main() -> None:
     for metric in build_metrics(args):
         by_span[metric.span].append(metric)
     fakes = {
-        span: first_clips(args.fake, span, args.resolution, args.num_clips)
+        span: first_clips(
+            args.fake, span, args.resolution, args.num_clips, args.disjoint
+        )
         for span in by_span
     }
     results = []

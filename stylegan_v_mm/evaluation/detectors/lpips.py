@@ -106,6 +106,20 @@ class LPIPS(nn.Module):
         ]
         return torch.stack(distances).sum(0)
 
+    def embed(self, x: Tensor) -> Tensor:
+        """Compute points [N, F], whose squared distances are LPIPS.
+
+        A point is made of the unit maps of an image of [N, 3, H, W], each
+        multiplied by the root of its head and of the share of a position.
+        """
+        return torch.cat(
+            [
+                (y * (head / y[0, 0].numel()).sqrt()[:, None, None]).flatten(1)
+                for head, y in zip(self.heads, self.unit_maps(x))
+            ],
+            dim=1,
+        )
+
 
 def load_lpips(network: str = 'vgg') -> LPIPS:
     """Load LPIPS from the user's cache.
