@@ -323,7 +323,7 @@ def add_rendering_options(
         '--chunk',
         type=positive_int,
         default=32,
-        help='frames rendered at a time',
+        help='frames of each video rendered at a time',
     )
     parser.add_argument('--device', help='cuda or cpu; found if not given')
     return time

@@ -217,9 +217,8 @@ class Sampler:
         Args:
             latents (Latents): Latents of N videos.
             t (Tensor): See :meth:`motion_codes`.
-            chunk (int): Frames of a pass, of one video on a CPU and of all
-                together elsewhere; fewer if they would take more than 4 GiB.
-                Defaults to 16.
+            chunk (int): Frames of each video in a pass; fewer if the pass
+                would take more than 4 GiB. Defaults to 16.
 
         Yields:
             Tensor: The next frames, float32 [N, <= T, 3, H, W], about
@@ -230,12 +229,12 @@ class Sampler:
         """
         network = self.generator
         ws = latents.ws.to(self.device)
-        chunk = min(chunk, self.frames_at_once())
-        together = min(chunk, self.videos_at_once, len(ws))
+        at_once = self.frames_at_once()
+        together = min(at_once, self.videos_at_once, len(ws))
         # What is yielded at once takes at most an eighth of a pass.
         frame = 3 * network.resolution**2
         most = _MOST_ELEMENTS // 8 // (frame * len(ws))
-        for times in t.split(max(1, min(chunk // together, most)), -1):
+        for times in t.split(max(1, min(chunk, at_once // together, most)), -1):
             motion_v = self.motion_codes(latents, times)
             videos = []
             for i in range(0, len(ws), together):
@@ -321,9 +320,6 @@ class Sampler:
             at_once = min(len(same_length), self.videos_at_once)
             for i in range(0, len(same_length), at_once):
                 some, times, labels = zip(*same_length[i : i + at_once])
-                chunks = self.stream(
-                    self.latents(some, torch.stack(labels)),
-                    torch.stack(times),
-                    chunk=16 * len(some),
-                )
+                latents = self.latents(some, torch.stack(labels))
+                chunks = self.stream(latents, torch.stack(times))
                 yield from torch.cat(list(chunks), 1)

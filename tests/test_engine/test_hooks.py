@@ -44,14 +44,18 @@ class Painter:
     def sampler(self):
         return self
 
-    def sample_video(self, seed, t, c, motion_seed):
-        self.calls += ((seed, tuple(c.tolist())),)
-        frames = torch.zeros(len(t), 3, 8, 8, dtype=torch.uint8)
-        frames[..., :4] = 40 * seed
-        motion = seed if motion_seed is None else motion_seed
-        frames[..., 4:] = 40 * motion
-        yield frames[:3]
-        yield frames[3:]
+    def latents(self, seeds, c, motion_seeds):
+        self.calls += tuple(zip(seeds, map(tuple, c.tolist())))
+        return torch.tensor([seeds, motion_seeds])
+
+    def stream(self, latents, t):
+        size = len(latents[0]), len(t), 3, 8, 8
+        frames = torch.zeros(size, dtype=torch.uint8)
+        content, motion = 40 * latents[:, :, None, None, None, None]
+        frames[..., :4] = content
+        frames[..., 4:] = motion
+        yield frames[:, :3]
+        yield frames[:, 3:]
 
 
 @pytest.fixture

@@ -319,8 +319,8 @@ def test_latents_of_a_file_go_to_the_device(device, work_dir, files):
         ('generate', '--interpolate content', {(6, 3, 32, 32)}),
         ('generate', '--interpolate motion --loop', {(6, 3, 32, 32)}),
         ('generate', '--mix-seed 8 --mix-layers 2-', {(6, 3, 32, 32)}),
-        # Nine videos, of which 32 frames are rendered at a time.
-        ('generate', '--decomposition', {(3, 3, 100, 100)}),
+        # A grid of nine videos.
+        ('generate', '--decomposition', {(6, 3, 100, 100)}),
         ('edit', '--component 1', {(6, 3, 32, 32)}),
         ('edit', '--component 1 --method pca --layers 3-4', {(6, 3, 32, 32)}),
         ('edit', '--edited FILE', {(6, 3, 32, 32)}),

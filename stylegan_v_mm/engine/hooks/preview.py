@@ -1,5 +1,6 @@
 """Preview videos while training."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,18 +83,16 @@ class VideoPreviewHook(Hook):
             c_dim = runner.model.c_dim
             labels = np.eye(max(c_dim, 1), c_dim, dtype=np.float32)
         t = torch.arange(self.num_frames)
+        seeds = range(self.num_videos)
+        c = torch.from_numpy(labels[np.arange(len(seeds)) % len(labels)])
         sampler = runner.model.sampler()
 
-        def grid(motion_seed: int | None) -> torch.Tensor:
-            videos = []
-            for seed in range(self.num_videos):
-                c = torch.from_numpy(labels[seed % len(labels)])
-                video = sampler.sample_video(seed, t, c, motion_seed)
-                videos.append(torch.cat(list(video)))
-            columns = int(self.num_videos**0.5)
-            return video_grid(torch.stack(videos), columns)
+        def grid(motion_seeds: Sequence[int]) -> torch.Tensor:
+            latents = sampler.latents(seeds, c, motion_seeds)
+            videos = torch.cat(list(sampler.stream(latents, t)), 1)
+            return video_grid(videos, int(self.num_videos**0.5))
 
-        left, right = grid(None), grid(0)
+        left, right = grid(seeds), grid([0] * len(seeds))
         gap = left.new_full(
             (*left.shape[:3], max(left.shape[3] // 16, 4)), 255
         )
