@@ -96,7 +96,7 @@ class FakeDevice(TorchDispatchMode):
         is_fake = any(isinstance(x, FakeTensor) for x in inputs)
         if not is_fake and not any(map(_is_device, inputs)):
             return func(*args, **kwargs)
-        if func in _CONVOLUTIONS and any(map(_is_on_cpu, inputs)):
+        if func in _CONVOLUTIONS and len(_places(inputs)) > 1:
             # FakeTensorMode looks at the device of the images alone.
             raise RuntimeError(
                 f'{func} found tensors on two different devices'
@@ -158,8 +158,8 @@ _CONVOLUTIONS = (
 )
 
 
-def _is_on_cpu(value):
-    return isinstance(value, torch.Tensor) and value.device.type == 'cpu'
+def _places(values):
+    return {x.device.type for x in values if isinstance(x, torch.Tensor)}
 
 
 def _devices(func, args, kwargs):

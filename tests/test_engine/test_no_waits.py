@@ -105,7 +105,12 @@ def test_an_iteration_neither_reads_nor_copies(config, tmp_path):
 
 @needs_fake_device
 def test_values_are_read_when_they_are_logged(config, tmp_path):
-    options = {'model.augment': None, 'model.accumulative_counts': 2}
+    # Single frames, for networks without motion.
+    options = {
+        'model.accumulative_counts': 2,
+        'model.augment': None,
+        'num_frames': 1,
+    }
     reads, copies = places(config, tmp_path, log_interval=2, **options)
     files = {place.partition(':')[0] for place in reads}
     assert files == {'engine/hooks/logs.py', 'engine/hooks/divergence.py'}

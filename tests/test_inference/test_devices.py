@@ -18,6 +18,7 @@ from stylegan_v_mm.evaluation.detectors.lpips import LPIPS
 from stylegan_v_mm.inference import (
     VideoGANInferencer,
     editing,
+    export,
     inversion,
     regions,
 )
@@ -133,6 +134,28 @@ def test_labels_of_the_cpu_go_to_the_device(device):
     latents.c = labels  # as of a file
     (videos,) = sampler.render(latents, torch.arange(2))
     assert videos.device.type == 'gpu'
+
+
+@needs_fake_device
+def test_files_are_exported_from_the_cpu(device, tmp_path, monkeypatch):
+    """Whatever a network was trained on; it stays where it is."""
+    sampler = make_sampler(256, c_dim=3)
+    found = {}
+
+    def trace(part):
+        result = part(**part.draw(1))
+        tensors = [result, *part.parameters(), *part.buffers()]
+        found[part.output] = {x.device.type for x in tensors}, result.dtype
+
+    monkeypatch.setattr(export, 'trace', trace)
+    monkeypatch.setattr(export, 'save', lambda *_: None)
+    monkeypatch.setattr(export, 'compare', lambda *_: 0.0)
+    export.export_generator(sampler, tmp_path / 'files')
+    names = ('ws', 'frames', 'motion_v')
+    assert found == dict.fromkeys(names, ({'cpu'}, torch.float32))
+    networks = sampler.generator, sampler.motion_encoder
+    for weight in chain(*(network.parameters() for network in networks)):
+        assert weight.device.type == 'gpu'
 
 
 @needs_fake_device
