@@ -5,9 +5,10 @@
 #     sh docs/make_pictures.sh data/rc_track
 #
 # The folder is that of docs/data_preparation.md, with train/ and held_out/. The
-# script takes half an hour on one core, half of it for the inversion at the end,
-# which needs LPIPS (tools/get_detectors.py). It prints the numbers that pages
-# quote. Captions describe the pictures: check that they are still true.
+# script takes half an hour on one core, half of it for the inversion, which needs
+# LPIPS (tools/get_detectors.py). The picture of the web demo needs Chromium. The
+# script prints the numbers that pages quote. Captions describe the pictures: check
+# that they are still true.
 set -e
 data=${1:?the folder with the clips of rc_track}
 work=$(mktemp -d)
@@ -77,3 +78,5 @@ $generate --latents "$work/inverted/latents.safetensors" --num-frames 16 \
     --out "$work/found.mp4"
 $picture "$clip" "$work/found.mp4" --frames 40:56:2 0:16:2 --resolution 64 \
     --out $images/inversion.png
+
+python docs/make_web_picture.py --out $images/web_demo.png
