@@ -14,7 +14,7 @@ data=${1:?the folder with the clips of rc_track}
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 images=docs/images
-generate="python tools/generate.py rc_track_64 --fps 20"
+generate="python tools/generate.py rc_track_64"
 picture="python docs/make_picture.py"
 
 # README: consecutive seeds above real clips that were held out.

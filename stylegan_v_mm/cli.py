@@ -307,8 +307,7 @@ def add_rendering_options(
     time.add_argument(
         '--fps',
         type=frame_rate,
-        default=25,
-        help='frames a second of the data',
+        help='frames a second of the data; default: that of the config',
     )
     time.add_argument(
         '--slow-motion',

@@ -41,7 +41,7 @@ HAS_GPU = torch.cuda.is_available()
 DEVICE = 'cuda' if HAS_GPU else 'cpu'
 HALF = 'float16' if HAS_GPU else 'bfloat16'
 CONFIGS = ROOT / 'configs/stylegan_v'
-# Which layout is faster there is an open question; on CPUs it is channels-last.
+# Which layout is faster is not known there; on CPUs it is channels-last.
 CHANNELS_LAST = [True, False] if HAS_GPU else [True]
 needs_gpu = pytest.mark.skipif(not HAS_GPU, reason='no CUDA device')
 

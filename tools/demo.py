@@ -64,7 +64,6 @@ def main() -> int:
         'rc_track_64',
         '--num-videos=16',
         '--num-frames=64',
-        '--fps=20',
         '--grid',
         f'--out={driving}',
     )

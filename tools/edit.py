@@ -240,7 +240,7 @@ def main() -> None:
                 chunk=args.chunk,
             )
             path = video_path(args.out, name)
-            report = write_edit(counted(pieces), path, args.fps)
+            report = write_edit(counted(pieces), path, args.fps or gan.fps)
             progress.write(f'{path.name}: {report}')
     print(f'wrote {args.out}, with {gan.checkpoint}')
 

@@ -169,7 +169,6 @@ def check(args: argparse.Namespace) -> None:
         args.seed = list(range(args.seed[0], args.seed[0] + number))
     if args.motion_seed is not None and len(args.motion_seed) == 1:
         args.motion_seed *= len(args.seed)
-    args.fps_out = args.fps if args.fps_out is None else args.fps_out
     if (args.mix_seed is None) != (args.mix_layers is None):
         raise InputError('--mix-seed and --mix-layers need each other')
 
@@ -292,7 +291,9 @@ def main() -> None:
                 'noise (model.generator.use_noise), so leave it out'
             )
         synthesis.noise_mode = args.noise_mode
-    slow_motion = args.slow_motion * args.fps_out / args.fps
+    fps = args.fps or gan.fps
+    fps_out = args.fps_out or fps
+    slow_motion = args.slow_motion * fps_out / fps
     loop_codes = None
     if args.loop:
         loop_codes = gan.loop_codes(args.num_frames / slow_motion)
@@ -316,7 +317,7 @@ def main() -> None:
         save_video(
             chunks=counted(),
             path=path,
-            fps=args.fps_out,
+            fps=fps_out,
             format=args.format,
             quality=args.quality,
         )

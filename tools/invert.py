@@ -99,7 +99,9 @@ def parse_args() -> argparse.Namespace:
         'tools/get_detectors.py gets; pixels: without these',
     )
     parser.add_argument(
-        '--fps', type=frame_rate, default=25, help='of the written videos'
+        '--fps',
+        type=frame_rate,
+        help='of the written videos; default: that of the config',
     )
     parser.add_argument('--device', help='cuda or cpu; found if not given')
     args = parser.parse_args()
@@ -146,6 +148,7 @@ def main() -> None:
     args = parse_args()
     lpips = read_lpips() if args.loss == 'lpips' else None
     gan = VideoGANInferencer(args.model, args.checkpoint, args.device)
+    fps = args.fps or gan.fps
     resolution = gan.sampler.generator.resolution
     targets = {
         path: read_target(path, resolution, args) for path in args.input
@@ -204,13 +207,11 @@ def main() -> None:
             found.append(result.latents)
             pair = torch.stack([target, result.frames])
             grid = video_grid(pair, 2)
-            write_video(
-                temporary / f'{path.stem}_compared.mp4', grid, args.fps
-            )
+            write_video(temporary / f'{path.stem}_compared.mp4', grid, fps)
             write_video(
                 temporary / f'{path.stem}_progress.mp4',
                 torch.stack(shown),
-                args.fps,
+                fps,
             )
             numbers = {'psnr': psnr(result.frames, target)}
             if len(target) > 2:

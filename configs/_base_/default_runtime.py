@@ -13,7 +13,7 @@ preview_interval = 5000
 checkpoint_interval = 5000
 save_best = None  # 'FVD16': keep the best checkpoint, see val_interval
 preview_frames = 64
-fps = 25  # of previews
+fps = 25  # of the data: how fast previews and generated videos play
 tf32 = False  # True: GPUs may round float32 products, which is faster
 tensorboard = False  # True: write its logs; needs the package tensorboard
 

@@ -17,7 +17,7 @@ from ..models.latents import Latents, label_vectors
 from ..models.noise import MotionNoise
 from ..models.sampler import Sampler
 from ..video.pixels import to_bytes
-from .loading import build_sampler, find_model
+from .loading import build_sampler, find_model, fps_of
 from .writing import SINGLE_FILES, save_video, video_path
 
 
@@ -81,6 +81,8 @@ class VideoGANInferencer(BaseInferencer):
             scope='stylegan_v_mm',
             show_progress=show_progress,
         )
+        #: Frames per second of the data.
+        self.fps = fps_of(self.cfg)
 
     def _init_model(
         self, cfg: dict, weights: str, device: str = 'cpu'
@@ -130,9 +132,8 @@ class VideoGANInferencer(BaseInferencer):
                 data, at least 0. Defaults to 0.
             slow_motion (float): Frames per frame of the data, at least 0.001;
                 4 shows three new frames in between. Defaults to 1.
-            loop_codes (int, optional): Period of a loop in motion codes: the
-                T frames are one period, whatever ``slow_motion`` is. Defaults
-                to None, no loop.
+            loop_codes (int, optional): Motion codes of a loop that the T
+                frames make, whatever ``slow_motion`` is. Defaults to None.
 
         Returns:
             Tensor: [T], float64, in frames of the data.
@@ -148,8 +149,7 @@ class VideoGANInferencer(BaseInferencer):
             )
         if not 1e-3 <= slow_motion < math.inf:
             raise InputError(
-                f'slow_motion={slow_motion} must be at least 0.001: it skips '
-                'too many frames'
+                f'slow_motion={slow_motion} must be at least 0.001'
             )
         step = 1 / slow_motion
         if loop_codes is not None:
@@ -198,9 +198,7 @@ class VideoGANInferencer(BaseInferencer):
             )
         for seed in (*seeds, *motion_seeds):
             if not 0 <= seed < 2**63:
-                raise InputError(
-                    f'seed {seed}: seeds must be at least 0 and below 2^63'
-                )
+                raise InputError(f'seed {seed} must be from 0 to 2^63 - 1')
         if loop_codes is not None and loop_codes < 1:
             raise InputError(f'loop_codes={loop_codes} must be at least 1')
         return self.sampler.latents(
@@ -251,7 +249,7 @@ class VideoGANInferencer(BaseInferencer):
         self,
         num_videos: int | None = None,
         num_frames: int = 64,
-        fps: float = 25,
+        fps: float | None = None,
         seeds: Sequence[int] | None = None,
         truncation_psi: float = 1,
         labels: int | Sequence[int] | Tensor | None = None,
@@ -271,7 +269,8 @@ class VideoGANInferencer(BaseInferencer):
             num_videos (int, optional): Number of videos, N. Defaults to the
                 number of seeds, or 1.
             num_frames (int): Frames of each video, T. Defaults to 64.
-            fps (float): Frames per second of written files. Defaults to 25.
+            fps (float, optional): Frames per second of written files.
+                Defaults to None, as in the data.
             seeds (sequence, optional): N integers. Defaults to None: 0, 1,
                 2, ...
             truncation_psi (float): See :meth:`latents`. Defaults to 1.
@@ -324,6 +323,7 @@ class VideoGANInferencer(BaseInferencer):
         else:
             paths = [video_path(out, seed, format) for seed in seeds]
         check_writable(paths[0].parent)
+        fps = self.fps if fps is None else fps
         for i, pieces in videos:
             save_video(pieces, paths[i], fps, format)
         return paths
@@ -393,8 +393,7 @@ class VideoGANInferencer(BaseInferencer):
         for times, some in zip(t.split(chunk), places.split(chunk)):
             start = some.floor().long()
             share = (some - start).to(styles)
-            start = start % n
-            end = (start + 1) % n
+            start, end = start % n, (start + 1) % n
             if what == 'content':
                 ws = styles[start].lerp(styles[end], share[:, None, None])
                 motion_v = sampler.motion_codes(latents[:1], times)
@@ -434,13 +433,14 @@ class VideoGANInferencer(BaseInferencer):
         inputs: list[int],
         preds: list[Tensor],
         out: str | Path | None = None,
-        fps: float = 25,
+        fps: float | None = None,
     ) -> list[np.ndarray]:
         """Return arrays [T, H, W, 3]; write ``OUT/SEED.mp4`` if asked to."""
         if out is not None:
-            check_writable(Path(out))
+            check_writable(out := Path(out))
+            fps = self.fps if fps is None else fps
             for seed, video in zip(inputs, preds):
-                save_video([video], video_path(Path(out), seed), fps)
+                save_video([video], video_path(out, seed), fps)
         return [video.permute(0, 2, 3, 1).numpy() for video in preds]
 
     def postprocess(

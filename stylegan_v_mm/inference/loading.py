@@ -216,6 +216,18 @@ def load_sampler(
     return build_sampler(load_config(config, options), checkpoint, device)
 
 
+def fps_of(config: dict) -> float:
+    """Return the frames per second of the data, 25 if a config has no fps.
+
+    Raises:
+        InputError: It is not positive.
+    """
+    fps = float(config.get('fps', 25))
+    if not fps > 0:
+        raise InputError(f'fps={fps} in the config must be positive')
+    return fps
+
+
 def build_sampler(
     config: dict, checkpoint: str, device: str | None = None
 ) -> Sampler:

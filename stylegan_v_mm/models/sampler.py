@@ -234,7 +234,9 @@ class Sampler:
         # What is yielded at once takes at most an eighth of a pass.
         frame = 3 * network.resolution**2
         most = _MOST_ELEMENTS // 8 // (frame * len(ws))
-        for times in t.split(max(1, min(chunk, at_once // together, most)), -1):
+        for times in t.split(
+            max(1, min(chunk, at_once // together, most)), -1
+        ):
             motion_v = self.motion_codes(latents, times)
             videos = []
             for i in range(0, len(ws), together):

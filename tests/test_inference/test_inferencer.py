@@ -275,7 +275,7 @@ def test_a_folder_of_files(inferencer, tmp_path):
         (dict(slow_motion=0), 'slow_motion=0'),
         (dict(time_offset=-1), 'time_offset=-1'),
         (dict(time_offset=float('nan')), 'time_offset=nan'),
-        (dict(seeds=[-1]), 'seeds must be at least 0'),
+        (dict(seeds=[-1]), 'seed -1 must be from 0'),
         (dict(seeds=[1, 2], num_videos=3), 'num_videos=3, but 2 seeds'),
         (dict(seeds=[]), '0 seeds'),
         (dict(seeds=[1, 2], motion_seeds=[1, 2, 3]), '3 motion seeds for 2'),

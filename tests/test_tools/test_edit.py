@@ -91,7 +91,7 @@ def test_an_edit_by_mask_is_rendered_again_from_its_folder(tmp_path, edit):
         (['--slow-motion=1e-6'], 'slow_motion=1e-06'),
         (
             [f'--seed={2**63 - 1}', '--num-videos=2'],
-            f'seed {2**63}: seeds must be',
+            f'seed {2**63} must be',
         ),
     ],
 )

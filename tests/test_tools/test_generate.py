@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from small_model import make_work_dir
 
 from stylegan_v_mm.datasets.sources.finding import find_videos
+from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.inference import VideoGANInferencer
 from stylegan_v_mm.video.animations import frame_duration
 
 
@@ -173,6 +175,26 @@ def test_a_higher_rate_keeps_the_speed(job, tmp_path, generate):
     args = ['--num-frames=4', '--fps=30', '--fps-out=60']
     generate(job, tmp_path / 'a.mp4', *args)
     assert decoded(tmp_path / 'a.mp4')[1] == 60
+
+
+def test_files_have_the_rate_of_the_data(job, tmp_path, generate):
+    """As the config says, unless an option does."""
+    out, config = tmp_path / 'a.mp4', ['--cfg-options', 'fps=12']
+    for rate, options in (
+        (12, config),
+        (24, ['--fps-out=24', *config]),
+        (30, ['--fps=30', *config]),
+    ):
+        generate(job, out, '--num-frames=2', *options)
+        assert decoded(out)[1] == rate
+    gan = VideoGANInferencer(str(job.config), str(job.checkpoint))
+    assert gan.fps == 25
+    options = dict(fps=0.0)
+    with pytest.raises(InputError, match='in the config must be positive'):
+        VideoGANInferencer('rc_track_64', options=options)
+    assert VideoGANInferencer('rc_track_64').fps == 20
+    with pytest.raises(InputError, match='fps must be positive'):
+        gan.sample(num_frames=2, fps=0, out=out)
 
 
 def test_a_decomposition_pairs_contents_and_motions(job, tmp_path, generate):

@@ -241,7 +241,12 @@ def pace_controls(studio: Studio) -> dict[str, gr.components.Component]:
             num_frames=slider(
                 studio, 'num_frames', min(64, longest), 'In frames.'
             ),
-            fps=slider(studio, 'fps', 25, 'Frames a second.'),
+            fps=slider(
+                studio,
+                'fps',
+                min(max(studio.gan.fps, 1), 60),
+                'Frames a second.',
+            ),
             slow_motion=slider(
                 studio,
                 'slow_motion',

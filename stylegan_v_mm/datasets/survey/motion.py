@@ -155,7 +155,7 @@ def config_lines(
         lines.append(f'resolution = {resolution}')
     rates = Counter(f'{fps:.4g}' for fps in survey.fps[usable] if fps)
     if rates:
-        lines.append(f'fps = {rates.most_common(1)[0][0]}  # of previews')
+        lines.append(f'fps = {rates.most_common(1)[0][0]}  # of the data')
     max_num_frames = int(np.clip(survey.lens[usable].max(), 16, 1024))
     lines.append(f'max_num_frames = {max_num_frames}')
     if motion.half_lag is None:
