@@ -13,10 +13,12 @@ from real_process import run_tool
 
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import (
+    clip_layers,
     discriminator,
     generator,
     layers,
     motion,
+    objectives,
     stylegan_v,
 )
 from stylegan_v_mm.self_check.fidelity import compare_file
@@ -245,10 +247,8 @@ PLANTS = {
         'padding=(1,) * 4': 'padding=(0, 2, 0, 2)',
         'gain = gain *': 'gain = 1.01 * gain *',
     },
-    (discriminator.FixedTimeEncoder, '__init__'): {
-        'math.pi / 2': 'math.pi / 3'
-    },
-    (discriminator.TemporalDifferenceEncoder, 'forward'): {
+    (clip_layers.FixedTimeEncoder, '__init__'): {'math.pi / 2': 'math.pi / 3'},
+    (clip_layers.TemporalDifferenceEncoder, 'forward'): {
         'const_embed(diffs': 'const_embed(1 + diffs',
     },
     (discriminator.DiscriminatorBlock, 'forward'): {
@@ -263,17 +263,19 @@ PLANTS = {
     (discriminator.StyleGANVDiscriminator, 'forward'): {
         'x.reshape(n, -1,': 'x.flip(0).reshape(n, -1,',
     },
-    (stylegan_v.StyleGANV, 'generator_loss'): {
+    (objectives.Objectives, 'generator_loss'): {
         'generator, batch, 0)': 'generator, batch, 1)',
         'backward(loss)': 'backward(-loss)',
     },
-    (stylegan_v.StyleGANV, 'discriminator_loss'): {
+    (objectives.Objectives, 'discriminator_loss'): {
         'backward(fake_loss, last': 'backward(2 * fake_loss, last',
     },
-    (stylegan_v.StyleGANV, 'r1_loss'): {
+    (objectives.Objectives, 'gradient_norm'): {
         'sum([2, 3, 4])': 'sum([1, 2, 3, 4])',
-        'self.r1_gamma / 2': 'self.r1_gamma',
-        ' * self.d_reg_interval': '',
+    },
+    (objectives.Objectives, 'r1_loss'): {
+        'self.d_reg_interval / 2': 'self.d_reg_interval',
+        'weight = self.d_reg_interval': 'weight = 1',
         'complete_gradients(': 'id(',
     },
     (stylegan_v.StyleGANV, 'train_step'): {

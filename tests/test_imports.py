@@ -27,12 +27,13 @@ LAYERS = [
 # Within models: networks come from the registry, so stylegan_v and sampler
 # import none.
 NETWORKS = [
+    {'models.clip_layers'},
     {'models.convolution', 'models.losses', 'models.noise', 'models.shared'},
     {'models.ops'},
     {'models.counting', 'models.gradients'},
     {'models.batch', 'models.image_ops', 'models.latents'},
     {'models.fakes', 'models.graphs', 'models.sampler'},
-    {'models.steps'},
+    {'models.objectives', 'models.steps'},
     {'models.augment', 'models.layers', 'models.stylegan_v'},
     {'models.discriminator', 'models.motion'},
     {'models.generator'},
@@ -40,7 +41,8 @@ NETWORKS = [
 ]
 # Functions alone: of other packages they see the two lowest layers.
 PURE = {
-    *('models.layers', 'models.losses', 'models.motion', 'models.noise'),
+    *('models.clip_layers', 'models.layers', 'models.losses'),
+    *('models.motion', 'models.noise'),
     *('models.ops', 'evaluation.frechet', 'evaluation.measures'),
     *('evaluation.results', 'evaluation.detectors.package_index'),
 }

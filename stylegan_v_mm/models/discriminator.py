@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, check_at_least, check_choice
 from ..registry import MODELS
+from .clip_layers import TemporalDifferenceEncoder, temporal_shift
 from .layers import (
     HALF_CHOICES,
     Conv2d,
@@ -26,95 +27,8 @@ from .layers import (
     published_channel_base,
 )
 
-
-class FixedTimeEncoder(nn.Module):
-    """Sines and cosines of time differences.
-
-    Args:
-        max_num_frames (int): Upper bound of the differences, in frames.
-        skip_small_t_freqs (int): How many of the highest frequencies are left
-            out.
-    """
-
-    def __init__(self, max_num_frames: int, skip_small_t_freqs: int):
-        super().__init__()
-        num_freqs = math.ceil(math.log2(max_num_frames))
-        powers = 2.0 ** torch.arange(num_freqs)
-        if skip_small_t_freqs > num_freqs:
-            raise InputError(
-                f'discriminator.skip_small_t_freqs={skip_small_t_freqs} must '
-                f'be at most {num_freqs} with max_num_frames={max_num_frames}'
-            )
-        coefs = powers * math.pi / 2**num_freqs
-        coefs = coefs[: num_freqs - skip_small_t_freqs]
-        self.register_buffer('fourier_coefs', coefs[None].float())
-
-    def forward(self, diffs: Tensor) -> Tensor:
-        """Encode [M] differences in frames as [M, 2 * num_freqs]."""
-        angles = diffs[:, None].to(self.fourier_coefs) * self.fourier_coefs
-        return torch.cat([angles.sin(), angles.cos()], 1)
-
-
-class TemporalDifferenceEncoder(nn.Module):
-    """Encode how far apart the frames of a clip are.
-
-    Args:
-        max_num_frames (int): Upper bound of the differences, in frames; they
-            are less than this.
-        embed_dim (int): Width of the learned part.
-        skip_small_t_freqs (int): See :class:`FixedTimeEncoder`.
-    """
-
-    def __init__(
-        self,
-        max_num_frames: int,
-        embed_dim: int,
-        skip_small_t_freqs: int,
-    ):
-        super().__init__()
-        self.const_embed = nn.Embedding(max_num_frames, embed_dim)
-        self.time_encoder = FixedTimeEncoder(
-            max_num_frames, skip_small_t_freqs
-        )
-        num_freqs = self.time_encoder.fourier_coefs.shape[1]
-        self.dim = embed_dim + 2 * num_freqs
-
-    def check(self, diffs: Tensor) -> None:
-        """Check differences between neighbouring frames, of any shape.
-
-        Raises:
-            InputError: Times decrease, or increase by ``max_num_frames`` or
-                more.
-        """
-        steps = diffs.round().long()
-        limit = self.const_embed.num_embeddings
-        wrong = steps[(steps < 0) | (steps >= limit)]
-        if len(wrong) > 0:
-            raise InputError(
-                f'frames of a clip lie {int(wrong[0])} frames apart: their '
-                'times must rise, by less than '
-                f'discriminator.max_num_frames={limit}'
-            )
-
-    def forward(self, diffs: Tensor) -> Tensor:
-        """Encode the differences between neighbouring frames.
-
-        Args:
-            diffs (Tensor): [N, K], in frames, integer up to rounding.
-
-        Returns:
-            Tensor: [N, K * dim], for each difference the learned part, then
-            the sines and cosines.
-
-        Raises:
-            InputError: See :meth:`check`; only for differences on the CPU, as
-                values on a GPU would have to be waited for.
-        """
-        if diffs.device.type == 'cpu':
-            self.check(diffs)
-        learned = self.const_embed(diffs.round().long().flatten())
-        fixed = self.time_encoder(diffs.flatten()).to(learned.dtype)
-        return torch.cat([learned, fixed], 1).reshape(len(diffs), -1)
+#: Ways to make features of a clip of those of its frames.
+FUSIONS = ('concat', 'mean')
 
 
 class DiscriminatorBlock(nn.Module):
@@ -127,6 +41,8 @@ class DiscriminatorBlock(nn.Module):
         conv_clamp (float, optional): Largest magnitude of layer outputs.
         half_dtype (str, optional): 'float16' or 'bfloat16' to compute in;
             None for float32.
+        shift_frames (int): Frames of a clip that exchange channels, see
+            :func:`temporal_shift`. Defaults to 1, none.
     """
 
     def __init__(
@@ -136,9 +52,11 @@ class DiscriminatorBlock(nn.Module):
         out_channels: int,
         conv_clamp: float | None,
         half_dtype: str | None,
+        shift_frames: int = 1,
     ):
         super().__init__()
         self.half_dtype = half_dtype
+        self.shift_frames = shift_frames
         if in_channels == 0:
             self.fromrgb = Conv2d(
                 3, mid_channels, 1, act='lrelu', conv_clamp=conv_clamp
@@ -164,6 +82,8 @@ class DiscriminatorBlock(nn.Module):
         if hasattr(self, 'fromrgb'):
             x = self.fromrgb(x)
         y = self.skip(x, gain=math.sqrt(0.5))
+        if self.shift_frames > 1:
+            x = temporal_shift(x, self.shift_frames)
         x = self.conv1(self.conv0(x), gain=math.sqrt(0.5))
         return y + x
 
@@ -233,6 +153,14 @@ class StyleGANVDiscriminator(nn.Module):
         concat_res (int, optional): Resolution at which the frames are
             concatenated, a power of two from 8 to resolution / 2. Defaults to
             None, which is 16, or 8 at a resolution of 16.
+        frame_fusion (str): How the features of frames become those of a clip
+            at ``concat_res``: 'concat', as published, or 'mean' (Zhang et al.
+            2023, "StyleSV"), with which one network takes clips of any number
+            of frames, and an image too. Defaults to 'concat'.
+        temporal_shift (bool): Whether frames exchange channels before
+            ``concat_res`` (ibid.), see
+            :func:`~stylegan_v_mm.models.layers.temporal_shift`. Defaults to
+            False.
         num_frames_div_factor (int): The channels of each frame at
             ``concat_res`` are divided by this number. Defaults to 2.
         mapping_layers (int): Layers of the condition mapping. Defaults to 2.
@@ -272,6 +200,8 @@ class StyleGANVDiscriminator(nn.Module):
         num_fp16_res: int = 0,
         half_dtype: str = 'auto',
         concat_res: int | None = None,
+        frame_fusion: str = 'concat',
+        temporal_shift: bool = False,
         num_frames_div_factor: int = 2,
         mapping_layers: int = 2,
         mbstd_group_size: int | None = 4,
@@ -307,6 +237,12 @@ class StyleGANVDiscriminator(nn.Module):
                 'None'
             )
         check_choice('discriminator', HALF_CHOICES, half_dtype=half_dtype)
+        check_choice('discriminator', FUSIONS, frame_fusion=frame_fusion)
+        if temporal_shift and num_frames == 1:
+            raise InputError(
+                'discriminator.temporal_shift=True needs num_frames of at '
+                'least 2'
+            )
         channel_base = channel_base or published_channel_base(resolution)
         concat_res = concat_res or min(16, resolution // 2)
         if concat_res not in resolutions[1:]:
@@ -318,10 +254,14 @@ class StyleGANVDiscriminator(nn.Module):
         self.num_frames = num_frames
         self.c_dim = c_dim
         self.concat_res = concat_res
+        self.averages_frames = frame_fusion == 'mean'
+        self.takes_any_length = self.averages_frames and not temporal_shift
         self.mbstd_group_size = mbstd_group_size
         self.dummy_c = dummy_c
 
         self.num_diffs = min(num_frames - 1, 1 if uniform_gaps else num_frames)
+        if self.averages_frames:
+            self.num_diffs = 1  # their mean
         cond_dim = c_dim
         if self.num_diffs > 0:
             self.time_encoder = TemporalDifferenceEncoder(
@@ -342,7 +282,7 @@ class StyleGANVDiscriminator(nn.Module):
                         f'{concat_res}x{concat_res}'
                     )
                 out //= num_frames_div_factor
-            if res == concat_res:
+            if res == concat_res and not self.averages_frames:
                 in_channels *= num_frames
             use_half = res >= half_resolution(resolution, num_fp16_res)
             block = DiscriminatorBlock(
@@ -351,6 +291,9 @@ class StyleGANVDiscriminator(nn.Module):
                 out_channels=out,
                 conv_clamp=conv_clamp,
                 half_dtype=half_dtype if use_half else None,
+                shift_frames=(
+                    num_frames if temporal_shift and res > concat_res else 1
+                ),
             )
             self.add_module(f'b{res}', block)
             in_channels = out
@@ -407,9 +350,21 @@ class StyleGANVDiscriminator(nn.Module):
         parts: list[Any] = [c] if self.c_dim > 0 else []
         if self.num_diffs > 0:
             diffs = t[:, 1:] - t[:, :-1]
-            parts.append(self.time_encoder(diffs[:, : self.num_diffs]))
+            if self.averages_frames:
+                parts.append(self._mean_encoding(diffs))
+            else:
+                parts.append(self.time_encoder(diffs[:, : self.num_diffs]))
         cond = torch.cat(parts, 1)
         return self.mapping(None, cond * 0 if self.dummy_c else cond)
+
+    def _mean_encoding(self, diffs: Tensor) -> Tensor:
+        """Average the encodings of [N, K] differences; 0 if K is 0."""
+        dim = self.time_encoder.dim
+        if diffs.shape[1] == 0:
+            return self.time_encoder.const_embed.weight.new_zeros(
+                len(diffs), dim
+            )
+        return self.time_encoder(diffs).unflatten(1, (-1, dim)).mean(1)
 
     def forward(self, videos: Tensor, c: Tensor | None, t: Tensor) -> Tensor:
         """Compute the logit of each clip.
@@ -425,12 +380,12 @@ class StyleGANVDiscriminator(nn.Module):
 
         Raises:
             InputError: The clips do not have ``num_frames`` frames of size
-                ``resolution``.
+                ``resolution``; with frames that are averaged and not
+                shifted, their number may be any.
         """
         n, num_frames, _, height, width = videos.shape
-        if num_frames != self.num_frames or {height, width} != {
-            self.resolution
-        }:
+        wanted = num_frames if self.takes_any_length else self.num_frames
+        if num_frames != wanted or {height, width} != {self.resolution}:
             raise InputError(
                 f'the discriminator takes clips of {self.num_frames} frames '
                 f'of {self.resolution}x{self.resolution}, got {num_frames} '
@@ -439,7 +394,9 @@ class StyleGANVDiscriminator(nn.Module):
         x = videos.flatten(0, 1)
         x = x.contiguous(memory_format=torch.channels_last)
         for res in self.resolutions:
-            if res == self.concat_res:
+            if res == self.concat_res and self.averages_frames:
+                x = x.unflatten(0, (n, num_frames)).mean(1)
+            elif res == self.concat_res:
                 x = x.reshape(n, -1, res, res)  # frame-major channels
                 x = x.contiguous(memory_format=torch.channels_last)
             x = getattr(self, f'b{res}')(x)

@@ -13,13 +13,21 @@ class GANLoss(NamedTuple):
 
     Attributes:
         generator (callable): Loss of fake clips for the generator.
-        fake (callable): Loss of fake clips for the discriminator.
+        fake (callable, optional): Loss of fake clips for the discriminator.
+            None for a relativistic loss: there, the logit of a fake clip less
+            that of a real one takes the place of the former, and the reverse
+            that of the latter.
         real (callable): Loss of real clips for the discriminator.
     """
 
     generator: Callable[[Tensor], Tensor]
-    fake: Callable[[Tensor], Tensor]
+    fake: Callable[[Tensor], Tensor] | None
     real: Callable[[Tensor], Tensor]
+
+    @property
+    def is_relativistic(self) -> bool:
+        """Whether logits count relative to those of the other clips."""
+        return self.fake is None
 
 
 GAN_LOSSES = {
@@ -41,12 +49,25 @@ GAN_LOSSES = {
         fake=lambda x: x,
         real=lambda x: -x,
     ),
+    # Jolicoeur-Martineau 2018; with R1 and R2, Huang et al. 2024 (R3GAN).
+    'relativistic': GANLoss(
+        generator=lambda x: F.softplus(-x),
+        fake=None,
+        real=lambda x: F.softplus(-x),
+    ),
 }
 
 
 def sum_of_means(loss: Callable, logits: tuple[Tensor, ...]) -> Tensor:
     """Average a loss over each set of logits; return the sum."""
     return sum(loss(each).mean() for each in logits)
+
+
+def differences(
+    a: tuple[Tensor, ...], b: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """Subtract sets of logits b from sets a, pair by pair."""
+    return tuple(x - y for x, y in zip(a, b))
 
 
 def complete_gradients(network: nn.Module) -> None:

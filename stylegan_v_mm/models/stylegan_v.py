@@ -5,8 +5,6 @@ StyleGAN2-ADA (Karras et al. 2020).
 """
 
 import copy
-import math
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
@@ -17,15 +15,13 @@ from torch import Tensor
 
 from ..errors import InputError, check_at_least, check_choice
 from ..registry import MODELS
-from ..video.pixels import from_bytes
-from .batch import Batch, take_tensors
-from .convolution import image_gradients_only
+from .batch import take_tensors
 from .counting import Counting
-from .fakes import Fakes, count_codes, make_batch, make_fakes
+from .fakes import Fakes, count_codes, make_batch
 from .gradients import DTYPES
 from .graphs import LossGraphs
-from .losses import GAN_LOSSES, complete_gradients, sum_of_means
-from .noise import own_rows
+from .losses import GAN_LOSSES
+from .objectives import Objectives
 from .sampler import Sampler
 from .shared import network_config
 from .steps import Stepping
@@ -35,7 +31,7 @@ _SEND = dict(type='BaseDataPreprocessor', non_blocking=True)
 
 
 @MODELS.register_module()
-class StyleGANV(Counting, Stepping, BaseModel):
+class StyleGANV(Counting, Stepping, Objectives, BaseModel):
     """The GAN: generator, its moving average, and discriminator.
 
     An iteration is a generator step, a discriminator step and, every
@@ -73,8 +69,16 @@ class StyleGANV(Counting, Stepping, BaseModel):
             compute in half precision.
         d_reg_interval (int): Iterations from one R1 step to the next.
             Defaults to 16.
-        gan_loss (str): 'logistic', 'hinge' or 'wasserstein'. Defaults to
-            'logistic', as published.
+        r2_gamma (float): Weight of the same penalty on fake clips, which
+            follows R1 in its step. Defaults to 0, none, as published.
+        penalty_sigma (float, optional): Standard deviation of noise, of
+            pixels in [-1, 1], that estimates the norms of R1 and R2 by how
+            much it changes the logit (Lin et al. 2025, "Seaweed-APT"):
+            without second derivatives. Defaults to None: gradients.
+        gan_loss (str): 'logistic', 'hinge', 'wasserstein' or 'relativistic'.
+            The last one compares each fake clip with a real one, which then
+            have the same label and times. Defaults to 'logistic', as
+            published.
         pl_weight (float): Weight of the path length penalty; StyleGAN2 has
             2. Defaults to 0, none, as published.
         g_reg_interval (int): Iterations from one path length step to the
@@ -117,6 +121,8 @@ class StyleGANV(Counting, Stepping, BaseModel):
         motion_period: float | None = None,
         num_fp16_res: int | None = None,
         d_reg_interval: int = 16,
+        r2_gamma: float = 0,
+        penalty_sigma: float | None = None,
         gan_loss: str = 'logistic',
         pl_weight: float = 0,
         g_reg_interval: int = 4,
@@ -157,6 +163,7 @@ class StyleGANV(Counting, Stepping, BaseModel):
             0,
             'model',
             r1_gamma=r1_gamma,
+            r2_gamma=r2_gamma,
             pl_weight=pl_weight,
             style_mixing_prob=style_mixing_prob,
             ema_kimg=ema_kimg,
@@ -169,6 +176,10 @@ class StyleGANV(Counting, Stepping, BaseModel):
             g_reg_interval=g_reg_interval,
             accumulative_counts=accumulative_counts,
         )
+        if penalty_sigma is not None and penalty_sigma <= 0:
+            raise InputError(
+                f'model.penalty_sigma={penalty_sigma} must be positive'
+            )
         if style_mixing_prob > 1:
             raise InputError(
                 f'model.style_mixing_prob={style_mixing_prob} must be at '
@@ -188,6 +199,8 @@ class StyleGANV(Counting, Stepping, BaseModel):
         self.generator_ema.requires_grad_(False).eval()
         self.r1_gamma = r1_gamma
         self.d_reg_interval = d_reg_interval
+        self.r2_gamma = r2_gamma
+        self.penalty_sigma = penalty_sigma
         self.gan_loss = GAN_LOSSES[gan_loss]
         self.pl_weight = pl_weight
         self.g_reg_interval = g_reg_interval
@@ -232,6 +245,9 @@ class StyleGANV(Counting, Stepping, BaseModel):
             dict: What to log, scalars.
         """
         data = take_tensors(data)
+        if self.gan_loss.is_relativistic:
+            for key in ('t', 'c'):
+                data[f'gen_{key}'] = data[key][:, None].repeat(1, 2, 1)
         # While the times are on the CPU:
         num_codes = count_codes(self.generator, data)
         if hasattr(self.discriminator, 'check_times'):
@@ -272,104 +288,6 @@ class StyleGANV(Counting, Stepping, BaseModel):
         self.frames_seen += num_clips * num_frames
         logs['kimg'] = self.frames_seen / 1000
         return logs
-
-    def generator_loss(self, batch: Batch, backward: Callable) -> dict:
-        """Compute ``softplus(-D(G(z)))``, or another :data:`GAN_LOSSES`."""
-        self.discriminator.requires_grad_(False)
-        fakes = make_fakes(self.generator, batch, 0)
-        logits = self.discriminate(fakes.videos, fakes.c, fakes.t)
-        loss = sum_of_means(self.gan_loss.generator, logits)
-        backward(loss)
-        if self.reuse_fakes:
-            self.kept_fakes.append(Fakes(*(x.detach() for x in fakes)))
-        self.discriminator.requires_grad_(True)
-        return {'loss_g': loss.detach()}
-
-    def path_length_loss(self, batch: Batch, backward: Callable) -> dict:
-        """Compute ``weight * (|J^T y| - a)^2`` (StyleGAN2, equation 4).
-
-        J is the Jacobian of a clip by its ``ws``, y is normal noise, and a is
-        the running mean of the lengths. The noise of T frames is scaled by
-        1 / sqrt(T): a clip that repeats one picture is as long as the
-        picture. Half of the clips are enough, as in StyleGAN2. The loss is
-        multiplied by ``g_reg_interval``, as so few iterations have it.
-        """
-        half = batch.select(slice((len(batch.t) + 1) // 2))
-        fakes = make_fakes(self.generator, half, 0)
-        shape = fakes.videos.shape
-        noise = own_rows(torch.randn, shape, fakes.videos.device)
-        noise = noise / math.sqrt(shape[1] * shape[3] * shape[4])
-        (grad,) = torch.autograd.grad(
-            (fakes.videos * noise).sum(), fakes.ws, create_graph=True
-        )
-        lengths = grad.square().sum(2).mean(1).sqrt()  # N / 2
-        mean = lengths.detach().mean()
-        all_reduce(mean, 'mean')
-        self.pl_mean.lerp_(mean, 0.01)
-        penalty = (lengths - self.pl_mean).square().mean()
-        backward(self.pl_weight * penalty * self.g_reg_interval)
-        complete_gradients(self.generator)
-        return {'pl_penalty': penalty.detach(), 'pl_mean': mean}
-
-    def discriminator_loss(self, batch: Batch, backward: Callable) -> dict:
-        """Compute ``softplus(D(G(z))) + softplus(-D(real))``, or another.
-
-        Fake and real clips pass separately, as the minibatch statistics must
-        not mix them.
-        """
-        if self.reuse_fakes:
-            fakes = self.kept_fakes.pop(0)
-        else:
-            with torch.no_grad():
-                fakes = make_fakes(self.generator, batch, 1)
-        fake_logits = self.discriminate(fakes.videos, fakes.c, fakes.t)
-        fake_loss = sum_of_means(self.gan_loss.fake, fake_logits)
-        backward(fake_loss, last=False)
-        real = from_bytes(batch.video)
-        real_logits = self.discriminate(real, batch.c, batch.t, is_real=True)
-        real_loss = sum_of_means(self.gan_loss.real, real_logits)
-        backward(real_loss)
-        true, fake = real_logits[0].detach(), fake_logits[0].detach()
-        return {
-            'loss_d': (fake_loss + real_loss).detach(),
-            'logits_real': true.mean(),
-            'logits_fake': fake.mean(),
-            'signs_real': true.sign().mean(),
-            'signs_fake': fake.sign().mean(),
-        }
-
-    def r1_loss(self, batch: Batch, backward: Callable) -> dict:
-        """Compute ``gamma / 2 * |dD/dx|^2`` (Mescheder et al. 2018, eq. 9).
-
-        The squared norm of each frame's gradient is averaged over the frames
-        of the batch. The loss is multiplied by ``d_reg_interval``, as so few
-        iterations have it.
-        """
-        real = from_bytes(batch.video).requires_grad_()
-        logits = self.discriminate(real, batch.c, batch.t, is_real=True)
-        with image_gradients_only():
-            total = logits[0].sum()
-            (grad,) = torch.autograd.grad(total, real, create_graph=True)
-        penalty = grad.square().sum([2, 3, 4]).mean()
-        backward(self.r1_gamma / 2 * penalty * self.d_reg_interval)
-        complete_gradients(self.discriminator)
-        return {'r1_penalty': penalty.detach()}
-
-    def discriminate(
-        self,
-        videos: Tensor,
-        c: Tensor | None,
-        t: Tensor,
-        is_real: bool = False,
-    ) -> tuple[Tensor, ...]:
-        """Augment clips and return the sets of their logits."""
-        if self.augment is not None:
-            videos = self.augment(videos)
-        logits = self.discriminator(videos, c, t)
-        logits = logits if isinstance(logits, tuple) else (logits,)
-        if is_real and self.augment is not None:
-            self.augment.observe(logits[0])
-        return logits
 
     def ema_beta(self, num_clips: int) -> float:
         """Return the share of the average that so many clips leave of it."""

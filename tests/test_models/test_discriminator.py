@@ -7,6 +7,7 @@ import torch
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.models import StyleGANVDiscriminator
 from stylegan_v_mm.models import discriminator as discriminator_module
+from stylegan_v_mm.models.clip_layers import temporal_shift
 from stylegan_v_mm.registry import MODELS
 
 TINY = dict(
@@ -568,3 +569,101 @@ def test_width_of_the_time_encoding():
     assert network.mapping.embed.weight.shape == (512, 5 + gaps)
     with pytest.raises(InputError, match='time_embed_dim=0'):
         StyleGANVDiscriminator(16, time_embed_dim=0, concat_res=8)
+
+
+# Other ways from frames to a clip
+
+
+@pytest.mark.parametrize('num_frames', [2, 3, 5])
+def test_shifted_channels_by_brute_force(num_frames):
+    x = torch.randn(2 * num_frames, 17, 3, 4)
+    x = x.contiguous(memory_format=torch.channels_last)
+    found = temporal_shift(x, num_frames)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    clips = numbers(x).reshape(2, num_frames, 17, 3, 4)
+    expected = clips.copy()
+    for clip in range(2):
+        for frame in range(num_frames):
+            for channel in range(4):
+                # Two come from the frame before, two from that after.
+                other = frame - 1 if channel < 2 else frame + 1
+                expected[clip, frame, channel] = (
+                    clips[clip, other, channel]
+                    if 0 <= other < num_frames
+                    else 0
+                )
+    assert np.array_equal(numbers(found), expected.reshape(found.shape))
+
+
+def test_frames_are_shifted_before_they_are_concatenated():
+    """Without adding a parameter, and at the higher resolutions only."""
+    torch.manual_seed(0)
+    plain = make()
+    shifting = make(temporal_shift=True)
+    shifting.load_state_dict(plain.state_dict())
+    assert [getattr(shifting, f'b{res}').shift_frames for res in (16, 8)] == [
+        3,
+        1,
+    ]
+    videos, c, t = inputs(plain)
+    (x,) = (videos.flatten(0, 1),)
+    block = shifting.b16
+    y = block.skip(block.fromrgb(x), gain=0.5**0.5)
+    x = temporal_shift(block.fromrgb(x), 3)
+    x = block.conv1(block.conv0(x), gain=0.5**0.5)
+    torch.testing.assert_close(block(videos.flatten(0, 1)), y + x)
+    assert not torch.allclose(plain(videos, c, t), shifting(videos, c, t))
+
+
+def test_averaged_frames_take_any_number():
+    discriminator = make(frame_fusion='mean', mbstd_group_size=1)
+    assert discriminator.b8.conv0.weight.shape[1] == 4
+    videos, _, t = inputs(discriminator)
+    order = [2, 0, 1]
+    torch.testing.assert_close(
+        discriminator(videos[:, order], None, t),
+        discriminator(videos, None, t),
+    )
+    # Twice as many frames of the same distances, on average.
+    t = torch.arange(3).double()[None] * 4
+    once = discriminator(videos[:1], None, t)
+    longer = torch.arange(6).double()[None] * 4
+    twice = discriminator(videos[:1].repeat(1, 2, 1, 1, 1), None, longer)
+    torch.testing.assert_close(once, twice)
+    # A network of images has the same parameters, and none for distances is
+    # used.
+    image = make(frame_fusion='mean', num_frames=1, mbstd_group_size=1)
+    image.load_state_dict(discriminator.state_dict())
+    torch.testing.assert_close(
+        image(videos[:, :1], None, t[:, :1]),
+        discriminator(videos[:, :1], None, t[:, :1]),
+    )
+
+
+def test_the_mean_is_that_of_features_and_encodings():
+    discriminator = make(frame_fusion='mean', mbstd_group_size=1)
+    videos, _, t = inputs(discriminator)
+    features = discriminator.b16(videos.flatten(0, 1))
+    features = features.reshape(4, 3, *features.shape[1:]).mean(1)
+    encoder = discriminator.time_encoder
+    code = (encoder(t.diff()[:, :1]) + encoder(t.diff()[:, 1:])) / 2
+    expected = discriminator.b4(
+        discriminator.b8(features), discriminator.mapping(None, code)
+    )
+    torch.testing.assert_close(discriminator(videos, None, t), expected)
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (dict(frame_fusion='max'), "frame_fusion='max'"),
+        (dict(temporal_shift=True, num_frames=1), 'temporal_shift=True'),
+    ],
+)
+def test_bad_fusions_are_named(options, words):
+    with pytest.raises(InputError, match=words):
+        make(**options)
+    shifting = make(frame_fusion='mean', temporal_shift=True)
+    videos, _, t = inputs(shifting)
+    with pytest.raises(InputError, match='takes clips of 3 frames'):
+        shifting(videos[:, :2], None, t[:, :2])

@@ -258,10 +258,15 @@ def test_r1_changes_the_discriminator_alone():
     assert not data['video'].requires_grad
 
 
-@pytest.mark.parametrize('loss', ['r1_loss', 'path_length_loss'])
-def test_penalties_in_bfloat16_are_near_to_float32(loss):
+@pytest.mark.parametrize(
+    'loss',
+    ['r1_loss', 'path_length_loss', 'generator_loss', 'discriminator_loss'],
+)
+def test_losses_in_bfloat16_are_near_to_float32(loss):
     """Of 12 frames: with AMX, PyTorch's own second derivatives are wrong."""
-    gan = make(num_fp16_res=4, pl_weight=1)
+    gan = make(
+        num_fp16_res=4, pl_weight=1, r2_gamma=1, gan_loss='relativistic'
+    )
     data, grads = Batch(**batch(gan)), []
     for half_dtype in ('bfloat16', None):
         for block in gan.modules():
@@ -270,7 +275,7 @@ def test_penalties_in_bfloat16_are_near_to_float32(loss):
         gan.zero_grad()
         gan.pl_mean.zero_()
         torch.manual_seed(0)
-        getattr(gan, loss)(data, lambda loss: loss.backward())
+        getattr(gan, loss)(data, lambda loss, last=True: loss.backward())
         grads.append(
             torch.cat(
                 [
@@ -814,6 +819,143 @@ def test_losses_of_one_set_of_logits_or_two(name):
         assert float(logs['signs_fake']) == np.sign(of_fake[0]).mean()
 
 
+def test_the_relativistic_loss_in_closed_form():
+    """Each fake clip against a real one, of a linear discriminator."""
+    gan = make(gan_loss='relativistic')
+    gan.discriminator = LinearDiscriminator()
+    weight = gan.discriminator.weight.detach().clone()
+    data, steps = batch(gan), optimizers(gan, lr=0.001)
+    real = from_bytes(data['video'])
+    fakes = [make_fakes(gan.generator, Batch(**data), i) for i in range(2)]
+
+    def logits(videos):
+        logits = (videos * weight).sum([1, 2, 3, 4])
+        return logits.detach().double().numpy()
+
+    margins = logits(fakes[0].videos) - logits(real)
+    loss = gan.generator_loss
+    logs = take_step(gan, 'generator', loss, data, optimizers(gan, lr=0))
+    expected = np.logaddexp(0, -margins).mean()
+    assert float(logs['loss_g']) == pytest.approx(expected, rel=1e-4)
+
+    loss = gan.discriminator_loss
+    logs = take_step(gan, 'discriminator', loss, data, steps)
+    margins = logits(real) - logits(fakes[1].videos)
+    expected = np.logaddexp(0, -margins).mean()
+    assert float(logs['loss_d']) == pytest.approx(expected, rel=1e-4)
+    # Their offset has no meaning: what is logged is relative, too.
+    shown = float(logs['logits_real']), float(logs['logits_fake'])
+    means = margins.mean(), -margins.mean()
+    assert shown == pytest.approx(means, rel=1e-3, abs=1e-4)
+    assert float(logs['signs_real']) == np.sign(margins).mean()
+    # d softplus(-m) / dw = -sigmoid(-m) (x - G(z)).
+    slope = torch.from_numpy(-1 / (1 + np.exp(margins))).float()
+    pairs = real - fakes[1].videos.detach()
+    gradient = torch.einsum('n,nfchw->fchw', slope, pairs) / N
+    moved = gan.discriminator.weight.detach() - weight
+    torch.testing.assert_close(moved, -0.001 * gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_augmentation_follows_relative_logits():
+    """Whatever the discriminator adds to all logits."""
+    seen = []
+    for offset in (0.0, 1e3):
+        torch.manual_seed(0)
+        gan = make(
+            gan_loss='relativistic',
+            augment=dict(type='VideoAugment', ada_interval=99),
+        )
+        forward = gan.discriminator.forward
+        gan.discriminator.forward = lambda *args, o=offset, f=forward: (
+            f(*args) + o
+        )
+        gan.train_step(batch(gan), optimizers(gan))
+        seen.append(gan.augment.state_dict())
+    for name, value in seen[0].items():
+        torch.testing.assert_close(value, seen[1][name])
+
+
+def test_relativistic_pairs_share_label_and_times(monkeypatch):
+    gan = make(c_dim=3, gan_loss='relativistic')
+    data, seen = batch(gan), []
+    forward = gan.discriminator.forward
+    monkeypatch.setattr(
+        gan.discriminator,
+        'forward',
+        lambda videos, c, t: seen.append((c, t)) or forward(videos, c, t),
+    )
+    gan.train_step(data, optimizers(gan))
+    # Both of each of two steps, and R1.
+    assert len(seen) == 5
+    for c, t in seen:
+        assert torch.equal(c, data['c'])
+        assert torch.equal(t, data['t'])
+
+
+class QuadraticDiscriminator(nn.Module):
+    """Logit = scale / 2 * |clip|^2, whose gradient is scale * clip."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, videos, c, t):
+        return self.scale / 2 * videos.square().sum([1, 2, 3, 4])
+
+
+@pytest.mark.parametrize('sigma', [None, 0.1])
+def test_r1_and_r2_of_a_quadratic_discriminator(sigma):
+    gan = make(
+        r1_gamma=2.0, r2_gamma=0.5, d_reg_interval=4, penalty_sigma=sigma
+    )
+    gan.discriminator = QuadraticDiscriminator()
+    data = batch(gan)
+    fakes = make_fakes(gan.generator, Batch(**data), 1).videos.detach()
+    real = from_bytes(data['video'])
+    torch.manual_seed(7)
+    loss, lr = gan.r1_loss, 1e-6
+    logs = take_step(gan, 'discriminator', loss, data, optimizers(gan, lr=lr))
+    torch.manual_seed(7)
+    squares = []
+    for clips in (real, fakes):
+        slopes = clips
+        if sigma is not None:
+            # How much the logit changes along the noise, by the same noise.
+            noise = torch.randn(clips.shape)
+            slopes = (clips * noise).sum([1, 2, 3, 4])
+            slopes += sigma / 2 * noise.square().sum([1, 2, 3, 4])
+        squares.append(float(slopes.square().sum()) / (N * T))
+    found = [float(logs[f'{name}_penalty']) for name in ('r1', 'r2')]
+    expected = [0.3**2 * square for square in squares]
+    assert found == pytest.approx(expected, rel=1e-3)
+    # Of gamma / 2 * scale^2 * square, interval times.
+    gradient = 4 * 0.3 * (2.0 * squares[0] + 0.5 * squares[1])
+    moved = float(gan.discriminator.scale.detach()) - 0.3
+    assert moved == pytest.approx(-lr * gradient, rel=1e-3)
+
+
+def test_noise_estimates_the_penalty_of_gradients():
+    """On average over noise, of a real network and its augmentation."""
+    gan = make(augment=dict(type='VideoAugment', p=0.5)).double()
+    data = Batch(**batch(gan))
+    video = from_bytes(data.video).double()
+    arguments = video[:1], data.c[:1], data.t[:1]
+
+    def norm(sigma, seed):
+        gan.penalty_sigma = sigma
+        torch.manual_seed(seed)
+        return gan.gradient_norm(*(x.clone() for x in arguments))[0].item()
+
+    # Neither is of the clip before augmentation, which stays as it was drawn.
+    gan.augment.p.fill_(0)
+    exact = norm(None, 0)
+    estimates = [norm(1e-4, seed) for seed in range(400)]
+    error = np.std(estimates) / len(estimates) ** 0.5
+    assert abs(np.mean(estimates) - exact) < 4 * error < exact
+    gan.augment.p.fill_(1)
+    assert norm(1e-4, 0) != pytest.approx(estimates[0], rel=1e-3)
+
+
 def test_r1_is_that_of_the_first_set():
     gan = make(r1_gamma=2.0, d_reg_interval=1)
     gan.discriminator = TwoOpinions()
@@ -881,7 +1023,7 @@ def fixed_noise(monkeypatch):
     """Let the path length see the same noise each time."""
     noise = torch.randn(N, T, 3, 16, 16, dtype=torch.float64)
     monkeypatch.setattr(
-        'stylegan_v_mm.models.stylegan_v.own_rows',
+        'stylegan_v_mm.models.objectives.own_rows',
         lambda draw, shape, device: noise[: shape[0], : shape[1]],
     )
     return noise

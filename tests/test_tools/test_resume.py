@@ -27,6 +27,8 @@ OPTIONS = (
     'model.augment.ada_kimg=1',
     'model.generator.use_noise=True',
     'model.discriminator.mbstd_group_size=1',
+    'model.gan_loss=relativistic',
+    'model.r2_gamma=0.1',
 )
 
 

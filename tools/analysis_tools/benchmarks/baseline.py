@@ -302,10 +302,15 @@ class PerFrameGAN(StyleGANV):
                 'or set model.generator.use_noise=False'
             )
         super().__init__(**{k: v for k, v in config.items() if k != 'type'})
+        if self.gan_loss.is_relativistic:
+            raise InputError(
+                'the per-frame baseline has no relativistic loss: take '
+                'another --config, or set model.gan_loss'
+            )
         self.load_state_dict(ours.state_dict())
         self.to(memory_format=torch.contiguous_format)
 
-    def logits(
+    def judged(
         self, videos: Tensor, c: Tensor, t: Tensor, is_real: bool = False
     ) -> Tensor:
         """Augment clips and judge them; logits [N]."""
@@ -340,7 +345,7 @@ class PerFrameGAN(StyleGANV):
     def generator_loss(self, batch: Batch, backward: Callable) -> dict:
         """Compute the generator's loss; see the package's."""
         self.discriminator.requires_grad_(False)
-        logits = self.logits(*self.fakes(batch, 0))
+        logits = self.judged(*self.fakes(batch, 0))
         loss = self.gan_loss.generator(logits).mean()
         backward(loss)
         self.discriminator.requires_grad_(True)
@@ -350,9 +355,10 @@ class PerFrameGAN(StyleGANV):
         """Compute the discriminator's loss; see the package's."""
         with torch.no_grad():
             fakes = self.fakes(batch, 1)
-        fake_loss = self.gan_loss.fake(self.logits(*fakes)).mean()
+        assert self.gan_loss.fake is not None
+        fake_loss = self.gan_loss.fake(self.judged(*fakes)).mean()
         backward(fake_loss, last=False)
-        real_logits = self.logits(
+        real_logits = self.judged(
             from_bytes(batch.video), batch.c, batch.t, is_real=True
         )
         real_loss = self.gan_loss.real(real_logits).mean()
@@ -362,7 +368,7 @@ class PerFrameGAN(StyleGANV):
     def r1_loss(self, batch: Batch, backward: Callable) -> dict:
         """Compute the R1 penalty; see the package's."""
         real = from_bytes(batch.video).requires_grad_()
-        logits = self.logits(real, batch.c, batch.t, is_real=True)
+        logits = self.judged(real, batch.c, batch.t, is_real=True)
         (grad,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
         penalty = grad.square().sum([2, 3, 4]).mean()
         backward(self.r1_gamma / 2 * penalty * self.d_reg_interval)
