@@ -666,6 +666,8 @@ def test_the_registry_builds_it():
         (dict(r1_gamma=-1), r'r1_gamma=-1'),
         (dict(d_reg_interval=0), r'd_reg_interval=0'),
         (dict(ema_kimg=-1), r'ema_kimg=-1'),
+        (dict(penalty_sigma=0), 'penalty_sigma=0 must be positive'),
+        (dict(r2_gamma=-1), 'r2_gamma=-1'),
         (dict(gan_loss='lsgan'), r"gan_loss='lsgan'.*hinge"),
         (dict(pl_weight=-1), r'pl_weight=-1'),
         (dict(g_reg_interval=0), r'g_reg_interval=0'),
