@@ -70,6 +70,11 @@ $generate --latents "$work/whole/before.safetensors" --num-frames 48 \
 $picture "$work/before.mp4" "$work/whole/000004.mp4" \
     "$work/region/000004.mp4" --frames 0:48:6 --out $images/editing_mask.png
 
+# What it learned from: 64 videos beside all training frames.
+$generate --num-videos 64 --num-frames 32 --format png --out "$work/many"
+python tools/analysis_tools/nearest_frames.py "$data/train" "$work/many" \
+    "$held_out" --out $images/nearest_frames.png
+
 # Inversion.
 clip=$held_out/day2_s2_05914_06230.mp4
 python tools/invert.py rc_track_64 --input "$clip" --start 40 \
