@@ -1,6 +1,6 @@
 """The real frames that generated ones are most like: does a model memorise?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ..datasets import ResizeCrop, VideoDataset
 from ..datasets.sources.finding import VideoSource, read_each
 from ..errors import InputError
+from ..video.pixels import from_bytes
 from .detectors.lpips import LPIPS
 
 # Frames that are decoded and compared together.
@@ -107,19 +108,16 @@ def nearest_frames(
             where.append(index)
     distances, videos = torch.stack(least, 1).topk(num_videos, largest=False)
     indices = torch.stack(where, 1).gather(1, videos)
-    resize = ResizeCrop(resolution)
     frames = [
-        resize({'frames': sources[video].read([index])})['frames']
+        frame
         for video, index in zip(videos.flatten(), indices.flatten().tolist())
+        for frame in _batches(sources[video], [index], resolution)
     ]
-    return Nearest(
-        distances,
-        _channels_first(np.concatenate(frames)).unflatten(0, videos.shape),
-    )
+    return Nearest(distances, torch.cat(frames).unflatten(0, videos.shape))
 
 
 def _batches(
-    source: VideoSource, inds: range | np.ndarray, resolution: int
+    source: VideoSource, inds: Sequence[int] | np.ndarray, resolution: int
 ) -> Iterator[Tensor]:
     """Decode ascending frames in batches [B, 3, R, R], uint8."""
     resize = ResizeCrop(resolution)
@@ -127,16 +125,12 @@ def _batches(
     for number, frame in enumerate(read_each(source, inds), 1):
         frames.append(resize({'frames': frame[None]})['frames'])
         if len(frames) == _BATCH or number == len(inds):
-            yield _channels_first(np.concatenate(frames))
+            batch = torch.from_numpy(np.concatenate(frames))
+            yield batch.permute(0, 3, 1, 2)
             frames = []
-
-
-def _channels_first(frames: np.ndarray) -> Tensor:
-    return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
 def _embed(lpips: LPIPS, frames: Tensor) -> Tensor:
     """Map frames [N, 3, R, R], uint8, to points; LPIPS is their distance."""
-    images = frames.to(get_device()).float() / 127.5 - 1
-    return lpips.embed(images)
+    return lpips.embed(from_bytes(frames.to(get_device())))

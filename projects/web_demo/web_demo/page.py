@@ -236,6 +236,7 @@ def direction_controls(studio: Studio) -> dict[str, gr.Slider]:
 def pace_controls(studio: Studio) -> dict[str, gr.components.Component]:
     """Make the controls of time."""
     longest = studio.ranges['num_frames'].most
+    rates = studio.ranges['fps']
     with gr.Group():
         return dict(
             num_frames=slider(
@@ -244,7 +245,7 @@ def pace_controls(studio: Studio) -> dict[str, gr.components.Component]:
             fps=slider(
                 studio,
                 'fps',
-                min(max(studio.gan.fps, 1), 60),
+                min(max(studio.gan.fps, rates.least), rates.most),
                 'Frames a second.',
             ),
             slow_motion=slider(
