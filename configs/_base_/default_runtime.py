@@ -51,6 +51,7 @@ custom_hooks = [
         num_frames='= preview_frames',
         fps='= fps',
     ),
+    dict(type='ScheduleHook', schedules='= schedules'),
 ]
 log_processor = dict(
     by_epoch=False,

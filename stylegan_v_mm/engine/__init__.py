@@ -5,6 +5,7 @@ from .hooks.checkpoint import SafeCheckpointHook
 from .hooks.divergence import DivergenceHook
 from .hooks.logs import DeferredLogsHook
 from .hooks.preview import VideoPreviewHook
+from .hooks.schedule import ScheduleHook
 from .hooks.timing import SteadyTimerHook, TrainingSpeedHook
 from .loops import ClipTrainLoop
 from .optim import GANOptimWrapperConstructor
@@ -20,6 +21,7 @@ __all__ = [
     'EqualReplicas',
     'GANOptimWrapperConstructor',
     'SafeCheckpointHook',
+    'ScheduleHook',
     'SteadyTimerHook',
     'TrainingSpeedHook',
     'VideoGANRunner',

@@ -12,6 +12,7 @@ custom_hooks = [
         num_videos=16,
         type='VideoPreviewHook',
     ),
+    dict(schedules='= schedules', type='ScheduleHook'),
 ]
 data_root = 'data/rc_track/train'
 default_hooks = dict(
@@ -171,6 +172,7 @@ resolution = 64
 resume = False
 runner_type = 'stylegan_v_mm.VideoGANRunner'
 save_best = None
+schedules: dict = {}
 tensorboard = False
 test_cfg = dict(type='TestLoop')
 test_dataloader = dict(

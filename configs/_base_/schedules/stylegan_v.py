@@ -3,6 +3,7 @@ batch_size = 64  # clips, over all processes
 accumulative_counts = 1  # parts of a GPU's batch, processed in turn
 total_kimg = 25000
 lr = 0.0025
+schedules = {}  # numbers that change: dict(r1_gamma=[(0, 20), (500, 2)])
 max_iters = '= int(total_kimg * 1000 / (batch_size * num_frames))'
 
 # Learning rates and Adam's betas are corrected for the regularisation steps

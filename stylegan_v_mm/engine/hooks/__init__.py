@@ -5,6 +5,7 @@ from .checkpoint import SafeCheckpointHook
 from .divergence import DivergenceHook
 from .logs import DeferredLogsHook
 from .preview import VideoPreviewHook
+from .schedule import ScheduleHook
 from .timing import SteadyTimerHook, TrainingSpeedHook
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     'DeferredLogsHook',
     'DivergenceHook',
     'SafeCheckpointHook',
+    'ScheduleHook',
     'SteadyTimerHook',
     'TrainingSpeedHook',
     'VideoPreviewHook',
