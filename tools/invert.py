@@ -37,7 +37,12 @@ from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.detectors.lpips import load_lpips
 from stylegan_v_mm.files import atomic_write, check_writable
 from stylegan_v_mm.inference import Latents, VideoGANInferencer
-from stylegan_v_mm.inference.inversion import invert, motion_correlation, psnr
+from stylegan_v_mm.inference.inversion import (
+    invert,
+    mean_lpips,
+    motion_correlation,
+    psnr,
+)
 from stylegan_v_mm.video.encoding import video_grid, write_video
 from stylegan_v_mm.video.pixels import to_bytes
 
@@ -214,6 +219,8 @@ def main() -> None:
                 fps,
             )
             numbers = {'psnr': psnr(result.frames, target)}
+            if lpips is not None:
+                numbers['lpips'] = mean_lpips(result.frames, target, lpips)
             if len(target) > 2:
                 numbers['motion_correlation'] = motion_correlation(
                     result.frames, target

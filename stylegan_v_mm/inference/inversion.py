@@ -8,6 +8,7 @@ published script optimises only the styles, of single pictures.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,9 @@ from ..video.pixels import from_bytes
 # Elements of VGG's first feature map. All maps that VGG keeps for the gradient
 # take 16 times as much.
 _MOST_VGG_ELEMENTS = 2**25
+
+# Smaller frames are enlarged for VGG, which halves them four times.
+_LEAST_VGG_SIZE = 64
 
 
 @dataclass(eq=False)
@@ -81,6 +85,14 @@ def motion_penalty(motion_z: Tensor) -> Tensor:
     """
     variance, mean = torch.var_mean(motion_z, (1, 2), unbiased=False)
     return mean.square() + (variance - 1).square()
+
+
+def _enlarge(frames: Tensor) -> Tensor:
+    """Bring frames [N, 3, R, R] to the size that LPIPS needs, at least."""
+    size = max(frames.shape[-1], _LEAST_VGG_SIZE)
+    if size == frames.shape[-1]:
+        return frames
+    return F.interpolate(frames, (size, size), mode='bilinear')
 
 
 def _in_pieces(
@@ -197,8 +209,8 @@ def invert(
     # With gradients, five times as much stays in memory.
     frames_at_once = sampler.frames_at_once(5)
     videos_at_once = max(1, frames_at_once // num_frames)
-    # VGG has 64 channels at the full resolution, which it halves four times.
-    vgg_size = max(size, 64)
+    # VGG has 64 channels at the full resolution.
+    vgg_size = max(size, _LEAST_VGG_SIZE)
     vgg_at_once = max(1, _MOST_VGG_ELEMENTS // (64 * vgg_size**2))
 
     def render(ws: Tensor, motion_z: Tensor | None) -> Tensor:
@@ -221,9 +233,7 @@ def invert(
 
     def maps(frames: Tensor) -> list[Tensor]:
         assert lpips is not None
-        if size < vgg_size:
-            frames = F.interpolate(frames, (vgg_size,) * 2, mode='bilinear')
-        return lpips.unit_maps(frames)
+        return lpips.unit_maps(_enlarge(frames))
 
     # The maps of the target stay in memory if they are few enough.
     wanted_maps = []
@@ -334,6 +344,19 @@ def psnr(ours: Tensor, target: Tensor) -> float:
     """Peak signal-to-noise ratio of videos, uint8 of one shape, in dB."""
     error = (ours.double() - target.double()).square().mean()
     return float(10 * torch.log10(255**2 / error))
+
+
+@torch.no_grad()
+def mean_lpips(ours: Tensor, target: Tensor, lpips: nn.Module) -> float:
+    """Mean LPIPS of the frames of videos, uint8 of one shape [T, 3, H, W].
+
+    Frames of less than 64 pixels are enlarged, as in :func:`invert`.
+    """
+    device = next(lpips.parameters()).device
+    return fmean(
+        float(lpips(*(_enlarge(from_bytes(x.to(device))) for x in pair)))
+        for pair in zip(ours.split(1), target.split(1))
+    )
 
 
 def motion_correlation(ours: Tensor, target: Tensor) -> float:

@@ -10,6 +10,7 @@ from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.evaluation.detectors.lpips import LPIPS
 from stylegan_v_mm.inference.inversion import (
     invert,
+    mean_lpips,
     motion_correlation,
     motion_penalty,
     psnr,
@@ -167,7 +168,7 @@ def test_lpips_is_added_to_the_loss(inferencer, target):
     for head in lpips.heads:
         head.uniform_(0, 1)
     told = []
-    quick(
+    result = quick(
         inferencer,
         target,
         range(T),
@@ -189,3 +190,10 @@ def test_lpips_is_added_to_the_loss(inferencer, target):
         assert perceptual > 0.01
         assert loss == pytest.approx(pixels + float(perceptual), rel=1e-2)
         assert loss > 1.05 * pixels
+    # What the tool reports of the result.
+    enlarged = (
+        F.interpolate(x.float() / 127.5 - 1, size=(64, 64), mode='bilinear')
+        for x in (result.frames, target)
+    )
+    expected = float(lpips(*enlarged).mean())
+    assert mean_lpips(result.frames, target, lpips) == pytest.approx(expected)
