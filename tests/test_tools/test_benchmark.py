@@ -287,6 +287,38 @@ def test_train_tells_phases_and_iterations(run):
     assert max(found['differences'].values()) < 1e-4
 
 
+def test_options_are_timed_beside_the_published(
+    run, benchmarks, monkeypatch, capsys
+):
+    """Each takes all its steps, with the penalty once per interval."""
+    choices, gans = benchmarks.choices, []
+
+    def timed(phase):
+        phase()
+        return 16, None
+
+    def build(*args):
+        gans.append(benchmarks.models.build_ours(*args))
+        return gans[-1]
+
+    monkeypatch.setattr(choices, 'timed', timed)
+    monkeypatch.setattr(choices, 'build_ours', build)
+    found = run('options', '--batch', '2', '--repeats', '2')['options']
+    expected = dict.fromkeys(choices.CHOICES, [16 + 16 + 1 + 16] * 2)
+    expected['... in every iteration'] = [4 * 16] * 2
+    assert found == expected
+    line = next(x for x in capsys.readouterr().out.splitlines() if '...' in x)
+    assert line.split()[-2:] == ['64000', f'{64 / 49:.2f}']
+    assert len(gans) == 8
+    options = (
+        [gan.gan_loss for gan in gans],
+        [gan.r2_gamma for gan in gans],
+        [gan.penalty_sigma for gan in gans],
+        [gan.reuse_fakes for gan in gans],
+    )
+    assert [len(set(values)) for values in options] == [2] * 4
+
+
 def test_sample_times_chunks_and_compares(run, capsys):
     found = run(
         'sample', '--batch', '3', '--num-frames', '6', '--chunk', '4',

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 from benchmarks import reading
+from benchmarks.choices import choices_table, measure_choices
 from benchmarks.evaluation import measure_evaluation
 from benchmarks.measuring import OURS, Options, convolution_peak, ways
 from benchmarks.memory import measure_memory
@@ -150,6 +151,10 @@ COMMANDS: dict[str, tuple[str, dict]] = {
         'FVD-random: rendering, features, statistics',
         dict(resolution=128, batch=16, num_frames=16, repeats=3),
     ),
+    'options': (
+        'an iteration with each option of losses and of the discriminator',
+        dict(resolution=32, batch=8, num_frames=3, repeats=9),
+    ),
     'data': (
         'reading clips from videos, zips and folders, on one core',
         dict(resolution=256, batch=16, num_frames=3, repeats=3),
@@ -197,6 +202,10 @@ def measure_and_show(args: argparse.Namespace) -> dict:
         lines += [[name, f'{x / 2**30:.3f}'] for name, x in peaks.items()]
         print(format_table(lines))
         return dict(memory=peaks)
+    if args.command == 'options':
+        seconds = measure_choices(options)
+        print(format_table(choices_table(seconds)))
+        return dict(options=seconds)
     if args.command == 'profile':
         shares = measure_profile(options)
         for name, operations in shares.items():
