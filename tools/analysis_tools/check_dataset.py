@@ -1,8 +1,10 @@
 r"""Show what a folder or zip of videos holds and what to set in the config.
 
-The tool also measures how fast one core reads clips, and advises what would
-make that faster. It decodes the first and the last frames of video files, and
-the frames that it reads while measuring; with --thorough, all frames.
+The tool searches frames that are spread over the data for what a model would
+learn wrongly: cuts, borders, captions, standstill, repeated or interlaced
+frames, flicker and copies. It also measures how fast one core reads clips, and
+advises what would make that faster. To find damage, it decodes the first and
+the last frames of video files. With --thorough, all frames are decoded.
 
 Example:
     python tools/analysis_tools/check_dataset.py data/clips \
@@ -25,8 +27,11 @@ from stylegan_v_mm.datasets.survey import (
     config_lines,
     contact_sheet,
     describe,
+    describe_findings,
+    findings_sheet,
     histograms,
     largest_resolution,
+    look_at_videos,
     measure_motion,
     measure_reading,
     survey_videos,
@@ -52,16 +57,27 @@ def main() -> None:
         '--labels', help='"folder", or a .json or .csv file of labels'
     )
     parser.add_argument(
+        '--search',
+        type=positive_int,
+        default=5000,
+        metavar='N',
+        help='about how many frames to search for flaws',
+    )
+    parser.add_argument(
         '--thorough',
         action='store_true',
-        help='decode all frames, to find every damaged one',
+        help='decode all frames, to find every damaged one and every flaw',
     )
     parser.add_argument(
         '--preview', type=Path, help='contact sheet to write (.png)'
     )
     parser.add_argument('--plot', type=Path, help='histograms to write (.png)')
+    parser.add_argument(
+        '--flaws', type=Path, help='picture of the flaws to write (.png)'
+    )
     args = parser.parse_args()
-    pictures = [path for path in (args.preview, args.plot) if path]
+    pictures = [args.preview, args.plot, args.flaws]
+    pictures = [path for path in pictures if path]
     for path in pictures:
         if path.suffix not in ('.png', '.jpg'):
             raise InputError(f'{path}: give a .png or .jpg file')
@@ -77,8 +93,10 @@ def main() -> None:
     if resolution is None:
         resolution = largest_resolution(survey)
     reading = measure_reading(survey, resolution)
+    looks = look_at_videos(survey, None if args.thorough else args.search)
     rows = [
         *describe(survey),
+        *describe_findings(looks, survey.lens.sum()),
         (
             'reading',
             f'{reading.rate:.3g} clips of {args.num_frames} frames a second '
@@ -101,6 +119,14 @@ def main() -> None:
         figure = histograms(survey, motion)
         with atomic_write(args.plot) as temporary:
             figure.savefig(temporary, format=args.plot.suffix[1:])
+    if args.flaws and not looks.findings:
+        pictures.remove(args.flaws)
+    elif args.flaws:
+        sheet = findings_sheet(survey, looks.findings)
+        with atomic_write(args.flaws) as temporary:
+            sheet.save(
+                temporary, Image.registered_extensions()[args.flaws.suffix]
+            )
     for path in pictures:
         print(f'\npicture in {path}')
 

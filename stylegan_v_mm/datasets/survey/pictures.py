@@ -1,15 +1,20 @@
 """Plots of a data set: histograms and a contact sheet."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
 from ...errors import InputError
 from ...video.encoding import video_grid
 from ...video.reader import DamagedVideoError
+from ..sources.listing import printable
 from ..transforms import ResizeCrop
 from .contents import Survey
+from .findings import Finding
 from .motion import Motion
 
 if TYPE_CHECKING:
@@ -87,3 +92,75 @@ def contact_sheet(
     images = torch.from_numpy(np.stack(cells)).permute(0, 3, 1, 2)
     sheet = video_grid(images[:, None], ncols=num_frames)[0]
     return sheet.permute(1, 2, 0).numpy()
+
+
+def findings_sheet(
+    survey: Survey,
+    findings: Sequence[Finding],
+    num_findings: int = 40,
+    height: int = 120,
+) -> Image.Image:
+    """Show findings: four frames of each in a row, with what was found.
+
+    A red rectangle marks where it is, if it is not everywhere; of borders, it
+    marks what is inside.
+
+    Args:
+        survey: From :func:`survey_videos`.
+        findings: From :func:`look_at_videos`.
+        num_findings: How many at most.
+        height: Of a frame, in pixels.
+
+    Raises:
+        InputError: No frame can be decoded.
+    """
+    sources = {source.name: source for source in survey.sources}
+    rows = []
+    for finding in findings[:num_findings]:
+        first = finding.start - 2 * (finding.kind == 'cut')
+        inds = np.linspace(first, finding.end - 1, 4).astype(int)
+        inds = np.clip(inds, 0, len(sources[finding.video]) - 1)
+        frames = []
+        with suppress(DamagedVideoError):
+            # Equal neighbours are decoded once.
+            there, where = np.unique(inds, return_inverse=True)
+            frames = [*sources[finding.video].read(there)[where]]
+        row = [_marked(frame, finding, height) for frame in frames]
+        if row:
+            rows.append((finding, row))
+    if not rows:
+        raise InputError(f'{survey.data}: there is no finding to show')
+    gap, label = 4, 16
+    width = max(sum(x.width + gap for x in row) for _, row in rows)
+    size = max(width, 480), len(rows) * (height + label + gap)
+    sheet = Image.new('RGB', size, 'white')
+    draw = ImageDraw.Draw(sheet)
+    for i, (finding, row) in enumerate(rows):
+        top = i * (height + label + gap)
+        text = f'{finding.kind}: {finding.video}, frames {finding.start} to '
+        text += f'{finding.end - 1}; {finding.about}'
+        draw.text((2, top + 2), printable(text), 'black')
+        left = 0
+        for image in row:
+            sheet.paste(image, (left, top + label))
+            left += image.width + gap
+    return sheet
+
+
+def _marked(frame: np.ndarray, finding: Finding, height: int) -> Image.Image:
+    """Resize a frame [H, W, 3] and draw the region of a finding into it."""
+    image = Image.fromarray(frame)
+    width = max(1, round(image.width * height / image.height))
+    image = image.resize((width, height))
+    if finding.region is not None:
+        left, top, right, bottom = finding.region
+        ImageDraw.Draw(image).rectangle(
+            (
+                left * width,
+                top * height,
+                right * width - 1,
+                bottom * height - 1,
+            ),
+            outline='red',
+        )
+    return image
