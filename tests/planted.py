@@ -2,9 +2,41 @@
 
 import cv2
 import numpy as np
+import torch
+
+from stylegan_v_mm.video.encoding import write_video
 
 #: Kind of a finding -> how frames [T, H, W, 3] get it.
 PLANTS = {}
+
+
+def scenery(seed, num_frames=96, height=96, width=128):
+    """A camera that pans over a landscape, and does not stop."""
+    random = np.random.default_rng(seed)
+    layers = [
+        cv2.resize(
+            random.integers(0, 256, (size, 4 * size, 3), dtype=np.uint8),
+            (6 * width, 2 * height),
+            interpolation=cv2.INTER_CUBIC,
+        )
+        for size in (4, 12, 48)
+    ]
+    tint = random.uniform(0.3, 1.3, 3)
+    picture = np.clip(tint * np.average(layers, 0, [3, 2, 1]), 0, 255).astype(
+        np.uint8
+    )
+    return np.stack(
+        [
+            picture[20 : 20 + height, x : x + width]
+            for x in 2 * np.arange(num_frames)
+        ]
+    )
+
+
+def write(path, frames):
+    """Write a video of frames [T, H, W, 3]."""
+    video = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    write_video(path, video, 25)
 
 
 def plant(kind):

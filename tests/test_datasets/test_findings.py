@@ -6,46 +6,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
-from planted import PLANTS
+from planted import PLANTS, scenery, write
 
 from stylegan_v_mm.datasets.sources.finding import find_videos
 from stylegan_v_mm.datasets.survey import look_at_videos, survey_videos
 from stylegan_v_mm.datasets.survey.copies import perceptual_hash
 from stylegan_v_mm.datasets.survey.findings import WINDOW, stretches
 from stylegan_v_mm.datasets.survey.windows import repetition
-from stylegan_v_mm.video.encoding import write_video
 
 #: Precision and recall that real footage must reach.
 AIM = 0.9
-
-
-def scenery(seed, num_frames=96, height=96, width=128):
-    """A camera that pans over a landscape, and does not stop."""
-    random = np.random.default_rng(seed)
-    layers = [
-        cv2.resize(
-            random.integers(0, 256, (size, 4 * size, 3), dtype=np.uint8),
-            (6 * width, 2 * height),
-            interpolation=cv2.INTER_CUBIC,
-        )
-        for size in (4, 12, 48)
-    ]
-    tint = random.uniform(0.3, 1.3, 3)
-    picture = np.clip(tint * np.average(layers, 0, [3, 2, 1]), 0, 255).astype(
-        np.uint8
-    )
-    return np.stack(
-        [
-            picture[20 : 20 + height, x : x + width]
-            for x in 2 * np.arange(num_frames)
-        ]
-    )
-
-
-def write(path, frames, **options):
-    video = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
-    write_video(path, video, 25, **options)
 
 
 def look(folder, num_frames=None):
@@ -75,6 +45,8 @@ def test_what_is_planted_is_found(tmp_path, kind):
         assert abs(finding.end - 50) <= 1
     else:
         assert (finding.start, finding.end) == (0, 96)
+    if kind == 'repeated frames':
+        assert finding.repeats == tuple(range(1, 96, 2))
     left, top, right, bottom = finding.region or (0, 0, 1, 1)
     if kind == 'black border':
         assert (left, top, right, bottom) == (0, 1 / 8, 1, 7 / 8)
@@ -119,15 +91,22 @@ def test_stretches_are_spread():
     assert parts[0].start == 1000 - parts[-1].stop
 
 
-def test_how_frames_repeat():
-    new = 9.0
-    assert repetition(np.array([new, 0] * 16)) == 'each 2 times'
-    assert repetition(np.array([new, 0, 0] * 12)) == 'each 3 times'
-    assert repetition(np.array([new, new, new, new, 0] * 8)) == 'one in 5'
-    assert repetition(np.full(32, new)) == ''
-    assert repetition(np.zeros(32)) == ''
-    # A pause is none.
-    assert repetition(np.r_[np.full(20, new), np.zeros(12)]) == ''
+@pytest.mark.parametrize(
+    ('pattern', 'count', 'expected'),
+    [
+        ([9, 0], 16, 'each 2 times'),
+        ([9, 0, 0], 12, 'each 3 times'),
+        ([9, 8, 9, 7, 0], 8, 'one in 5'),
+        ([9], 32, ''),
+        ([0], 32, ''),
+        ([9] * 20 + [0] * 12, 1, ''),  # a pause
+    ],
+)
+def test_how_frames_repeat(pattern, count, expected):
+    changes = np.array(pattern * count, float)
+    how, repeats = repetition(changes)
+    assert how == expected
+    assert repeats.tolist() == ((changes == 0) & (how != '')).tolist()
 
 
 def test_a_hash_survives_size_and_brightness():

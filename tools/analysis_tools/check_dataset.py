@@ -96,7 +96,7 @@ def main() -> None:
     looks = look_at_videos(survey, None if args.thorough else args.search)
     rows = [
         *describe(survey),
-        *describe_findings(looks, survey.lens.sum()),
+        *describe_findings(survey, looks),
         (
             'reading',
             f'{reading.rate:.3g} clips of {args.num_frames} frames a second '

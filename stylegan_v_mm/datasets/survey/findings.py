@@ -7,6 +7,7 @@ the scene, in frames that are spread over a data set.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
@@ -62,6 +63,7 @@ class Finding(NamedTuple):
         about: Details for people.
         region: Left, top, right, bottom as shares of width and height, from
             0 to 1; of borders, the rectangle inside of them. None: everywhere.
+        repeats: Of repeated frames: those that show the one before again.
     """
 
     kind: str
@@ -70,6 +72,7 @@ class Finding(NamedTuple):
     end: int
     about: str
     region: Box | None = None
+    repeats: tuple[int, ...] = ()
 
 
 class Looks(NamedTuple):
@@ -99,20 +102,11 @@ def look_at_videos(survey: Survey, num_frames: int | None) -> Looks:
     total = sum(map(len, sources))
     share = 1.0 if num_frames is None else min(1.0, num_frames / total)
 
-    def look(source: VideoSource) -> tuple[list[Finding], Prints]:
-        found: list[Finding] = []
-        prints = Prints()
-        # The survey tells what is damaged.
-        with suppress(DamagedVideoError):
-            for part in stretches(len(source), share):
-                found += look_at(source, part, prints)
-        return merge(found), prints
-
     # FFmpeg and OpenCV release Python's global lock, so threads are enough.
     with ThreadPoolExecutor() as pool:
         looks = list(
             tqdm(
-                pool.map(look, sources),
+                pool.map(partial(look_at_video, share=share), sources),
                 'Looking at frames',
                 total=len(sources),
                 unit='video',
@@ -121,11 +115,50 @@ def look_at_videos(survey: Survey, num_frames: int | None) -> Looks:
         )
     findings = [finding for found, _ in looks for finding in found]
     prints = [each for _, each in looks]
-    for copy in find_copies(prints):
-        first, second = sources[copy.first].name, sources[copy.second].name
-        about = f'{first} has them, from frame {copy.start - copy.offset}'
-        findings.append(Finding('copy', second, copy.start, copy.end, about))
+    findings += name_copies([source.name for source in sources], prints)
     return Looks(findings, sum(len(each.frames) for each in prints))
+
+
+def look_at_video(
+    source: VideoSource, share: float = 1.0
+) -> tuple[list[Finding], Prints]:
+    """Look for findings in one video, but for copies.
+
+    Args:
+        source: The video; what is damaged is not looked at.
+        share: How much of it to decode, see :func:`stretches`.
+
+    Returns:
+        The findings, and fingerprints of the frames.
+    """
+    found: list[Finding] = []
+    prints = Prints()
+    with suppress(DamagedVideoError):
+        for part in stretches(len(source), share):
+            found += look_at(source, part, prints)
+    return merge(found), prints
+
+
+def name_copies(
+    names: Sequence[str], prints: Sequence[Prints]
+) -> list[Finding]:
+    """Find frames that an earlier video has, too.
+
+    Args:
+        names: Of the videos.
+        prints: The fingerprints of each.
+    """
+    return [
+        Finding(
+            'copy',
+            names[copy.second],
+            copy.start,
+            copy.end,
+            f'{names[copy.first]} has them, from frame '
+            f'{copy.start - copy.offset}',
+        )
+        for copy in find_copies(prints)
+    ]
 
 
 def stretches(length: int, share: float) -> list[range]:
@@ -225,9 +258,12 @@ def judge(
                 first + stop,
                 f'{stop - begin + 1} equal frames',
             )
-    period = repetition(changes)
+    period, repeats = repetition(changes)
     if period:
-        yield Finding('repeated frames', name, start, end, period)
+        numbers = tuple((first + np.flatnonzero(repeats)).tolist())
+        yield Finding(
+            'repeated frames', name, start, end, period, repeats=numbers
+        )
     if len(interlaced) >= LEAST and np.mean(interlaced) > 0.5:
         yield Finding('interlaced', name, start, end, 'two fields a frame')
     if still.all():
@@ -290,13 +326,14 @@ def _percent(region: Box) -> str:
     )
 
 
-def describe_findings(looks: Looks, num_frames: int) -> list[tuple[str, str]]:
+def describe_findings(survey: Survey, looks: Looks) -> list[tuple[str, str]]:
     """Describe findings as rows (name, value), those of a kind together.
 
     Args:
+        survey: From ``survey_videos``.
         looks: From :func:`look_at_videos`.
-        num_frames: Frames of the data set.
     """
+    data, num_frames = survey.data, survey.lens.sum()
     count = f'{looks.num_frames} of {num_frames} frames'
     if looks.num_frames >= num_frames:
         count = 'all frames'
@@ -309,6 +346,9 @@ def describe_findings(looks: Looks, num_frames: int) -> list[tuple[str, str]]:
                 for x in found
             ]
             rows.append((kind, f'{meaning}: {join_some(places, 5)}'))
-    if not looks.findings:
+    if looks.findings:
+        command = f'python tools/dataset_converters/prepare.py {data} OUT'
+        rows.append(('advice', f'{command} makes clips without these flaws'))
+    else:
         rows.append(('flaws', 'none found'))
     return rows

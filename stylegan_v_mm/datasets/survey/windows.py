@@ -103,28 +103,31 @@ class Fields:
         return [kind in ('tff', 'bff') for kind in kinds if kind[0] != 'u']
 
 
-def repetition(changes: np.ndarray) -> str:
-    """Say how frames are repeated; '' if they are not.
+def repetition(changes: np.ndarray) -> tuple[str, np.ndarray]:
+    """Say how frames are repeated, if there is a pattern.
 
     Args:
         changes: Mean changes from frame to frame, [n], in grey levels.
+
+    Returns:
+        The pattern, '' if there is none, and which frames repeat the one
+        before, [n].
     """
+    none = '', np.zeros(len(changes), bool)
     moving = changes[changes > STILL]
     if len(changes) < LEAST or len(moving) < 4:
-        return ''
+        return none
     new = changes > np.maximum(STILL, 0.1 * np.median(moving))
     gaps = np.diff(np.flatnonzero(new))
-    repeats = 1 - new.mean()
-    if repeats < 0.15 or not len(gaps) or gaps.max() > 4:
-        return ''
+    if new.mean() > 0.85 or not len(gaps) or gaps.max() > 4:
+        return none
     if np.mean(gaps == np.median(gaps)) >= 0.8 and np.median(gaps) > 1:
-        return f'each {int(np.median(gaps))} times'
+        return f'each {int(np.median(gaps))} times', ~new
     # As where 24 frames a second became 30.
-    longer = np.flatnonzero(gaps > 1)
-    every = np.diff(longer)
+    every = np.diff(np.flatnonzero(gaps > 1))
     if len(every) and np.mean(every == np.median(every)) >= 0.8:
-        return f'one in {int(np.median(every)) + 1}'
-    return ''
+        return f'one in {int(np.median(every)) + 1}', ~new
+    return none
 
 
 def flicker(window: np.ndarray) -> float:
