@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parents[1] / 'stylegan_v_mm'
 LAYERS = [
     {'errors', 'version', 'zoo'},
     {'files'},
+    {'pages'},
     {'registry', 'cli', 'video'},
     {'config', 'datasets', 'models'},
     {'checkpoints'},

@@ -61,7 +61,7 @@ def test_footage_becomes_clips(footage, tmp_path):
     assert 'day/plain.mp4 has them' in skipped['night/copy.mp4']
     page = (tmp_path / 'out.html').read_text()
     for name in ('day/cut.mp4', 'night/still.mp4', 'night/broken.mp4'):
-        assert f'<h2>{name}</h2>' in page
+        assert f'<h3>{name}</h3>' in page
     assert page.count('class="clip kept"') == 4
     assert page.count('data:image/jpeg;base64') > 20
     assert not re.search('(src|href)="(?!data:)', page)

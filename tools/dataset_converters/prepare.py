@@ -44,9 +44,12 @@ from stylegan_v_mm.datasets.conversion.preparation import (
     plan_shots,
     read_shot,
 )
-from stylegan_v_mm.datasets.conversion.preparation_page import write_page
+from stylegan_v_mm.datasets.conversion.preparation_page import (
+    preparation_page,
+)
 from stylegan_v_mm.datasets.sources.finding import find_videos
 from stylegan_v_mm.errors import InputError
+from stylegan_v_mm.pages import write_page
 
 # Frames that are written to estimate the size of all.
 _TRIAL = 64
@@ -82,7 +85,16 @@ def list_jobs(args: argparse.Namespace, plan: Plan) -> list[Job]:
             if video.dropped:
                 most = max(video.dropped, key=lambda x: x.end - x.start)
                 reason = f'nothing is left of it: {most.reason}'
-            jobs.append(Job(video.source.name, name, 0, iter, print, reason))
+            jobs.append(
+                Job(
+                    source=video.source.name,
+                    name=name,
+                    num_items=0,
+                    items=partial(iter, ()),
+                    write=write_mp4,
+                    problem=reason,
+                )
+            )
         for shot in video.shots:
             write = partial(write_pictures, format=args.format, quality=95)
             suffix = ''
@@ -168,10 +180,11 @@ def main() -> None:
     facts = [
         ('clips', f'{plan.num_clips}, {plan.num_frames} frames'),
         ('of', f'{len(plan.videos)} videos, {frames} frames'),
-        ('size', f'about {size / 1e9:.2g} GB; {free / 1e9:.3g} GB are free'),
+        ('size', f'about {size / 1e6:,.3g} MB; {free / 1e6:,.3g} MB are free'),
     ]
     page = args.out.with_name(f'{args.out.name}.html')
-    write_page(page, str(args.src), facts, plan)
+    title = f'What becomes of {args.src}'
+    write_page(page, title, preparation_page(facts, plan))
     for key, value in facts:
         print(f'{key:6}{value}')
     print(f'report in {page}')

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from ..sources.finding import VideoSource
 from ..sources.video_files import VideoFile
 from ..survey.copies import Prints
 from ..survey.findings import Finding, look_at_video, name_copies
+from ..survey.windows import Box
 
 
 def analyse(
@@ -87,5 +89,8 @@ def _look_once(
 
 def _finding(line: list) -> Finding:
     """Read a finding from JSON, which has no tuples."""
-    *words, region, repeats = line
-    return Finding(*words, region and tuple(region), tuple(repeats))
+    finding = Finding(*line)
+    return finding._replace(
+        region=finding.region and cast('Box', tuple(finding.region)),
+        repeats=tuple(finding.repeats),
+    )

@@ -229,10 +229,10 @@ def deinterlace(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
             bwdif.link_to(sink)
             graph.configure()
         picture.pts = number
-        graph.push(picture)
+        graph.vpush(picture)
         yield from _pulled(graph)
     if graph is not None:
-        graph.push(None)
+        graph.vpush(None)
         yield from _pulled(graph)
 
 
@@ -240,7 +240,7 @@ def _pulled(graph: av.filter.Graph) -> Iterator[np.ndarray]:
     """Yield what a graph has ready."""
     while True:
         try:
-            frame = graph.pull()
+            frame = graph.vpull()
         except (av.BlockingIOError, av.EOFError):
             return
         yield frame.to_ndarray(format='rgb24')
