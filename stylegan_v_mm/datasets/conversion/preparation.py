@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import pairwise
 
-import av
-import av.filter
 import numpy as np
 
+from ...video.filters import FrameFilter
 from ..sources.finding import VideoSource, read_each
 from ..survey.findings import Finding
 from ..survey.windows import Box
@@ -212,38 +210,10 @@ def deinterlace(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     Yields:
         As many frames.
     """
-    graph = None
-    for number, frame in enumerate(frames):
-        picture = av.VideoFrame.from_ndarray(frame).reformat(format='yuv444p')
-        if graph is None:
-            graph = av.filter.Graph()
-            source = graph.add_buffer(
-                width=picture.width,
-                height=picture.height,
-                format=picture.format,
-                time_base=Fraction(1, 25),
-            )
-            bwdif = graph.add('bwdif', 'mode=send_frame:deint=all')
-            sink = graph.add('buffersink')
-            source.link_to(bwdif)
-            bwdif.link_to(sink)
-            graph.configure()
-        picture.pts = number
-        graph.vpush(picture)
-        yield from _pulled(graph)
-    if graph is not None:
-        graph.vpush(None)
-        yield from _pulled(graph)
-
-
-def _pulled(graph: av.filter.Graph) -> Iterator[np.ndarray]:
-    """Yield what a graph has ready."""
-    while True:
-        try:
-            frame = graph.vpull()
-        except (av.BlockingIOError, av.EOFError):
-            return
-        yield frame.to_ndarray(format='rgb24')
+    fields = FrameFilter('bwdif', 'mode=send_frame:deint=all')
+    for frame in frames:
+        yield from (x.to_ndarray(format='rgb24') for x in fields.push(frame))
+    yield from (x.to_ndarray(format='rgb24') for x in fields.flush())
 
 
 def _pieces(

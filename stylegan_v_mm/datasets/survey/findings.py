@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ...video.filters import FrameFilter
 from ...video.reader import DamagedVideoError
 from ..sources.finding import VideoSource, frame_rate, read_each
 from ..sources.listing import join_some
@@ -26,14 +27,14 @@ from .windows import (
     STILL,
     Box,
     Cuts,
-    Fields,
+    are_interlaced,
     black_border,
     blurred_border,
     captions,
     flicker,
-    grey,
     repetition,
     runs,
+    shrink,
 )
 
 #: Kind of a finding -> what it is.
@@ -193,24 +194,27 @@ def look_at(
         Findings, those of each window of :data:`WINDOW` frames together.
 
     Raises:
-        DamagedVideoError: A frame cannot be decoded.
+        DamagedVideoError: A frame cannot be decoded or differs in size.
     """
     name = source.name
-    cuts = Cuts(frame_rate(source) or 25.0)
-    fields = Fields()
+    cuts = Cuts(frame_rate(source) or 25)
+    fields = FrameFilter('idet', format='gray')
     starts = window_starts(frames)
     window: list[np.ndarray] = []
     interlaced: list[bool] = []
-    last = None
+    last = shape = None
     start = frames.start
     for i, frame in zip(frames, read_each(source, frames)):
         if i in starts and window:
             yield from judge(name, start, np.stack(window), interlaced, last)
             last, start, window, interlaced = window[-1], i, [], []
-        for cut in cuts.show(i, frame):
+        if frame.shape != (shape := shape or frame.shape):
+            raise DamagedVideoError(f'{name}: frames differ in size')
+        small = shrink(frame)
+        for cut in cuts.show(i, small):
             yield Finding('cut', name, cut, cut + 1, f'at frame {cut}')
-        interlaced += fields.show(frame)
-        window.append(grey(frame))
+        interlaced += are_interlaced(fields.push(frame))
+        window.append(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         prints.add(i, window[-1])
     if window:
         yield from judge(name, start, np.stack(window), interlaced, last)
@@ -236,7 +240,7 @@ def judge(
         name: Of the video.
         start: Number of the first frame.
         window: Grey frames [n, h, w], uint8.
-        interlaced: See :meth:`Fields.show`.
+        interlaced: See :func:`are_interlaced`.
         last: The frame before, [h, w], if there is one.
 
     Yields:

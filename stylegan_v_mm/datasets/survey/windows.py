@@ -1,10 +1,8 @@
 """Measures of successive frames that no scene explains."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 
 import av
-import av.filter
 import cv2
 import numpy as np
 
@@ -12,7 +10,7 @@ import numpy as np
 Box = tuple[float, float, float, float]
 # Frames; fewer say little.
 LEAST = 16
-# Largest side of the grey images, in pixels.
+# Largest side of small frames, in pixels.
 _SIDE = 256
 # Grey levels, 0 to 255, unless something else is said.
 STILL = 0.25  # mean change of a frame that repeats the last one
@@ -23,15 +21,12 @@ _CAPTION_SPREAD = 2.0  # of a pixel that does not change
 _CAPTION_EDGE = 24.0  # contrast of writing to its neighbours
 
 
-def grey(frame: np.ndarray) -> np.ndarray:
-    """Make a grey image [h, w], uint8, of a frame, at most 256 pixels wide."""
+def shrink(frame: np.ndarray) -> np.ndarray:
+    """Make a frame [H, W, 3] at most 256 pixels wide and high."""
     height, width = frame.shape[:2]
     scale = min(1, _SIDE / max(height, width))
-    image = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    if scale == 1:
-        return image
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
 class Cuts:
@@ -45,62 +40,30 @@ class Cuts:
     """
 
     def __init__(self, fps: float) -> None:
+        # Slow to import, and only needed here.
         from scenedetect import FrameTimecode
         from scenedetect.detectors import AdaptiveDetector
 
         self._detector = AdaptiveDetector(
             adaptive_threshold=3.5, min_scene_len=2
         )
-        self._time = FrameTimecode(0, fps)
+        self._time = FrameTimecode(0, float(fps))
 
     def show(self, number: int, frame: np.ndarray) -> list[int]:
-        """Show the next frame; return the first frames after cuts."""
-        height, width = frame.shape[:2]
-        scale = min(1, _SIDE / max(height, width))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        """Show the next small frame; return the first frames after cuts."""
         found = self._detector.process_frame(
-            self._time + number, np.ascontiguousarray(small[..., ::-1])
+            self._time + number, np.ascontiguousarray(frame[..., ::-1])
         )
         return [cut.frame_num for cut in found]
 
 
-class Fields:
-    """Finds interlaced frames, with FFmpeg's filter ``idet``."""
+def are_interlaced(judged: list[av.VideoFrame]) -> list[bool]:
+    """Read from frames of FFmpeg's ``idet`` whether they are interlaced.
 
-    def __init__(self) -> None:
-        self._graph: av.filter.Graph | None = None
-        self._count = 0
-
-    def show(self, frame: np.ndarray) -> list[bool]:
-        """Show the next frame; return whether earlier ones are interlaced.
-
-        Frames about which the filter cannot tell are left out.
-        """
-        picture = av.VideoFrame.from_ndarray(frame).reformat(format='gray')
-        if self._graph is None:
-            self._graph = graph = av.filter.Graph()
-            source = graph.add_buffer(
-                width=picture.width,
-                height=picture.height,
-                format=picture.format,
-                time_base=Fraction(1, 25),
-            )
-            idet, sink = graph.add('idet'), graph.add('buffersink')
-            source.link_to(idet)
-            idet.link_to(sink)
-            graph.configure()
-        picture.pts = self._count
-        self._count += 1
-        self._graph.push(picture)
-        kinds = []
-        while True:
-            try:
-                result = self._graph.pull()
-            except (av.BlockingIOError, av.EOFError):
-                break
-            kinds.append(result.metadata['lavfi.idet.multiple.current_frame'])
-        return [kind in ('tff', 'bff') for kind in kinds if kind[0] != 'u']
+    Those about which the filter cannot tell are left out.
+    """
+    kinds = [x.metadata['lavfi.idet.multiple.current_frame'] for x in judged]
+    return [kind in ('tff', 'bff') for kind in kinds if kind != 'undetermined']
 
 
 def repetition(changes: np.ndarray) -> tuple[str, np.ndarray]:
@@ -141,9 +104,7 @@ def flicker(window: np.ndarray) -> float:
     return float(np.median(np.abs(jumps)))
 
 
-def black_border(
-    window: np.ndarray,
-) -> Box | None:
+def black_border(window: np.ndarray) -> Box | None:
     """Find the rectangle inside of black edges; None if there are none."""
     brightest = window.max(0)
     if np.median(brightest) <= 2 * _BLACK:
