@@ -84,4 +84,4 @@ $generate --latents "$work/inverted/latents.safetensors" --num-frames 16 \
 $picture "$clip" "$work/found.mp4" --frames 40:56:2 0:16:2 --resolution 64 \
     --out $images/inversion.png
 
-python docs/make_web_picture.py --out $images/web_demo.png
+python docs/make_web_picture.py --out $images

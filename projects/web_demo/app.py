@@ -75,6 +75,7 @@ def main() -> None:
         os.environ['GRADIO_TEMP_DIR'] = folder
         os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
         try:
+            from web_demo.live import Live
             from web_demo.page import build_page
             from web_demo.server import listen, serve
         except ImportError as error:
@@ -91,7 +92,7 @@ def main() -> None:
             page = build_page(studio, f'{name}, {studio.resolution} px')
             host, port = listener.getsockname()[:2]
             print(f'http://{host}:{port}', flush=True)
-            serve(page, listener)
+            serve(page, Live(studio), listener)
 
 
 if __name__ == '__main__':

@@ -1,14 +1,9 @@
-"""The web demo: a real server, real requests, and a real browser.
-
-The browser is $CHROMIUM, or what lies in PATH as chromium, chromium-browser,
-google-chrome or chrome, or the one of ``playwright install chromium``.
-"""
+"""The web demo: a real server, real requests, and a real browser."""
 
 import json
 import os
 import re
 import runpy
-import shutil
 import signal
 import socket
 import subprocess
@@ -479,25 +474,6 @@ def test_the_page_names_no_other_site(site):
     assert 'http' not in policy
 
 
-@pytest.fixture(scope='module')
-def browser():
-    playwright = pytest.importorskip(
-        'playwright.sync_api', reason='requirements/tests.txt has playwright'
-    )
-    names = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
-    path = os.environ.get('CHROMIUM') or next(
-        filter(None, map(shutil.which, names)), None
-    )
-    with playwright.sync_playwright() as driver:
-        if not path and not Path(driver.chromium.executable_path).exists():
-            pytest.skip(
-                'there is no Chromium: apt install chromium, or set CHROMIUM'
-            )
-        browser = driver.chromium.launch(executable_path=path)
-        yield browser
-        browser.close()
-
-
 READ_FRAMES = """async times => {
     const video = document.querySelector('video');
     const context = document.createElement('canvas').getContext('2d');
@@ -538,6 +514,10 @@ def test_in_a_browser(site, browser):
     requests = []
     page.on('request', lambda request: requests.append(request.url))
     page.goto(site.url)
+    # It opens on the live video.
+    inner = page.frame_locator('iframe.live')
+    inner.get_by_text('frames a second').wait_for()
+    page.get_by_role('tab', name='Make', exact=True).click()
 
     frames = make_video(page, content=0, motion=0)
     video = page.locator('video')

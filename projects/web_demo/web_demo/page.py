@@ -15,7 +15,10 @@ from .studio import Result, Studio
 
 #: Requests that may wait; more are told to come back later.
 MAX_WAITING = 8
-CSS = '.frame img { width: 100%; height: 100%; object-fit: contain; }'
+CSS = """
+.frame img { width: 100%; height: 100%; object-fit: contain; }
+.live { width: 100%; height: 46rem; border: 0; }
+"""
 PIXELATED = 'video, img { image-rendering: pixelated; }'
 
 
@@ -44,7 +47,11 @@ def build_page(studio: Studio, title: str) -> gr.Blocks:
             '<h1>StyleGAN-V</h1>Choose what is seen and how it moves, for as '
             f'long as you like. Model: {html.escape(title)}'
         )
-        with gr.Row():
+        with gr.Tab('Live'):
+            gr.HTML(
+                '<iframe class="live" title="Live video" src="/live"></iframe>'
+            )
+        with gr.Tab('Make'), gr.Row():
             with gr.Column():
                 look, draws = look_controls(studio)
                 look |= direction_controls(studio)

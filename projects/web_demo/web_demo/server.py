@@ -14,6 +14,8 @@ from starlette.responses import PlainTextResponse
 
 from stylegan_v_mm.errors import InputError
 
+from .live import Live, add_live
+
 #: Largest request in bytes; a request is a list of a few numbers.
 MAX_REQUEST = 2**16
 #: Seconds that a request may take to arrive.
@@ -116,21 +118,25 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def serve(page: gr.Blocks, listener: socket.socket) -> None:
+def serve(page: gr.Blocks, live: Live, listener: socket.socket) -> None:
     """Serve a page until the process is told to stop.
 
     Args:
         page (gr.Blocks): From ``build_page``.
+        live (Live): What its live tab shows.
         listener (socket.socket): From :func:`listen`.
     """
     routes.templates.env.loader = OfflineLoader(routes.STATIC_TEMPLATE_LIB)
-    app = gr.mount_gradio_app(FastAPI(), page, '/', show_error=False)
+    app = FastAPI()
+    add_live(app, live)
+    app = gr.mount_gradio_app(app, page, '/', show_error=False)
     app.add_middleware(Guard)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
             log_level='warning',
             limit_concurrency=MAX_CONNECTIONS,
+            ws_max_size=MAX_REQUEST,
             timeout_graceful_shutdown=1,
         )
     )

@@ -146,7 +146,7 @@ class Studio:
         """
         self.check(settings)
         t = self.gan.times(1, settings['start'] + settings['moment'])
-        (frames,) = self.gan.stream(self._latents(settings, 1), t)
+        (frames,) = self.gan.stream(self.latents(settings), t)
         (picture,) = pictures(frames)
         path = self.new_folder('moments') / f'{file_name(settings)}.png'
         picture.save(path)
@@ -189,7 +189,7 @@ class Studio:
         t = self.gan.times(
             num_frames, settings['start'], settings['slow_motion'], loop_codes
         )
-        latents = decompose(self._latents(settings, rows, loop_codes))
+        latents = decompose(self.latents(settings, rows, loop_codes))
         chunk = max(1, min(32, 2**20 // self.resolution**2))
         pieces = grids(self.gan.stream(latents, t, chunk), rows)
         path = self.new_folder('videos') / f'{file_name(settings)}.mp4'
@@ -206,10 +206,16 @@ class Studio:
             f'in {time.monotonic() - begin:.1f} s',
         )
 
-    def _latents(
-        self, settings: dict, count: int, loop_codes: int | None = None
+    def latents(
+        self, settings: dict, count: int = 1, loop_codes: int | None = None
     ) -> Latents:
-        """Return the latents of videos whose seeds count up."""
+        """Return the latents of videos whose seeds count up.
+
+        Args:
+            settings (dict): Settings of content and motion.
+            count (int): How many videos. Defaults to 1.
+            loop_codes (int, optional): See ``VideoGANInferencer.latents``.
+        """
         label = int(settings['label'])
         latents = self.gan.latents(
             [int(settings['content_seed']) + i for i in range(count)],
