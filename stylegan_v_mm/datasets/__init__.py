@@ -3,6 +3,7 @@
 from .clip_sampler import ClipKey, ClipSampler
 from .collate import collate_clips
 from .seed_dataset import SeedDataset
+from .shards import ShardDataset
 from .transforms import FlipClip, LoadClip, PackClip, ResizeCrop, SampleClip
 from .video_dataset import VideoDataset
 from .wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
@@ -19,6 +20,7 @@ __all__ = [
     'ResizeCrop',
     'SampleClip',
     'SeedDataset',
+    'ShardDataset',
     'VideoDataset',
     'collate_clips',
 ]
