@@ -5,6 +5,7 @@ import re
 import time
 from functools import partial
 
+import av
 import numpy as np
 import pytest
 from planted import PLANTS, black_border, scenery, write
@@ -89,6 +90,30 @@ def test_a_dry_run_makes_no_clips(footage, tmp_path):
         ],
         48,
     )
+
+
+def test_what_is_intact_of_damaged_videos(tmp_path):
+    """A file that is cut off in its middle."""
+    write(tmp_path / 'in/whole.mp4', scenery(1))
+    with av.open(str(tmp_path / 'in/cut.mkv'), 'w') as file:
+        stream = file.add_stream('mpeg4', 25, options={'g': '8'})
+        stream.width, stream.height, stream.bit_rate = 128, 96, 10**7
+        for frame in scenery(0):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        file.mux(stream.encode())
+    path = tmp_path / 'in/cut.mkv'
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4000] = bytes(4000)
+    path.write_bytes(content)
+    assert prepare(tmp_path / 'in', tmp_path / 'a').returncode == 0
+    assert clips(tmp_path / 'a').keys() == {'whole_000000.mp4'}
+    args = '--keep-damaged', '--min-frames=16'
+    result = prepare(tmp_path / 'in', tmp_path / 'b', *args)
+    assert result.returncode == 0, result.stderr
+    made = clips(tmp_path / 'b')
+    assert len(made) >= 3
+    assert 'cannot be decoded' in (tmp_path / 'b.html').read_text()
 
 
 @pytest.mark.slow

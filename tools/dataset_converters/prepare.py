@@ -20,6 +20,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from conversion import (
     add_resolution,
     make_parser,
@@ -48,8 +49,10 @@ from stylegan_v_mm.datasets.conversion.preparation_page import (
     preparation_page,
 )
 from stylegan_v_mm.datasets.sources.finding import find_videos
+from stylegan_v_mm.datasets.survey.findings import DAMAGED
 from stylegan_v_mm.errors import InputError
 from stylegan_v_mm.pages import write_page
+from stylegan_v_mm.video.index import name_damaged
 
 # Frames that are written to estimate the size of all.
 _TRIAL = 64
@@ -68,9 +71,18 @@ def plan_videos(args: argparse.Namespace) -> Plan:
         if problem:
             videos.append(PlannedVideo(source, [], [], 0, problem))
             continue
-        planned = plan_shots(
-            len(source), fps_of(source), found[source.name], lengths
-        )
+        flaws = found[source.name]
+        damaged = [
+            i
+            for x in flaws
+            if x.kind == DAMAGED
+            for i in range(x.start, x.end)
+        ]
+        if damaged and not args.keep_damaged:
+            problem = name_damaged(np.array(damaged))
+            videos.append(PlannedVideo(source, [], [], 0, problem))
+            continue
+        planned = plan_shots(len(source), fps_of(source), flaws, lengths)
         videos.append(PlannedVideo(source, *planned))
     return Plan(videos)
 

@@ -103,8 +103,8 @@ def plan_shots(
 ) -> tuple[list[Shot], list[Dropped], float]:
     """Choose the clips of a video.
 
-    A video is divided at cuts. Standing still, copies of other videos and
-    captions that are too far from the edges to be cut off end a clip, too.
+    A video is divided at cuts. Standing still, damage, copies of other videos
+    and captions that are too far from the edges to be cut off end a clip, too.
     Frames that repeat the one before are left out, and frames are left out
     evenly to lower the rate.
 
@@ -128,7 +128,7 @@ def plan_shots(
         part = slice(finding.start, finding.end)
         if finding.kind == 'cut':
             cuts.add(finding.start)
-        elif finding.kind in ('standstill', 'copy'):
+        elif finding.kind in ('standstill', 'copy', 'damaged'):
             reasons[part] = f'{finding.kind}: {finding.about}'
         elif finding.kind == 'repeated frames':
             repeats[list(finding.repeats)] = True

@@ -17,7 +17,12 @@ from tqdm import tqdm
 
 from ...video.filters import FrameFilter
 from ...video.reader import DamagedVideoError
-from ..sources.finding import VideoSource, frame_rate, read_each
+from ..sources.finding import (
+    VideoSource,
+    find_damage,
+    frame_rate,
+    read_each,
+)
 from ..sources.listing import join_some
 from .contents import Survey
 from .copies import Prints, find_copies
@@ -49,6 +54,8 @@ KINDS = {
     'interlaced': 'odd and even lines are of different moments',
     'copy': 'frames that another video has, too',
 }
+#: Kind of a finding that the survey describes.
+DAMAGED = 'damaged'
 #: Frames that are judged together.
 WINDOW = 64
 
@@ -126,17 +133,30 @@ def look_at_video(
     """Look for findings in one video, but for copies.
 
     Args:
-        source: The video; what is damaged is not looked at.
+        source: The video; of a damaged one, what is intact is looked at.
         share: How much of it to decode, see :func:`stretches`.
 
     Returns:
         The findings, and fingerprints of the frames.
     """
+    parts = stretches(len(source), share)
     found: list[Finding] = []
     prints = Prints()
-    with suppress(DamagedVideoError):
-        for part in stretches(len(source), share):
+    try:
+        for part in parts:
             found += look_at(source, part, prints)
+    except DamagedVideoError:
+        damaged = find_damage(source)
+        found = [
+            Finding(DAMAGED, source.name, i, i + 1, 'cannot be decoded')
+            for i in damaged.tolist()
+        ]
+        prints = Prints()
+        with suppress(DamagedVideoError):  # frames of several sizes
+            for part in parts:
+                intact = ~np.isin(part, damaged)
+                for start, end in runs(intact):
+                    found += look_at(source, part[start:end], prints)
     return merge(found), prints
 
 
@@ -298,7 +318,7 @@ def merge(findings: Sequence[Finding]) -> list[Finding]:
     for kind, group in groupby(order, key=lambda x: x.kind):
         for finding in group:
             for i, other in enumerate(merged):
-                apart = kind in ('cut', 'standstill')
+                apart = kind in ('cut', 'standstill', DAMAGED)
                 if (
                     other.kind == kind
                     and _alike(finding.region, other.region)
@@ -350,7 +370,7 @@ def describe_findings(survey: Survey, looks: Looks) -> list[tuple[str, str]]:
                 for x in found
             ]
             rows.append((kind, f'{meaning}: {join_some(places, 5)}'))
-    if looks.findings:
+    if any(x.kind in KINDS for x in looks.findings):
         command = f'python tools/dataset_converters/prepare.py {data} OUT'
         rows.append(('advice', f'{command} makes clips without these flaws'))
     else:
