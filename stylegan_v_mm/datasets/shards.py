@@ -7,13 +7,13 @@ import shutil
 import tarfile
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, build_opener
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -267,12 +267,29 @@ def list_shards(shards: str | os.PathLike) -> list[str]:
     if not addresses:
         raise InputError(f'{text} holds no shards (*.tar)')
     for address in addresses:
-        parts = urlsplit(address)
-        if parts.scheme == 'http' and parts.hostname not in _LOOPBACK:
-            raise InputError(
-                f'{address}: plain http is for this machine only, use https'
-            )
+        _refuse_http(address)
     return addresses
+
+
+def _refuse_http(address: str) -> None:
+    """Refuse what others could change on its way.
+
+    Raises:
+        InputError: The address is of plain http, and not of this machine.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == 'http' and parts.hostname not in _LOOPBACK:
+        raise InputError(
+            f'{address}: plain http is for this machine only, use https'
+        )
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follow redirections, but not to plain http."""
+
+    def redirect_request(self, *args: Any) -> Any:
+        _refuse_http(args[-1])
+        return super().redirect_request(*args)
 
 
 def expand_braces(text: str) -> list[str]:
@@ -302,7 +319,7 @@ def open_address(address: str) -> IO[bytes]:
     """
     scheme = urlsplit(address).scheme
     if scheme in ('http', 'https'):
-        return urllib.request.urlopen(address, timeout=_TIMEOUT)
+        return build_opener(_Redirects).open(address, timeout=_TIMEOUT)
     if len(scheme) > 1:
         import fsspec
 

@@ -126,6 +126,27 @@ def test_by_http_from_this_machine(make, packed):
         server.server_close()
 
 
+def test_redirections_to_plain_http_are_refused(tmp_path):
+    class Redirecting(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(302)
+            self.send_header('Location', 'http://example.com/a.tar')
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(('127.0.0.1', 0), Redirecting)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f'http://127.0.0.1:{server.server_port}/a.tar'
+    try:
+        with pytest.raises(InputError, match='use https'):
+            ShardDataset(address, PIPELINE, cache=tmp_path / 'cache')
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_by_fsspec(make, packed):
     import fsspec
 

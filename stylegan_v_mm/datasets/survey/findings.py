@@ -372,7 +372,7 @@ def describe_findings(survey: Survey, looks: Looks) -> list[tuple[str, str]]:
             rows.append((kind, f'{meaning}: {join_some(places, 5)}'))
     if any(x.kind in KINDS for x in looks.findings):
         command = f'python tools/dataset_converters/prepare.py {data} OUT'
-        rows.append(('advice', f'{command} makes clips without these flaws'))
+        rows.append(('flaws', f'{command} makes clips without them'))
     else:
         rows.append(('flaws', 'none found'))
     return rows
